@@ -1,0 +1,212 @@
+"""The high-level API: what the command line and the nodes call, in the order you call it.
+
+    models = load_models()
+    appearance = extract_appearance(models, image)
+    features = encode_audio(models, "voice.wav")
+    motion = generate_motion(models, features, appearance, seed=7)
+    for frames in render_frames(models, appearance, motion): ...
+
+Only this module and the nodes see every part of the library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING, Iterator, Tuple, Union
+
+import torch
+from torch import Tensor
+
+from .errors import PlaymateError
+from .motion.types import Motion
+from .progress import Progress
+from .render.base import Appearance, Renderer
+from .speech.types import SpeechFeatures
+
+if TYPE_CHECKING:
+    from .diffusion.emotion import EmotionCurve
+    from .diffusion.model import MotionModel
+    from .face.analyzer import FaceAnalyzer
+    from .face.bridge import LatentBridge
+    from .speech.encoder import SpeechEncoder
+
+AudioSource = Union[str, PathLike, Tuple[Tensor, int]]
+"""A sound file, or ``(waveform, rate)`` with the waveform [.., C, N]."""
+
+RENDERERS = ("landmark",)
+"""Renderers that this version can load."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """Everything that has weights, loaded once and shared.
+
+    Attributes:
+        face: finds faces and their landmarks.
+        bridge: reads latents as facial geometry and back.
+        speech: speech encoder.
+        motion: speech to motion latents.
+        renderer: motion to pictures.
+        device: where tensors are computed.
+    """
+
+    face: "FaceAnalyzer"
+    bridge: "LatentBridge"
+    speech: "SpeechEncoder"
+    motion: "MotionModel"
+    renderer: Renderer
+    device: torch.device
+
+
+def load_models(pack: str = "bundled", device: str | torch.device = "cpu", *,
+                renderer: str = "landmark",
+                motion_model: str | PathLike | None = None,
+                speech_encoder: str | PathLike | None = None) -> Models:
+    """Loads a pack of weights.
+
+    Args:
+        pack: ``"bundled"``, the weights that ship with the package.
+        device: torch device of the renderer and the networks.
+        renderer: one of ``RENDERERS``.
+        motion_model: another stage-1 checkpoint (safetensors) in place of the bundled one.
+        speech_encoder: another encoder file in place of the bundled one.
+
+    Raises:
+        PlaymateError: unknown pack, renderer or device, or weights that are missing or foreign.
+    """
+    if pack != "bundled":
+        raise PlaymateError(f"There is no pack of weights called {pack!r}; use 'bundled'.")
+    if renderer not in RENDERERS:
+        raise PlaymateError(f"There is no renderer called {renderer!r}; use one of: {', '.join(RENDERERS)}.")
+    from .diffusion.model import MotionModel
+    from .face.analyzer import FaceAnalyzer
+    from .face.bridge import LatentBridge
+    from .render.landmark import LandmarkRenderer
+    from .speech.encoder import SpeechEncoder
+
+    device = usable_device(device)
+    bridge = LatentBridge.load()
+    speech = SpeechEncoder.load(path=speech_encoder, device=device)
+    motion = MotionModel.load(path=motion_model, device=device)
+    return Models(FaceAnalyzer.load(device=device), bridge, speech, motion,
+                  LandmarkRenderer(bridge, device=device), device)
+
+
+def usable_device(device: str | torch.device) -> torch.device:
+    """``device`` as a torch device that works here; ``"auto"`` takes the first accelerator, else the CPU.
+
+    Raises:
+        PlaymateError: the name is unknown, or this machine lacks the device.
+    """
+    if str(device) == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise PlaymateError(f"Device {str(device)!r} cannot be used here; try --device cpu or auto.") from error
+    return found
+
+
+def check_image(image: Tensor) -> Tensor:
+    """A picture of any channel count as [H, W, 3] float32 in 0..1.
+
+    Args:
+        image: [H, W], [H, W, C] or [1, H, W, C], C = 1, 3 or 4; float 0..1 or uint8. A transparent
+            picture is laid on white, as an artist's viewer shows it.
+
+    Raises:
+        PlaymateError: an empty picture, a batch, or a channel count that is no picture's.
+    """
+    if image.ndim == 4:
+        if image.shape[0] != 1:
+            raise PlaymateError(f"The portrait holds {image.shape[0]} pictures where one is needed; pick one.")
+        image = image[0]
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or 0 in image.shape:
+        raise PlaymateError(f"The portrait has shape {tuple(image.shape)}; a picture [height, width, 3] is needed.")
+    image = image.float() / 255.0 if image.dtype == torch.uint8 else image.float()
+    image = torch.nan_to_num(image, nan=0.0, posinf=1.0, neginf=0.0).clamp(0.0, 1.0)
+    channels = image.shape[-1]
+    if channels in (2, 4):
+        image, alpha = image[..., :-1], image[..., -1:]
+        image = image * alpha + (1.0 - alpha)
+    if image.shape[-1] == 1:
+        image = image.expand(-1, -1, 3)
+    if image.shape[-1] != 3:
+        raise PlaymateError(f"The portrait has {channels} channels; grey, RGB or RGBA is needed.")
+    return image.contiguous()
+
+
+def extract_appearance(models: Models, image: Tensor, policy: str = "largest", index: int = 0,
+                       mask: Tensor | None = None) -> Appearance:
+    """Finds the face to animate and prepares it for the renderer.
+
+    Args:
+        image: [H, W, C] or [H, W], float 0..1 or uint8.
+        policy: ``"largest"``, ``"left"``, ``"right"`` or ``"index"`` (left to right) when there are several faces.
+        index: which face, counted from 0, for the index policy.
+        mask: [H, W]; only a face under it is taken.
+
+    Raises:
+        PlaymateError: no picture, no face, or no such face.
+    """
+    from .face.analyzer import select_face
+
+    image = check_image(image)
+    faces = models.face.analyze(image[None])[0]
+    face = select_face(faces, tuple(image.shape[:2]), policy=policy, index=index, mask=mask)
+    return models.renderer.prepare(image, face)
+
+
+def encode_audio(models: Models, audio: AudioSource, fps: float = 25.0, progress: Progress = None) -> SpeechFeatures:
+    """Speech features at ``fps`` of a file or of ``(waveform [.., C, N], rate)``.
+
+    Raises:
+        PlaymateError: sound that cannot be read or holds nothing.
+    """
+    from .speech.reading import read_audio
+
+    return models.speech.encode(read_audio(audio), fps=fps, progress=progress)
+
+
+def generate_motion(models: Models, features: SpeechFeatures, appearance: Appearance | None = None, *,
+                    seed: int = 0, steps: int = 10, scheduler: str = "dpmsolver++",
+                    audio_guidance: float | None = None, head_motion: float = 1.0, fps: float = 25.0,
+                    emotion: "EmotionCurve | None" = None, progress: Progress = None) -> Motion:
+    """Speech to motion with the diffusion model; T = round(duration * fps).
+
+    Args:
+        appearance: whose face it is; without one an average face is assumed.
+        seed: same seed, same motion, on every device.
+        steps: denoising steps, 1 to 1000; 8 to 20 are useful.
+        scheduler: ``"dpmsolver++"`` or ``"ddim"``.
+        audio_guidance: strength of the sound's pull; None takes the model's own default.
+        head_motion: 0 holds the head still, 1 is natural.
+        fps: frames a second of the result.
+        emotion: what is felt when; None is neutral.
+
+    Raises:
+        PlaymateError: settings out of range, or features of another encoder than the model's.
+    """
+    guidance = {} if audio_guidance is None else {"audio_guidance": audio_guidance}
+    return models.motion.sample(
+        features, None if appearance is None else appearance.identity, seed=seed, steps=steps, scheduler=scheduler,
+        head_motion=head_motion, fps=fps, emotion=emotion, progress=progress, **guidance)
+
+
+def render_frames(models: Models, appearance: Appearance, motion: Motion, batch_size: int | None = None,
+                  progress: Progress = None) -> Iterator[Tensor]:
+    """Yields [B, H, W, 3] float32 sRGB 0..1, len(motion) frames in order.
+
+    Raises:
+        PlaymateError: the appearance was prepared by another renderer.
+    """
+    if appearance.renderer != models.renderer.name:
+        raise PlaymateError(f"The appearance was prepared for the {appearance.renderer} renderer, but "
+                            f"{models.renderer.name} is loaded; extract it again with these models.")
+    return models.renderer.render(appearance, motion, batch_size=batch_size, progress=progress)
