@@ -1,0 +1,158 @@
+"""The command line: ``python -m playmate_core animate PORTRAIT AUDIO -o OUT.mp4`` and ``demo``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Sequence
+
+from . import __version__
+from .errors import PlaymateError
+
+SAMPLES = Path(__file__).resolve().parent.parent / "workflows" / "inputs"
+"""Portrait and voice of the demo, beside the package in a clone."""
+
+
+class ProgressBar:
+    """One line on the error stream that fills up; silent when that is no terminal, save for its last state."""
+
+    def __init__(self, label: str, width: int = 30) -> None:
+        self.label, self.width, self.shown = label, width, -1
+        self.live = sys.stderr.isatty()
+
+    def __call__(self, done: int, total: int) -> None:
+        percent = 100 * done // max(total, 1)
+        if percent == self.shown or (not self.live and percent < 100):
+            return
+        self.shown = percent
+        bar = "#" * (self.width * percent // 100)
+        end = "\n" if percent >= 100 else ""
+        start = "\r" if self.live else ""
+        sys.stderr.write(f"{start}{self.label:<10} [{bar:<{self.width}}] {percent:3d} %{end}")
+        sys.stderr.flush()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser, with every default shown in the help."""
+    parser = argparse.ArgumentParser(
+        prog="python -m playmate_core", description="One portrait and one voice become a talking head.")
+    parser.add_argument("--version", action="version", version=f"ComfyUI-Playmate {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    shown = argparse.ArgumentDefaultsHelpFormatter
+
+    animate = commands.add_parser("animate", help="portrait and voice to video", formatter_class=shown)
+    animate.add_argument("portrait", help="picture file with a face")
+    animate.add_argument("audio", help="sound or video file with speech")
+    animate.add_argument("-o", "--output", required=True, help="video to write (.mp4, .mov or .mkv)")
+    animate.set_defaults(run=run_animate)
+
+    demo = commands.add_parser("demo", help="animate the sample portrait with the sample voice", formatter_class=shown)
+    demo.add_argument("-o", "--output", default="output/demo.mp4", help="video to write")
+    demo.set_defaults(run=run_demo)
+
+    for command in (animate, demo):
+        _add_knobs(command)
+    return parser
+
+
+def _add_knobs(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--seed", type=int, default=0, help="same seed, same motion")
+    command.add_argument("--steps", type=int, default=10, help="denoising steps, 8 to 20")
+    command.add_argument("--scheduler", default="dpmsolver++", help="dpmsolver++ or ddim")
+    command.add_argument("--fps", type=float, default=25.0, help="frames a second")
+    command.add_argument("--audio-guidance", type=float, default=None,
+                         help="how strongly the sound pulls; the model's own default if left out")
+    command.add_argument("--head-motion", type=float, default=1.0, help="0 holds the head still, 1 is natural")
+    command.add_argument("--pose", default=None, metavar="KEYFRAMES",
+                         help='e.g. "0 yaw=0; 1 yaw=15; 2.5 yaw=-10 roll=5" (seconds, degrees)')
+    command.add_argument("--emotion", default=None, metavar="SCHEDULE",
+                         help='e.g. "happy 0.8" or "0 neutral; 1.5 happy; 3 sad 0.5 + fear 0.5"')
+    command.add_argument("--face", default="largest", help="largest, left, right, or a number counted from the left")
+    command.add_argument("--renderer", default="landmark", help="landmark")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
+    command.add_argument("--motion-out", default=None, metavar="FILE", help="also save the motion (.safetensors, .pkl)")
+    command.add_argument("--from-motion", default=None, metavar="FILE",
+                         help="draw this motion instead of generating one; the audio is only heard")
+
+
+def run_demo(args: argparse.Namespace) -> Path:
+    """Animates the sample inputs that lie beside the package.
+
+    Raises:
+        PlaymateError: the samples are missing, as in an installation without the repository.
+    """
+    def sample(stem: str) -> str:
+        found = sorted(SAMPLES.glob(f"{stem}.*"))
+        if not found:
+            raise PlaymateError(f"The demo's {stem} is missing from {SAMPLES}; clone the repository, "
+                                "or use animate with your own files.")
+        return str(found[0])
+
+    args.portrait, args.audio = sample("portrait"), sample("voice")
+    return run_animate(args)
+
+
+def run_animate(args: argparse.Namespace) -> Path:
+    """Runs the whole path; returns the video's path.
+
+    Raises:
+        PlaymateError: whatever in the inputs cannot be used.
+    """
+    from . import pipeline
+    from .images import read_image
+    from .motion.files import load_motion, save_motion, save_template
+    from .motion.pose import PoseKeyframes, override_pose
+    from .video import write_video
+
+    # What the user typed is checked before minutes are spent on it.
+    pose = None if args.pose is None else PoseKeyframes.parse(args.pose)
+    emotion_text = args.emotion
+    policy, index = ("index", int(args.face)) if args.face.lstrip("-").isdigit() else (args.face, 0)
+    if args.motion_out and Path(args.motion_out).suffix not in (".safetensors", ".pkl"):
+        raise PlaymateError(f"The motion cannot be saved as {args.motion_out!r}; end the name in .safetensors or .pkl.")
+    image = read_image(args.portrait)
+
+    models = pipeline.load_models(device=args.device, renderer=args.renderer)
+    appearance = pipeline.extract_appearance(models, image, policy=policy, index=index)
+    if args.from_motion:
+        motion = load_motion(args.from_motion)
+        if motion.fps != args.fps:
+            from .motion.edits import resample
+            motion = resample(motion, args.fps)
+    else:
+        features = pipeline.encode_audio(models, args.audio, progress=ProgressBar("listening"))
+        emotion = None
+        if emotion_text is not None:
+            from .diffusion.emotion import EmotionCurve
+            emotion = EmotionCurve.parse(emotion_text, frames=len(features), fps=features.fps)
+        motion = pipeline.generate_motion(
+            models, features, appearance, seed=args.seed, steps=args.steps, scheduler=args.scheduler,
+            audio_guidance=args.audio_guidance, head_motion=args.head_motion, fps=args.fps, emotion=emotion,
+            progress=ProgressBar("moving"))
+    if pose is not None:
+        motion = override_pose(motion, pose)
+    if args.motion_out:
+        (save_motion if args.motion_out.endswith(".safetensors") else save_template)(motion, args.motion_out)
+    frames = pipeline.render_frames(models, appearance, motion)
+    return write_video(args.output, frames, motion.fps, len(motion), audio=args.audio,
+                       progress=ProgressBar("drawing"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Exit status 0 when the video is there, 1 with one sentence when it is not, 130 when interrupted."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    args = build_parser().parse_args(argv)
+    start = time.monotonic()
+    try:
+        path = args.run(args)
+    except PlaymateError as error:
+        sys.stderr.write(f"\nerror: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("\nstopped; nothing was written\n")
+        return 130
+    sys.stdout.write(f"video: {path.resolve()} ({time.monotonic() - start:.1f} s)\n")
+    return 0

@@ -1,0 +1,98 @@
+"""How well lips follow speech, measured on landmarks tracked on a finished video.
+
+Gap and width are in units of the outer-eye distance, so that portraits of any size compare.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from ..face.geometry import lip_gap, lip_width
+from ..progress import Progress, report
+
+if TYPE_CHECKING:
+    from ..face.analyzer import FaceAnalyzer
+
+
+def track_landmarks(frames: Iterable[Tensor], analyzer: "FaceAnalyzer", total: int = 0,
+                    progress: Progress = None) -> Tensor:
+    """Landmarks [T, 478, 3] in pixels of every frame; a frame without a face is NaN.
+
+    Args:
+        frames: pictures [H, W, 3], float 0..1, in order.
+        total: number of frames, for progress only.
+    """
+    found = []
+    for index, face in enumerate(analyzer.track(frames)):
+        found.append(torch.full((478, 3), float("nan")) if face is None else face.landmarks.float().cpu())
+        report(progress, index + 1, max(total, index + 1))
+    return torch.stack(found) if found else torch.empty(0, 478, 3)
+
+
+def lip_curves(landmarks: Tensor) -> tuple[Tensor, Tensor]:
+    """Lip gap [T] and lip width [T] of landmarks [T, 478, 3], units of the outer-eye distance."""
+    return lip_gap(landmarks), lip_width(landmarks)
+
+
+def correlation(a: Tensor, b: Tensor) -> float:
+    """Pearson's r of two series [T] over the frames where both are finite; NaN if either is constant."""
+    length = min(len(a), len(b))
+    a, b = a[:length].double(), b[:length].double()
+    both = torch.isfinite(a) & torch.isfinite(b)
+    if int(both.sum()) < 3:
+        return float("nan")
+    a, b = a[both] - a[both].mean(), b[both] - b[both].mean()
+    scale = a.norm() * b.norm()
+    return float(a @ b / scale) if float(scale) > 1e-12 else float("nan")
+
+
+def best_lag(a: Tensor, b: Tensor, furthest: int = 5) -> tuple[float, int]:
+    """The highest correlation of ``a`` with ``b`` shifted by up to ``furthest`` frames, and that shift.
+
+    Returns:
+        ``(r, lag)``: a positive lag means that ``a`` comes later than ``b``.
+    """
+    shifts = sorted(range(-furthest, furthest + 1), key=abs)
+    scores = {lag: correlation(a[max(lag, 0):], b[max(-lag, 0):]) for lag in shifts}
+    finite = {lag: r for lag, r in scores.items() if r == r}
+    if not finite:
+        return float("nan"), 0
+    lag = max(finite, key=finite.get)
+    return finite[lag], lag
+
+
+def closure_rate(gap: Tensor, times: Sequence[tuple[float, float]], fps: float, threshold: float = 0.02) -> float:
+    """Share of closures (p, b, m) in which the lips meet.
+
+    Args:
+        gap: [T] lip gap, units of the outer-eye distance.
+        times: start and end of each closure, seconds.
+        fps: frames a second of ``gap``.
+        threshold: largest gap that counts as closed.
+
+    Returns:
+        0 to 1; NaN without closures. A closure is reached if any frame that it touches, or the one on
+        either side (articulation and picture are only in step to a frame), is at or below the threshold.
+    """
+    if not times:
+        return float("nan")
+    reached = 0
+    for start, end in times:
+        first = max(int(start * fps) - 1, 0)
+        window = gap[first:int(end * fps) + 2]
+        window = window[torch.isfinite(window)]
+        reached += bool(len(window)) and bool(window.min() <= threshold)
+    return reached / len(times)
+
+
+def mean_over(series: Tensor, times: Sequence[tuple[float, float]], fps: float) -> float:
+    """Mean of ``series`` [T] over the frames whose centre lies in any of ``times`` (seconds); NaN if none does."""
+    centres = (torch.arange(len(series)) + 0.5) / fps
+    inside = torch.zeros(len(series), dtype=torch.bool)
+    for start, end in times:
+        inside |= (centres >= start) & (centres < end)
+    inside &= torch.isfinite(series)
+    return float(series[inside].mean()) if bool(inside.any()) else float("nan")
