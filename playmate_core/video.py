@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from fractions import Fraction
@@ -64,7 +65,8 @@ def write_video(path: str | os.PathLike, frames: Iterable[Tensor], fps: float, t
         raise PlaymateError(f"The video {path} could not be written ({reason}); "
                             "check the folder and the free space.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
     return path
 
 

@@ -1,0 +1,62 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLES = ROOT / "workflows" / "inputs"
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference material beside the checkout; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("PLAYMATE_SHARED", ROOT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip("the reference material (PLAYMATE_SHARED) is not on this machine")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def models():
+    """The bundled pack on the CPU."""
+    from playmate_core.pipeline import load_models
+
+    return load_models()
+
+
+@pytest.fixture(scope="session")
+def portrait_path() -> Path:
+    return next(SAMPLES.glob("portrait.*"))
+
+
+@pytest.fixture(scope="session")
+def voice_path() -> Path:
+    return next(SAMPLES.glob("voice.*"))
+
+
+@pytest.fixture(scope="session")
+def portrait(portrait_path) -> torch.Tensor:
+    """[256, 256, 3] the sample portrait, small enough for quick tests."""
+    from playmate_core.images import read_image
+
+    image = read_image(portrait_path)[..., :3]
+    edge = min(image.shape[:2])
+    image = image[:edge, :edge].permute(2, 0, 1)[None]
+    return torch.nn.functional.interpolate(image, (256, 256), mode="bilinear", antialias=True)[0].permute(1, 2, 0)
+
+
+@pytest.fixture(scope="session")
+def appearance(models, portrait):
+    from playmate_core.pipeline import extract_appearance
+
+    return extract_appearance(models, portrait)

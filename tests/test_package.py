@@ -1,0 +1,111 @@
+"""What the package promises about itself: metadata, layering, and that importing it is cheap."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CORE = sorted((ROOT / "playmate_core").rglob("*.py"))
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    tomllib = pytest.importorskip("tomli")
+
+
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_requirements_equal_the_dependencies():
+    listed = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
+    assert sorted(listed) == sorted(project()["project"]["dependencies"])
+
+
+def test_dependencies_are_lower_bounds_and_nothing_heavier():
+    allowed = {"torch", "torchaudio", "diffusers", "transformers", "safetensors", "numpy", "opencv-python", "av"}
+    for requirement in project()["project"]["dependencies"]:
+        name, _, bound = requirement.partition(">=")
+        assert name in allowed
+        assert bound and not set(bound) & set("<=!~,")
+
+
+def test_version_is_said_once():
+    import playmate_core
+
+    assert project()["project"]["version"] == playmate_core.__version__
+    assert f"## {playmate_core.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_comfy_metadata_is_complete():
+    comfy = project()["tool"]["comfy"]
+    assert comfy["PublisherId"] and comfy["DisplayName"] == "ComfyUI-Playmate"
+    urls = project()["project"]["urls"]
+    assert urls["Repository"].startswith("https://")
+
+
+def imports(path: Path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield 0, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            yield node.level, node.module or ""
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda p: str(p.relative_to(ROOT)))
+def test_core_imports_no_comfyui_and_itself_relatively(path):
+    for level, module in imports(path):
+        top = module.split(".")[0]
+        if level == 0:
+            assert top not in {"comfy", "comfy_api", "comfy_extras", "folder_paths", "nodes", "server", "execution"}
+            assert top != "playmate_core", f"{path} must import its neighbours relatively"
+
+
+FORBIDDEN = {
+    "motion": {"face", "speech", "diffusion", "render"},
+    "speech": {"face", "diffusion", "render"},
+    "diffusion": {"face", "speech.", "render"},
+    "face": {"speech", "diffusion", "render"},
+}
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_rooms_do_not_reach_into_each_other(room):
+    for path in sorted((ROOT / "playmate_core" / room).rglob("*.py")):
+        depth = len(path.relative_to(ROOT / "playmate_core").parts)
+        for level, module in imports(path):
+            if level == depth and module.split(".")[0] in FORBIDDEN[room]:
+                # Types at the seams are common property.
+                assert module.endswith(".types"), f"{path} imports {module}"
+
+
+def test_importing_loads_no_heavy_library():
+    code = ("import sys, playmate_core, playmate_core.cli, playmate_core.pipeline; "
+            "heavy = {'diffusers', 'transformers', 'torchaudio', 'av', 'cv2', 'accelerate'} & set(sys.modules); "
+            "sys.exit(' '.join(sorted(heavy)))")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_bundled_weights_stay_small_and_carry_their_licence():
+    folder = ROOT / "playmate_core" / "weights" / "bundled"
+    files = sorted(folder.glob("*.safetensors"))
+    assert files
+    assert sum(f.stat().st_size for f in files) <= 60e6
+    for file in files:
+        assert (folder / f"{file.stem}.LICENSE.txt").is_file(), file.name
+
+
+def test_no_print_and_no_unsafe_loading_in_the_library():
+    for path in CORE + sorted((ROOT / "nodes").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in {"print", "eval", "exec"}, path
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                owner = getattr(node.func.value, "id", "")
+                assert not (owner == "pickle" and node.func.attr in {"load", "loads"}), path
+                assert not (owner == "torch" and node.func.attr == "load"), path
