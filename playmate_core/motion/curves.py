@@ -31,11 +31,11 @@ def monotone_cubic(times: Tensor, values: Tensor, queries: Tensor, flat_ends: bo
     slopes = torch.zeros_like(values)
     if len(times) > 2:
         before, after = chords[:-1], chords[1:]
-        wide, narrow = steps[1:] + 2 * steps[:-1], 2 * steps[1:] + steps[:-1]
+        near, far = steps[1:] + 2 * steps[:-1], 2 * steps[1:] + steps[:-1]
         same_way = before * after > 0
-        safe = torch.where(same_way, wide * after + narrow * before, torch.ones_like(before))
+        safe = torch.where(same_way, near * after + far * before, torch.ones_like(before))
         # Weighted harmonic mean of the two chords; a turning point is flat.
-        slopes[1:-1] = torch.where(same_way, before * after * (wide + narrow) / safe, torch.zeros_like(before))
+        slopes[1:-1] = torch.where(same_way, before * after * (near + far) / safe, torch.zeros_like(before))
     if not flat_ends:
         slopes[0], slopes[-1] = chords[0], chords[-1]
 

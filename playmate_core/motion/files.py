@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import pickle
-import tempfile
+import uuid
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -19,8 +18,6 @@ from ..errors import PlaymateError
 from .geometry import euler_degrees, rotation_matrix
 from .types import KEYPOINTS, Motion, Neutral
 from .unpickle import PickleRefused, read_arrays
-
-log = logging.getLogger(__name__)
 
 FORMAT = "playmate-motion"
 VERSION = 1
@@ -198,8 +195,9 @@ def _read_template(path: Path) -> Motion:
         raise _refused(path, "it is no LivePortrait template (a dictionary with a list 'motion' is needed)")
     if len(frames) > MAX_TEMPLATE_FRAMES:
         raise _refused(path, f"it has {len(frames)} frames and at most {MAX_TEMPLATE_FRAMES} are read")
-    if content.get("n_frames", len(frames)) != len(frames):
-        raise _refused(path, f"it says {content['n_frames']!r:.20} frames and holds {len(frames)}")
+    said = content.get("n_frames", len(frames))
+    if not isinstance(said, int) or said != len(frames):
+        raise _refused(path, f"it holds {len(frames)} frames and says {said!r:.20}")
     parts = {name: torch.from_numpy(_stack(path, frames, name, count)) for name, count in _TEMPLATE.items()}
     matrices = parts["R"].reshape(-1, 3, 3)
     off = (matrices @ matrices.transpose(-1, -2) - torch.eye(3)).abs().amax()
@@ -223,7 +221,7 @@ def _stack(path: Path, frames: list[dict], name: str, count: int) -> np.ndarray:
         if not isinstance(value, np.ndarray):
             raise _refused(path, f"frame {index} has no array {name!r}")
         if value.size != count:
-            raise _refused(path, f"frame {index} has {name} of shape {list(value.shape)} where {count} numbers are needed")
+            raise _refused(path, f"frame {index} has {name} of shape {list(value.shape)}, not {count} numbers")
         with np.errstate(over="ignore"):  # what overflows is refused as not finite
             result[index] = value.reshape(-1)
     if not np.isfinite(result).all():
@@ -267,23 +265,12 @@ def _ratios(value: Tensor | None, frames: int, columns: int, default: float, wha
 
 def _write(path: Path, content: bytes) -> Path:
     """All of it or nothing: a reader never sees half a file."""
-    temporary = None
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(content)
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise PlaymateError(f"Cannot write {path}: {error.strerror or error}.") from None
-    log.debug("wrote %s (%d bytes)", path, len(content))
     return path
-
-
-def _umask() -> int:
-    # mkstemp makes files that only the owner reads; a saved motion should be like any other file.
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -54,7 +54,7 @@ def rotation_matrix(degrees: Tensor) -> Tensor:
         PlaymateError: the last dimension is not 3.
     """
     if degrees.ndim < 1 or degrees.shape[-1] != 3:
-        raise PlaymateError(f"Head angles have shape {tuple(degrees.shape)} where [..., 3] (pitch, yaw, roll) is needed.")
+        raise PlaymateError(f"Head angles have shape {tuple(degrees.shape)}; [..., 3] (pitch, yaw, roll) is needed.")
     radians = wide(degrees) * (math.pi / 180.0)
     (sa, sb, sc), (ca, cb, cc) = radians.sin().unbind(-1), radians.cos().unbind(-1)
     # Rows of R are columns of H = Rz Ry Rx.

@@ -59,7 +59,7 @@ class _Format:
         self.order = "<"
 
     def set_state(self, state: Any) -> None:
-        # (version, byte order, sub-array, names, fields, size, alignment, flags): plain numbers have no more than order.
+        # (version, byte order, sub-array, names, fields, size, alignment, flags): plain numbers have only an order.
         if not isinstance(state, tuple) or len(state) < 5 or any(part is not None for part in state[2:5]):
             raise PickleRefused("holds an array of records")
         if state[1] not in ("<", ">", "|", "="):
@@ -148,7 +148,7 @@ class _Machine:
         target = self.top(dict)
         if len(pairs) % 2 or not all(isinstance(key, (str, int)) for key in pairs[::2]):
             raise PickleRefused("holds a dictionary whose keys are not names")
-        target.update(zip(pairs[::2], pairs[1::2]))
+        target.update(zip(pairs[::2], pairs[1::2], strict=True))
 
     def step(self, name: str, argument: Any) -> None:
         stack = self.stack

@@ -1,0 +1,101 @@
+"""Head pose keyframes as one line of text."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Mapping
+
+import torch
+from torch import Tensor
+
+from ..errors import PlaymateError
+from .curves import monotone_cubic
+
+POSE_AXES = ("pitch", "yaw", "roll", "x", "y", "scale")
+"""pitch, yaw, roll: degrees in LivePortrait's signs; x, y: translation in latent units; scale: factor."""
+
+EXAMPLE = "0 yaw=0 pitch=0; 1 yaw=15; 2.5 yaw=-10 roll=5"
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z")
+
+
+@dataclass(frozen=True)
+class PoseKeyframes:
+    """Poses at points in time, counted from the neutral pose.
+
+    Attributes:
+        axes: for each axis of POSE_AXES that is directed, its (seconds, value) pairs in order of time. Axes that are
+            missing keep whatever pose they are applied to.
+    """
+
+    axes: Mapping[str, tuple[tuple[float, float], ...]]
+
+    @staticmethod
+    def parse(text: str) -> PoseKeyframes:
+        """Reads ``"0 yaw=0 pitch=0; 1 yaw=15; 2.5 yaw=-10 roll=5"``.
+
+        Keyframes are separated by semicolons or line ends; each is a time in seconds ("2.5" or "2.5s") and one or
+        more axis=value, in any order of time.
+
+        Raises:
+            PlaymateError: anything else; the sentence quotes the piece that cannot be read.
+        """
+        found: dict[str, dict[float, float]] = {}
+        for piece in re.split(r"[;\n]", text):
+            words = re.sub(r"\s*=\s*", "=", piece).split()
+            if not words:
+                continue
+            time = _number(words[0].removesuffix("s"))
+            if time is None or time < 0:
+                raise _unreadable(words[0], "is no time in seconds, 0 or later")
+            if len(words) == 1:
+                raise _unreadable(piece.strip(), "names no axis")
+            for word in words[1:]:
+                axis, equals, number = word.partition("=")
+                axis, value = axis.lower(), _number(number)
+                if not equals or axis not in POSE_AXES:
+                    raise _unreadable(word, f"is not axis=value with an axis among {', '.join(POSE_AXES)}")
+                if value is None:
+                    raise _unreadable(word, "has no number after the =")
+                if axis == "scale" and value <= 0:
+                    raise _unreadable(word, "is a scale that is not above 0")
+                if time in found.setdefault(axis, {}):
+                    raise _unreadable(word, f"sets {axis} a second time at {time:g} s")
+                found[axis][time] = value
+        if not found:
+            raise _unreadable(text.strip(), "holds no keyframe")
+        return PoseKeyframes({axis: tuple(sorted(found[axis].items())) for axis in POSE_AXES if axis in found})
+
+    def sample(self, frames: int, fps: float, start: float = 0.0) -> dict[str, Tensor]:
+        """The value of every directed axis in every frame.
+
+        Each axis eases: it leaves its first keyframe and reaches its last at rest (between two keyframes that is
+        3u^2 - 2u^3), passes through those between without overshooting, and is held before and after.
+
+        Args:
+            frames: how many.
+            fps: frames a second.
+            start: seconds at the first frame, for motion that is directed window by window.
+
+        Returns:
+            For each axis [frames] float32.
+        """
+        times = start + torch.arange(frames, dtype=torch.float64) / fps
+        curves = {}
+        for axis, points in self.axes.items():
+            knots = torch.tensor(points, dtype=torch.float64)
+            curves[axis] = monotone_cubic(knots[:, 0], knots[:, 1:], times, flat_ends=True)[:, 0].float()
+        return curves
+
+
+def _number(word: str) -> float | None:
+    # float() alone would admit nan, inf and digits with underscores.
+    value = float(word) if _NUMBER.match(word) else math.nan
+    return value if math.isfinite(value) else None
+
+
+def _unreadable(piece: str, why: str) -> PlaymateError:
+    shown = piece if len(piece) <= 60 else piece[:57] + "..."
+    return PlaymateError(f'Cannot read the pose keyframes: "{shown}" {why}; write them like "{EXAMPLE}".')
