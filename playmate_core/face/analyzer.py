@@ -1,0 +1,265 @@
+"""Pictures and video to faces: detection, landmarks and blendshapes in one place.
+
+The order of work is MediaPipe's (face landmarker): detect, turn and scale a crop by the detector's keypoints, read
+the landmarks; video reuses the last landmarks as the next crop. Two things are added. The mesh reads every face a
+second time from the crop that its own first landmarks ask for, which makes the result nearly independent of the
+detector. And where the detector finds nothing in the whole picture it looks again: smaller, in tiles, and turned.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import PlaymateError
+from ..weights import bundled
+from .blendshapes import NAMES, Blendshapes
+from .crop import Roi, as_rgb, sample
+from .detector import FullRangeDetector, ShortRangeDetector, box_overlap, weighted_suppression
+from .layers import one_thread
+from .mesh import POINTS, SIZE, FaceMesh
+from .selection import face_area, left_to_right, select_face
+from .types import Face
+from .views import Detection, bounds, landmark_roi, nearest, shift, tiles, to_picture, unique, upright, whole
+
+__all__ = ["DETECTORS", "NETWORKS", "FaceAnalyzer", "load_networks", "select_face"]
+
+DETECTORS = ("auto", "short", "full")
+
+NETWORKS: dict[str, type[nn.Module]] = {"detector_short": ShortRangeDetector, "detector_full": FullRangeDetector,
+                                        "mesh": FaceMesh, "blendshapes": Blendshapes}
+"""The networks of the weights file, by the prefix of their names in it."""
+
+_BATCH = 8  # pictures or crops that go through a network at once
+_MOVED = 0.08  # a crop that would still move by this share of its side is read once more
+_LOOK_AGAIN = 10  # in video without a face, every which frame is searched thoroughly
+
+
+class FaceAnalyzer:
+    """Finds faces, their 478 landmarks and 52 blendshape scores.
+
+    Networks run in float32 and, on the CPU, on one thread (see ``layers.one_thread``): about 60 ms a picture.
+    """
+
+    def __init__(self, networks: dict[str, nn.Module], device: str | torch.device = "cpu") -> None:
+        """``networks`` by the names of ``NETWORKS``; ``load`` is the usual way to get them."""
+        self.device = torch.device(device)
+        self.networks = {name: network.to(self.device).eval() for name, network in networks.items()}
+
+    @classmethod
+    def load(cls, path: str | Path | None = None, device: str | torch.device = "cpu") -> FaceAnalyzer:
+        """Networks from a file written by ``tools/convert_face_models.py``; by default the bundled one.
+
+        Raises:
+            PlaymateError: the file is missing, unreadable, or holds something else.
+        """
+        return cls(load_networks(bundled("face.safetensors") if path is None else Path(path)), device)
+
+    # ---- pictures
+
+    @torch.no_grad()
+    def analyze(self, images: Tensor | Sequence[Tensor], detector: str = "auto", max_faces: int = 16,
+                min_score: float = 0.5, min_presence: float = 0.5) -> list[list[Face]]:
+        """All faces of every picture.
+
+        Args:
+            images: [B, H, W, C], one [H, W, C], or a sequence of such; C is 1, 3 or 4; 0 to 1 (see ``crop.as_rgb``).
+            detector: "short" or "full" for one look at the whole picture with that network; "auto" for both, and,
+                while nothing is found, a padded, tiled and turned picture.
+            max_faces: keep the largest ones only.
+            min_score: the least confidence of the detector, 0 to 1.
+            min_presence: the least confidence of the mesh, 0 to 1.
+
+        Returns:
+            For every picture its faces from left to right, on the CPU; an empty list where there is none.
+
+        Raises:
+            PlaymateError: not pictures, or an unknown detector.
+        """
+        if detector not in DETECTORS:
+            raise PlaymateError(f"'{detector}' is no face detector; use one of {', '.join(DETECTORS)}.")
+        pictures = [picture for item in ([images] if isinstance(images, Tensor) else images)
+                    for picture in (item if item.ndim == 4 else [item])]
+        found: list[list[Face]] = []
+        with one_thread(self.device):
+            for start in range(0, len(pictures), _BATCH):
+                batch = [self._prepare(picture) for picture in pictures[start:start + _BATCH]]
+                names = ("short", "full") if detector == "auto" else (detector,)
+                detections = self._look(batch, [[whole(picture)] for picture in batch], names, min_score)
+                faces = self._faces(batch, detections, min_presence)
+                for picture, first in zip(batch, faces):
+                    if not first and detector == "auto":
+                        first = self._search(picture, min_score, min_presence)
+                    found.append(left_to_right(sorted(first, key=face_area, reverse=True)[:max_faces]))
+        return found
+
+    def _prepare(self, picture: Tensor) -> Tensor:
+        return as_rgb(picture.to(self.device))
+
+    def _look(self, pictures: list[Tensor], views: list[list[Roi]], names: Sequence[str],
+              min_score: float) -> list[list[Detection]]:
+        """Detections of every picture, from all of its views and all named detectors, best first, each face once."""
+        found: list[list[Detection]] = [[] for _ in pictures]
+        jobs = [(index, roi) for index, rois in enumerate(views) for roi in rois]
+        for name in names:
+            network = self.networks[f"detector_{name}"]
+            for start in range(0, len(jobs), _BATCH):
+                part = jobs[start:start + _BATCH]
+                batch = torch.stack([sample(pictures[index], roi, network.size, "zeros") for index, roi in part])
+                outputs = network(batch.contiguous(memory_format=torch.channels_last))
+                for (index, roi), *values in zip(part, *(output.cpu() for output in outputs)):
+                    found[index] += to_picture(roi, *weighted_suppression(*values, threshold=min_score))
+        return [unique(detections) for detections in found]
+
+    def _search(self, picture: Tensor, min_score: float, min_presence: float) -> list[Face]:
+        """A second, thorough look at a picture in which the first found nothing, until something is found."""
+        middle = whole(picture)
+        height, width = picture.shape[:2]
+        padded = Roi(middle.x, middle.y, middle.size * 2)
+        tries = [([padded], ("short", "full"))]
+        if max(height, width) > 192:
+            tries.append((tiles(height, width, 0.6) + tiles(height, width, 0.35), ("short",)))
+        tries.append(([Roi(middle.x, middle.y, middle.size, turn * math.pi / 2) for turn in (1, 3, 2)],
+                      ("short", "full")))
+        for views, names in tries:
+            faces = self._faces([picture], self._look([picture], [views], names, min_score), min_presence)[0]
+            if faces:
+                return faces
+        return []
+
+    def _faces(self, pictures: list[Tensor], detections: list[list[Detection]],
+               min_presence: float) -> list[list[Face]]:
+        """Landmarks for detections; those that the mesh does not believe in, and doubles, are left out."""
+        jobs = [(index, detection) for index, many in enumerate(detections) for detection in many]
+        landmarks, presence, blendshapes = self._read([pictures[index] for index, _ in jobs],
+                                                      [detection.roi() for _, detection in jobs])
+        found: list[list[Face]] = [[] for _ in pictures]
+        for (index, detection), points, sure, scores in zip(jobs, landmarks, presence.tolist(), blendshapes):
+            box = bounds(points)
+            known = [bounds(face.landmarks) for face in found[index]]
+            if sure < min_presence or (known and float(box_overlap(box[None], torch.stack(known)).max()) > 0.3):
+                continue
+            found[index].append(Face(points, scores, detection.box, detection.score, sure))
+        return found
+
+    # ---- video
+
+    @torch.no_grad()
+    def track(self, frames: Iterable[Tensor], detector: str = "auto", policy: str = "largest", index: int = 0,
+              min_score: float = 0.5, min_presence: float = 0.5, batch_size: int = 4) -> Iterator[Face | None]:
+        """One face through a video. Frames are read as they are needed, ``batch_size`` at a time.
+
+        The first frame that shows a face decides which is followed (``policy`` and ``index`` as in ``select_face``);
+        when it is lost it is looked for again, nearest to where it was. Detection is only run then.
+
+        Args:
+            frames: pictures [H, W, C] or batches of them [B, H, W, C], 0 to 1.
+            detector, min_score, min_presence: as in ``analyze``.
+            batch_size: frames that start from the same crop; each is then read again from its own.
+
+        Yields:
+            For every frame, in order, its face or None. Where the face was followed, ``box`` spans its landmarks and
+            ``score`` is that of the last detection.
+
+        Raises:
+            PlaymateError: as ``analyze`` and ``select_face``.
+        """
+        last: Face | None = None
+        missing = 0
+        for batch in _batches(frames, batch_size):
+            pictures = [self._prepare(picture) for picture in batch]
+            followed: list[Face | None] = [None] * len(pictures)
+            if last is not None and not missing:
+                followed = self._follow(pictures, last, min_presence)
+            for picture, face in zip(pictures, followed):
+                if face is None:
+                    rare = missing % _LOOK_AGAIN == 0
+                    name = "full" if detector == "auto" and not rare else detector
+                    faces = self.analyze(picture, name, min_score=min_score, min_presence=min_presence)[0]
+                    if faces:
+                        face = nearest(faces, last) if last is not None else select_face(
+                            faces, tuple(picture.shape[:2]), policy, index)
+                missing = missing + 1 if face is None else 0
+                last = face or last
+                yield face
+
+    def _follow(self, pictures: list[Tensor], last: Face, min_presence: float) -> list[Face | None]:
+        """The face in frames that come soon after ``last``; None where the mesh does not see it any more."""
+        with one_thread(self.device):
+            landmarks, presence, blendshapes = self._read(pictures, [landmark_roi(last.landmarks)] * len(pictures))
+        return [Face(points, scores, bounds(points), last.score, sure) if sure >= min_presence else None
+                for points, sure, scores in zip(landmarks, presence.tolist(), blendshapes)]
+
+    # ---- landmarks
+
+    def _mesh(self, pictures: Sequence[Tensor], rois: Sequence[Roi]) -> tuple[Tensor, Tensor]:
+        """One pass: landmarks [N, 478, 3] in picture pixels and presence [N], both on the CPU."""
+        landmarks, presence = torch.zeros(len(rois), POINTS, 3), torch.zeros(len(rois))
+        jobs = [i for i, (picture, roi) in enumerate(zip(pictures, rois)) if roi.usable(*picture.shape[:2])]
+        for start in range(0, len(jobs), _BATCH):
+            part = jobs[start:start + _BATCH]
+            crops = torch.stack([sample(pictures[i], rois[i], SIZE, "border") for i in part])
+            points, sure = self.networks["mesh"](crops.contiguous(memory_format=torch.channels_last))
+            presence[part] = sure.cpu()
+            for i, face in zip(part, points.cpu() / SIZE):
+                landmarks[i] = rois[i].to_picture(face)
+        return landmarks, presence
+
+    def _read(self, pictures: Sequence[Tensor], rois: Sequence[Roi]) -> tuple[Tensor, Tensor, Tensor]:
+        """Landmarks [N, 478, 3], presence [N] and blendshapes [N, 52], from crops that settle on the faces."""
+        if not rois:
+            return torch.zeros(0, POINTS, 3), torch.zeros(0), torch.zeros(0, len(NAMES))
+        landmarks, presence = self._mesh(pictures, rois)
+        active = list(range(len(rois)))
+        for _ in range(2):
+            crops = {i: landmark_roi(landmarks[i]) for i in active}
+            landmarks[active], presence[active] = self._mesh([pictures[i] for i in active], list(crops.values()))
+            active = [i for i in active if shift(crops[i], landmark_roi(landmarks[i])) > _MOVED]
+            if not active:
+                break
+        turned = torch.stack([upright(points) for points in landmarks]).to(self.device)
+        return landmarks, presence, self.networks["blendshapes"](turned).cpu()
+
+
+def load_networks(path: Path) -> dict[str, nn.Module]:
+    """The networks with the weights of a file, float32, by the names of ``NETWORKS``.
+
+    Raises:
+        PlaymateError: the file is missing, unreadable, or holds something else.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise PlaymateError(f"The face weights {path} cannot be read ({error}); "
+                            "use the bundled file or convert it again with tools/convert_face_models.py.") from error
+    networks = {}
+    for name, kind in NETWORKS.items():
+        state = {key[len(name) + 1:]: value for key, value in weights.items() if key.startswith(f"{name}.")}
+        network = kind()
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            raise PlaymateError(f"{path} does not hold MediaPipe's face networks ({name} does not fit); use the "
+                                "bundled file or convert it again with tools/convert_face_models.py.") from error
+        networks[name] = network.requires_grad_(False).to(memory_format=torch.channels_last)
+    return networks
+
+
+def _batches(frames: Iterable[Tensor], size: int) -> Iterator[list[Tensor]]:
+    """Single frames [H, W, C] in lists of at most ``size``, from frames or batches of frames."""
+    waiting: list[Tensor] = []
+    for item in frames:
+        for frame in item if item.ndim == 4 else [item]:
+            waiting.append(frame)
+            if len(waiting) == size:
+                yield waiting
+                waiting = []
+    if waiting:
+        yield waiting
