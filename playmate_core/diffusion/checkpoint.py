@@ -1,0 +1,109 @@
+"""Motion models as safetensors files: half-precision weights, statistics, and everything needed to use them.
+
+Tensors ``denoiser.*`` (float16) are the network's parameters under their own names, ``statistics.*`` (float32) the
+fields of ``MotionStatistics``. Metadata: ``format``, ``version``, ``config`` (DenoiserConfig as JSON), ``sampling``
+(default knobs as JSON), ``reached`` (figures measured when it was made, as JSON).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import PlaymateError
+from .config import DenoiserConfig
+from .denoiser import Denoiser
+from .normalisation import MotionStatistics
+
+FORMAT = "playmate-motion"
+VERSION = "1"
+BUNDLED = "motion_stage1.safetensors"
+
+
+def save_checkpoint(path: str | os.PathLike, denoiser: Denoiser, statistics: MotionStatistics,
+                    sampling: dict | None = None, reached: dict | None = None) -> None:
+    """Write a model so that a reader never sees half of it.
+
+    Args:
+        sampling: default knobs (``audio_guidance``, ``temperature``).
+        reached: figures to keep with the weights.
+    """
+    from safetensors.torch import save_file
+
+    tensors = {f"denoiser.{k}": v.detach().to("cpu", torch.float16).contiguous()
+               for k, v in denoiser.state_dict().items()}
+    tensors |= {f"statistics.{k}": v.detach().to("cpu", torch.float32).contiguous()
+                for k, v in statistics.tensors().items()}
+    metadata = dict(format=FORMAT, version=VERSION, config=denoiser.config.to_json(),
+                    sampling=json.dumps(sampling or {}), reached=json.dumps(reached or {}))
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file(tensors, temporary, metadata)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: str | os.PathLike) -> tuple[Denoiser, MotionStatistics, dict]:
+    """The network (fp32, evaluation mode, CPU), its statistics and ``dict(sampling=.., reached=..)``.
+
+    Raises:
+        PlaymateError: no such file, not a safetensors file, another kind of file, or tensors that do not fit.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise PlaymateError(f"There is no motion model at {path}; give the path of a Playmate motion checkpoint.")
+    try:
+        with safe_open(str(path), framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise PlaymateError(f"{path.name} is not a Playmate motion model; choose a file made by "
+                                    "playmate_core.training or the bundled one.")
+            if metadata.get("version") != VERSION:
+                raise PlaymateError(f"{path.name} is a motion model of format version {metadata.get('version')}, this "
+                                    f"program reads {VERSION}; update ComfyUI-Playmate or the model.")
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise PlaymateError(f"{path.name} is not a readable safetensors file ({error}); download or train it "
+                            "again.") from None
+    config = DenoiserConfig.from_json(metadata.get("config", ""))
+    denoiser = Denoiser(config)
+    wanted = {f"denoiser.{k}": tuple(v.shape) for k, v in denoiser.state_dict().items()}
+    wanted |= {f"statistics.{k}": v for k, v in MotionStatistics.shapes(config.axes, config.features_dim).items()}
+    _check(path.name, wanted, tensors)
+    denoiser.load_state_dict(_part(tensors, "denoiser."))
+    statistics = MotionStatistics(**_part(tensors, "statistics."))
+    return denoiser.eval(), statistics, {k: _json(metadata.get(k)) for k in ("sampling", "reached")}
+
+
+def _check(name: str, wanted: dict[str, tuple], tensors: dict[str, Tensor]) -> None:
+    for key, shape in wanted.items():
+        if key not in tensors:
+            raise PlaymateError(f"{name} lacks {key}; download or train the motion model again.")
+        if tuple(tensors[key].shape) != shape:
+            raise PlaymateError(f"{name}: {key} has shape {tuple(tensors[key].shape)} where its config says {shape}; "
+                                "download or train the motion model again.")
+        if not bool(torch.isfinite(tensors[key]).all()):
+            raise PlaymateError(f"{name}: {key} holds numbers that are not finite; download or train it again.")
+    extra = sorted(set(tensors) - set(wanted))
+    if extra:
+        raise PlaymateError(f"{name} holds {extra[0]} that this version does not know; update ComfyUI-Playmate.")
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k[len(prefix):]: v.float() for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _json(text: str | None) -> dict:
+    try:
+        value = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,165 @@
+"""The motion model as the rest of the library uses it: speech features in, ``Motion`` out."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import replace
+from typing import Iterator, Optional
+
+import torch
+from torch import Tensor
+
+from ..errors import PlaymateError
+from ..motion.types import KEYPOINTS, Motion, Neutral
+from ..progress import Progress
+from ..speech.types import SpeechFeatures
+from ..weights import bundled
+from .checkpoint import BUNDLED, load_checkpoint, save_checkpoint
+from .config import FPS, POSE_DIM, DenoiserConfig
+from .denoiser import Denoiser
+from .emotion import EmotionCurve
+from .normalisation import MotionStatistics
+from .retiming import FIELDS, retimed
+from .sampler import Guidance, sample_windows
+from .schedule import sampling_scheduler
+
+DEFAULT_AUDIO_GUIDANCE = 1.5
+"""The paper's w_a (PAPER.md 1.8); a checkpoint may carry a better one."""
+
+DEFAULT_TEMPERATURE = 1.0
+
+
+class MotionModel:
+    """Stage 1 of Playmate: what speech does to a face.
+
+    Attributes:
+        config: sizes, and the encoder it listens to.
+        sampling: default knobs that came with the weights: ``audio_guidance``, ``temperature``.
+        reached: figures measured when the weights were made.
+    """
+
+    def __init__(self, denoiser: Denoiser, statistics: MotionStatistics, sampling: dict | None = None,
+                 reached: dict | None = None, device: str | torch.device = "cpu") -> None:
+        self.device = torch.device(device)
+        self.denoiser = denoiser.to(self.device).eval()
+        self.statistics = statistics.to(self.device)
+        self.sampling = dict(sampling or {})
+        self.reached = dict(reached or {})
+
+    @property
+    def config(self) -> DenoiserConfig:
+        return self.denoiser.config
+
+    @property
+    def encoder(self) -> str:
+        """Name of the speech encoder whose features it takes."""
+        return self.config.encoder
+
+    @property
+    def has_emotion_head(self) -> bool:
+        """Whether emotion curves take effect (stage 2)."""
+        return False
+
+    @staticmethod
+    def load(path: str | os.PathLike | None = None, device: str | torch.device = "cpu") -> "MotionModel":
+        """A model from ``path``, or the bundled one.
+
+        Raises:
+            PlaymateError: the file is missing or is not a motion model that fits this version.
+        """
+        denoiser, statistics, extra = load_checkpoint(bundled(BUNDLED) if path is None else path)
+        return MotionModel(denoiser, statistics, device=device, **extra)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write it where ``load`` finds it again; half precision."""
+        save_checkpoint(path, self.denoiser, self.statistics, self.sampling, self.reached)
+
+    def sample(self, features: SpeechFeatures, identity: Optional[Tensor] = None, **knobs) -> Motion:
+        """The whole motion of ``features``; arguments as ``stream``. T = round(duration * fps) frames."""
+        pieces = list(self.stream(features, identity, **knobs))
+        if not pieces:
+            return Motion.rest(0, float(knobs.get("fps", FPS)))
+        return replace(pieces[0], **{name: torch.cat([getattr(p, name) for p in pieces]) for name in FIELDS})
+
+    def stream(self, features: SpeechFeatures, identity: Optional[Tensor] = None, *, seed: int = 0, steps: int = 10,
+               scheduler: str = "dpmsolver++", audio_guidance: Optional[float] = None,
+               temperature: Optional[float] = None, head_motion: float = 1.0, fps: float = FPS,
+               emotion: Optional[EmotionCurve] = None, progress: Progress = None) -> Iterator[Motion]:
+        """Motion piece by piece as windows are finished, on the CPU; memory does not grow with the speech.
+
+        Expression counts from the resting, closed mouth; rotation, translation and scale from a straight head.
+
+        Args:
+            features: at 25 fps, of the encoder that the model was trained on.
+            identity: [63] ``face.geometry.identity_feature``; None for an average face.
+            seed: same seed, same motion, on any device; any whole number.
+            steps: denoising steps per window, 1 to 1000; 8 to 20 are enough.
+            scheduler: ``"dpmsolver++"`` or ``"ddim"``.
+            audio_guidance: w_a of Eq. 8, 0 to 10; None for the model's own default.
+            temperature: 0 to 1.5, deviation of the start noise on what speech explains (lips). 1 draws from the
+                whole distribution; lower stays nearer the likeliest articulation, while blinks, brows and head
+                keep their variety. None for the model's own default.
+            head_motion: 0 (still) to 3; 1 is natural.
+            fps: output frames a second; the model itself always runs at 25 and the motion is resampled.
+            emotion: neutral or None; others need a model with an emotion head.
+            progress: windows times steps.
+
+        Raises:
+            PlaymateError: settings out of range, features of another encoder or frame rate, or an emotion.
+        """
+        guidance = self._check(features, identity, steps, scheduler, audio_guidance, temperature, head_motion, fps,
+                               emotion)
+        audio = self.statistics.encode_audio(*(x.to(self.device, torch.float32) for x in
+                                               (features.features, features.loudness, features.pitch)))
+        person = None if identity is None else identity.to(self.device, torch.float32).reshape(-1)
+        windows = sample_windows(self.denoiser, audio, person, guidance, int(seed), progress)
+        pieces = (self._decode(w, head_motion) for w in windows)
+        return pieces if fps == FPS else retimed(pieces, float(fps), round(features.duration * fps))
+
+    def _decode(self, units: Tensor, head_motion: float) -> Motion:
+        expression = self.statistics.decode_expression(units[:, :self.config.axes])
+        pose = self.statistics.decode_pose(units[:, self.config.axes:], head_motion)
+        expression, pose = expression.cpu().clone(), pose.cpu().clone()
+        return Motion(expression.reshape(-1, KEYPOINTS, 3), pose[:, :3], pose[:, 3:6], pose[:, 6:], FPS,
+                      Neutral.rest())
+
+    def _check(self, features, identity, steps, scheduler, audio_guidance, temperature, head_motion, fps,
+               emotion) -> Guidance:
+        config = self.config
+        if features.encoder != config.encoder:
+            raise PlaymateError(f"The speech features come from {features.encoder}, but this motion model was trained "
+                                f"on {config.encoder}; load the speech encoder that belongs to the model.")
+        if features.features.ndim != 2 or features.features.shape[1] != config.features_dim:
+            raise PlaymateError(f"The speech features have shape {tuple(features.features.shape)}; this motion model "
+                                f"needs [frames, {config.features_dim}].")
+        if abs(features.fps - FPS) > 1e-6:
+            raise PlaymateError(f"The speech features are at {features.fps:g} frames a second; encode the audio at "
+                                f"{FPS:g} and set the output rate on the sampler.")
+        if not all(bool(torch.isfinite(x).all()) for x in (features.features, features.loudness, features.pitch)):
+            raise PlaymateError("The speech features hold numbers that are not finite; encode the audio again.")
+        if identity is not None and (identity.numel() != config.identity_dim
+                                     or not bool(torch.isfinite(identity).all())):
+            raise PlaymateError(f"The identity feature must be {config.identity_dim} finite numbers.")
+        guidance = self._knob("audio_guidance", audio_guidance, DEFAULT_AUDIO_GUIDANCE, 10.0)
+        warmth = self._knob("temperature", temperature, DEFAULT_TEMPERATURE, 1.5)
+        _in_range("head_motion", head_motion, 0.0, 3.0)
+        _in_range("fps", fps, 1.0, 240.0)
+        sampling_scheduler(config, scheduler, steps)  # refuses before the first window is asked for
+        if emotion is not None and not emotion.is_neutral and not self.has_emotion_head:
+            raise PlaymateError("This motion model has no emotion head, so emotions other than neutral cannot be "
+                                "drawn yet; leave the emotion out until a model with one is loaded.")
+        share = self.statistics.speech_share
+        spoken = (share / share.max().clamp(min=1e-6)).clamp(0.0, 1.0)
+        scale = torch.cat((1.0 + (warmth - 1.0) * spoken, spoken.new_ones(POSE_DIM)))
+        return Guidance(scheduler, int(steps), guidance, scale)
+
+    def _knob(self, name: str, value: Optional[float], default: float, highest: float) -> float:
+        value = self.sampling.get(name, default) if value is None else value
+        _in_range(name, value, 0.0, highest)
+        return float(value)
+
+
+def _in_range(name: str, value: float, lowest: float, highest: float) -> None:
+    if not (isinstance(value, (int, float)) and math.isfinite(value) and lowest <= value <= highest):
+        raise PlaymateError(f"{name} is {value}; it must be {lowest:g} to {highest:g}.")

@@ -1,0 +1,113 @@
+"""Reverse diffusion, window by window (PAPER.md 1.6, 1.8 and 1.11).
+
+Every window is ``config.window`` frames (the last may be shorter) behind ``config.previous`` frames of the window
+before it. The noise of window i comes from a CPU generator seeded by (seed, i), so it depends neither on the device
+nor on the output's frame rate nor on how much speech follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Iterator, Optional
+
+import torch
+from torch import Tensor
+
+from ..progress import Progress, report
+from .denoiser import Denoiser
+from .schedule import sampling_scheduler
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """How a window is drawn.
+
+    Attributes:
+        scheduler, steps: see ``schedule.sampling_scheduler``.
+        audio: scale w_a of Eq. 8; 1 leaves the conditional prediction alone and halves the cost.
+        noise_scale: [K + 6] deviation of the start noise; below 1 stays nearer to the likeliest motion.
+    """
+
+    scheduler: str
+    steps: int
+    audio: float
+    noise_scale: Tensor
+
+
+def window_noise(seed: int, index: int, frames: int, dim: int) -> Tensor:
+    """[frames, dim] standard normal of window ``index``; the same prefix however short the window is cut."""
+    generator = torch.Generator("cpu").manual_seed((seed * 1_000_003 + index * 7_919 + 17) % (1 << 63))
+    return torch.randn(frames, dim, generator=generator)
+
+
+def audio_window(audio: Tensor, start: int, frames: int, previous: int, lookahead: int) -> tuple[Tensor, Tensor]:
+    """Speech around frames start .. start + frames of [T, C].
+
+    Returns:
+        [previous + frames + lookahead, C], zeros outside the recording, and [..] bool, whether it reaches there.
+    """
+    rows = torch.arange(start - previous, start + frames + lookahead, device=audio.device)
+    heard = (rows >= 0) & (rows < len(audio))
+    picked = audio[rows.clamp(0, max(len(audio) - 1, 0))] if len(audio) else audio.new_zeros(len(rows), audio.shape[1])
+    return picked * heard[:, None], heard
+
+
+def denoise_window(denoiser: Denoiser, noise: Tensor, audio: Tensor, heard: Tensor, before: Optional[Tensor],
+                   identity: Optional[Tensor], guidance: Guidance, on_step=None) -> Tensor:
+    """One window [W, K + 6] from its noise.
+
+    Args:
+        audio, heard: of ``audio_window``.
+        before: [previous, K + 6] frames before, None for the first window.
+        identity: [identity_dim] or None.
+        on_step: called after every step; may raise to stop.
+
+    The two terms of Eq. 8 run as one batch: eps = eps(no speech) + w_a (eps(speech) - eps(no speech)).
+    """
+    config, device = denoiser.config, audio.device
+    terms = 1 if guidance.audio == 1.0 else 2
+    clean = torch.zeros(config.previous, config.motion_dim, device=device) if before is None else before
+    identity_row = torch.zeros(config.identity_dim, device=device) if identity is None else identity
+    conditions = dict(
+        continued=torch.full((terms,), before is not None, device=device),
+        identity=identity_row.expand(terms, -1),
+        has_identity=torch.full((terms,), identity is not None, device=device),
+        has_audio=torch.tensor([True, False][:terms], device=device),
+    )
+    audio, heard = audio.expand(terms, *audio.shape), heard.expand(terms, *heard.shape)
+    scheduler = sampling_scheduler(config, guidance.scheduler, guidance.steps)
+    x = (noise * guidance.noise_scale.cpu()).to(device)
+    for t in scheduler.timesteps:
+        motion = torch.cat((clean, x)).expand(terms, -1, -1)
+        eps = denoiser(motion, audio, heard, t.to(device).expand(terms), **conditions)
+        eps = eps[0] if terms == 1 else eps[1] + guidance.audio * (eps[0] - eps[1])
+        x = scheduler.step(eps, t, x).prev_sample
+        if on_step is not None:
+            on_step()
+    return x
+
+
+@torch.inference_mode()
+def sample_windows(denoiser: Denoiser, audio: Tensor, identity: Optional[Tensor], guidance: Guidance, seed: int,
+                   progress: Progress = None) -> Iterator[Tensor]:
+    """Normalised motion [W, K + 6] of speech [T, C + 3], window after window; T frames in all."""
+    config, frames = denoiser.config, len(audio)
+    windows = -(-frames // config.window)
+    total, done = windows * guidance.steps, 0
+    before: Optional[Tensor] = None
+    report(progress, 0, max(total, 1))
+
+    def stepped() -> None:
+        nonlocal done
+        done += 1
+        report(progress, done, total)
+
+    for index in range(windows):
+        start = index * config.window
+        length = min(config.window, frames - start)
+        speech, heard = audio_window(audio, start, length, config.previous, config.lookahead)
+        noise = window_noise(seed, index, config.window, config.motion_dim)[:length]
+        made = denoise_window(denoiser, noise, speech, heard, before, identity, guidance, stepped)
+        yield made
+        recent = made if before is None else torch.cat((before, made))
+        before = recent[-config.previous:]
