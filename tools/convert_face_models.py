@@ -172,7 +172,7 @@ def convert(module: nn.Module, example: torch.Tensor, graph: Graph) -> dict[str,
     layers = execution_order(module, example)
     if len(layers) != len(operations):
         raise SystemExit(f"{type(module).__name__} has {len(layers)} layers, the file {len(operations)}.")
-    for (name, layer), (kind, constants) in zip(layers, operations):
+    for (name, layer), (kind, constants) in zip(layers, operations, strict=True):
         weight = torch.from_numpy(constants[0].copy())
         if kind == "CONV_2D":
             weight = weight.permute(0, 3, 1, 2)

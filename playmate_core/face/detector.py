@@ -177,7 +177,7 @@ class FullRangeDetector(_Detector):
     def raw(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         x = self.stem_blocks(F.relu(self.stem(pictures)))
         laterals = []
-        for stage, lateral in zip(self.down, self.lateral):
+        for stage, lateral in zip(self.down, self.lateral, strict=True):
             x = stage(x)
             laterals.append(F.relu(lateral(x)))
         x = laterals.pop()
@@ -219,7 +219,7 @@ def weighted_suppression(boxes: Tensor, keypoints: Tensor, scores: Tensor, thres
         boxes, keypoints, scores = boxes[~same], keypoints[~same], scores[~same]
     if not faces:
         return boxes[:0], keypoints[:0], scores[:0]
-    return tuple(torch.stack(parts) for parts in zip(*faces))
+    return tuple(torch.stack(parts) for parts in zip(*faces, strict=True))
 
 
 def box_overlap(first: Tensor, second: Tensor) -> Tensor:

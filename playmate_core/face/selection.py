@@ -82,4 +82,4 @@ def _covered(faces: Sequence[Face], image_size: tuple[int, int], mask: Tensor) -
         what = "the face" if len(faces) == 1 else f"any of the {len(faces)} faces"
         raise PlaymateError(f"The mask does not cover {what} found in the picture; paint it over the face "
                             "that is to be animated, or leave it out.")
-    return [face for face, share in zip(faces, shares) if share >= max(_COVERED, best / 2)]
+    return [face for face, share in zip(faces, shares, strict=True) if share >= max(_COVERED, best / 2)]

@@ -98,7 +98,7 @@ def to_picture(roi: Roi, boxes: Tensor, keypoints: Tensor, scores: Tensor) -> li
     x0, y0, x1, y1 = boxes[:, None].unbind(-1)
     corners = roi.to_picture(torch.stack([torch.cat([x0, x1, x1, x0], 1), torch.cat([y0, y0, y1, y1], 1)], -1))
     boxes = torch.cat([corners.amin(1), corners.amax(1)], 1)
-    return [Detection(*parts) for parts in zip(boxes, roi.to_picture(keypoints), scores.tolist())]
+    return [Detection(*parts) for parts in zip(boxes, roi.to_picture(keypoints), scores.tolist(), strict=True)]
 
 
 def unique(detections: list[Detection], overlap: float = 0.3) -> list[Detection]:
