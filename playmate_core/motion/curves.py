@@ -23,7 +23,7 @@ def monotone_cubic(times: Tensor, values: Tensor, queries: Tensor, flat_ends: bo
     Returns:
         [M, C] in float64 (see ``geometry.wide``).
     """
-    times, values, queries = wide(times), wide(values), wide(queries)
+    times, values, queries = wide(times).contiguous(), wide(values), wide(queries)
     if len(times) == 1:
         return values.expand(len(queries), -1).clone()
     steps = times.diff()[:, None]

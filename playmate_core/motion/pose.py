@@ -134,13 +134,13 @@ def _combine(own: Tensor, given: Tensor, mode: str, amount: float, factor: bool)
 
 def _clamp(pose: Tensor, axes: Collection[str], limits: Mapping[str, tuple[float, float] | None]) -> Tensor:
     """Columns of ``axes`` held inside their limits, with one warning for all that were not."""
-    pose, notes = pose.clone(), []
+    held, notes = pose.clone(), []
     for axis in axes:
         span, column = limits[axis], POSE_AXES.index(axis)
         if span is None:
             continue
         before = pose[:, column]
-        pose[:, column] = before.clamp(*span)
+        held[:, column] = before.clamp(*span)
         outside = (before < span[0]) | (before > span[1])
         if bool(outside.any()):
             far = before[outside]
@@ -149,7 +149,7 @@ def _clamp(pose: Tensor, axes: Collection[str], limits: Mapping[str, tuple[float
             )
     if notes:
         log.warning("Pose limited to what can be drawn: %s.", "; ".join(notes))
-    return pose
+    return held
 
 
 def _with_pose(motion: Motion, pose: Tensor, axes: Collection[str]) -> Motion:

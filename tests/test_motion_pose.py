@@ -1,0 +1,258 @@
+"""Pose keyframes and overriding the head."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+
+from playmate_core.errors import PlaymateError
+from playmate_core.motion.edits import rebase
+from playmate_core.motion.geometry import relative_rotation, slerp_degrees
+from playmate_core.motion.pose import POSE_AXES, POSE_LIMITS, PoseKeyframes, override_pose, pose_offsets
+from playmate_core.motion.types import Motion, Neutral
+
+TEXT = "0 yaw=0 pitch=0; 1 yaw=15; 2.5 yaw=-10 roll=5"
+ANGLES = slice(0, 3)
+
+
+def random_motion(frames=75, fps=25.0, seed=0, neutral=False):
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator)
+
+    rest = Neutral(0.02 * draw(21, 3), 5 * draw(3), 0.05 * draw(3), torch.tensor([1.3])) if neutral else Neutral.rest()
+    offset = Motion(0.02 * draw(frames, 21, 3), 4 * draw(frames, 3), 0.02 * draw(frames, 3),
+                    1 + 0.05 * torch.rand(frames, 1, generator=generator), fps, Neutral.rest())
+    return rebase(offset, rest)
+
+
+# --- the text
+
+def test_the_example_of_the_manual():
+    keyframes = PoseKeyframes.parse(TEXT)
+    assert keyframes.axes == {
+        "pitch": ((0.0, 0.0),), "yaw": ((0.0, 0.0), (1.0, 15.0), (2.5, -10.0)), "roll": ((2.5, 5.0),),
+    }
+    curves = keyframes.sample(100, 25.0)
+    yaw = curves["yaw"]
+    assert set(curves) == {"pitch", "yaw", "roll"}
+    assert yaw[0] == 0 and yaw[25] == 15 and abs(yaw[62] + 10) < 0.1 and (yaw[63:] == -10).all()
+    assert (curves["roll"] == 5).all() and (curves["pitch"] == 0).all()
+    assert yaw.max() <= 15 and yaw.min() >= -10
+    assert (yaw[:26].diff() > 0).all() and (yaw[26:62].diff() < 0).all()
+
+
+def test_two_keyframes_ease_in_and_out():
+    yaw = PoseKeyframes.parse("1 yaw=0; 2 yaw=10").sample(76, 25.0)["yaw"]
+    u = torch.linspace(0, 1, 26)
+    assert torch.allclose(yaw[25:51], 10 * u * u * (3 - 2 * u), atol=1e-5)
+    assert (yaw[:26] == 0).all() and (yaw[50:] == 10).all()
+
+
+def test_a_chain_of_keyframes_does_not_stop_at_each():
+    yaw = PoseKeyframes.parse("0 yaw=0; 1 yaw=10; 2 yaw=20").sample(51, 25.0)["yaw"]
+    assert yaw[26] - yaw[25] > 0.3  # 10 degrees a second are 0.4 a frame
+
+
+@pytest.mark.parametrize("text", [
+    "0 yaw=1\n2 yaw=3", " 0s  YAW = 1 ;; 2.0s yaw=+3.0 ; ", "2 yaw=3; 0 yaw=1", "0 yaw=1;2 yaw=.3e1;",
+])
+def test_spellings(text):
+    assert PoseKeyframes.parse(text).axes == {"yaw": ((0.0, 1.0), (2.0, 3.0))}
+
+
+def test_windows_see_one_curve():
+    keyframes = PoseKeyframes.parse(TEXT)
+    whole = keyframes.sample(60, 25.0)["yaw"]
+    assert torch.allclose(keyframes.sample(20, 25.0, start=40 / 25)["yaw"], whole[40:], atol=1e-5)
+
+
+@pytest.mark.parametrize("text, piece", [
+    ("", '""'), (" ; \n", "holds no keyframe"), ("yaw=5", '"yaw=5" is no time'), ("-1 yaw=5", '"-1"'),
+    ("nan yaw=5", '"nan"'), ("1_0 yaw=5", '"1_0"'), ("0 yaw", '"yaw"'), ("0 yaw=", '"yaw="'),
+    ("0 yaw=abc", '"yaw=abc"'),
+    ("0 yaw=inf", '"yaw=inf"'), ("0 yaw=1e999", '"yaw=1e999"'), ("0 nod=5", '"nod=5"'), ("0 z=1", '"z=1"'),
+    ("0 yaw=1; 2", '"2" names no axis'), ("0 yaw=1, pitch=2", '"yaw=1,"'), ("0 scale=0", '"scale=0"'),
+    ("1 yaw=1; 1.0 yaw=2", '"yaw=2" sets yaw a second time'), ("0 yaw=1=2", '"yaw=1=2"'), ("x" * 500, "xxx..."),
+])
+def test_bad_text_is_quoted_with_a_right_example(text, piece):
+    with pytest.raises(PlaymateError) as caught:
+        PoseKeyframes.parse(text)
+    message = str(caught.value)
+    assert piece in message and TEXT in message and len(message) < 300
+
+
+# --- overriding
+
+def test_a_constant_replaces_one_axis_and_leaves_all_else_bit_for_bit():
+    motion = random_motion()
+    result = override_pose(motion, {"yaw": 12.5})
+    assert (result.rotation[:, 1] == 12.5).all()
+    assert torch.equal(result.rotation[:, [0, 2]], motion.rotation[:, [0, 2]])
+    for name in ("expression", "translation", "scale"):
+        assert torch.equal(getattr(result, name), getattr(motion, name))
+
+
+def test_every_axis_goes_where_it_belongs():
+    motion = Motion.rest(3)
+    result = override_pose(motion, {"pitch": 1, "yaw": 2, "roll": 3, "x": 0.1, "y": -0.2, "scale": 1.1})
+    assert torch.allclose(result.rotation[0], torch.tensor([1.0, 2.0, 3.0]))
+    assert torch.allclose(result.translation[0], torch.tensor([0.1, -0.2, 0.0]))
+    assert torch.allclose(result.scale, torch.full((3, 1), 1.1))
+
+
+def test_keyframes_direct_what_they_name():
+    motion = random_motion()
+    keyframes = PoseKeyframes.parse(TEXT + "; 0 scale=1.2")
+    result, curves = override_pose(motion, keyframes), keyframes.sample(75, 25.0)
+    for column, axis in enumerate(("pitch", "yaw", "roll")):
+        assert torch.equal(result.rotation[:, column], curves[axis])
+    assert torch.allclose(result.scale, torch.tensor(1.2)) and torch.equal(result.translation, motion.translation)
+    only = override_pose(motion, keyframes, axes=["yaw"])
+    assert torch.equal(only.rotation[:, 0], motion.rotation[:, 0]) and torch.equal(only.rotation[:, 1], curves["yaw"])
+    late = override_pose(motion, keyframes, axes=["yaw"], start=1.0)
+    assert abs(late.rotation[0, 1] - 15) < 1e-5
+
+
+def test_the_modes_and_the_amount():
+    motion, constants = random_motion(10), {"yaw": 10.0, "scale": 1.21}
+    yaw, scale = motion.rotation[:, 1], motion.scale[:, 0]
+    expected = {
+        ("replace", 1.0): (torch.full((10,), 10.0), torch.full((10,), 1.21)),
+        ("replace", 0.5): (torch.full((10,), 5.0), torch.full((10,), 1.1)),
+        ("add", 1.0): (yaw + 10, scale * 1.21),
+        ("add", 0.5): (yaw + 5, scale * 1.1),
+        ("mix", 0.5): ((yaw + 10) / 2, (scale * 1.21).sqrt()),
+        ("mix", 1.0): (torch.full((10,), 10.0), torch.full((10,), 1.21)),
+        ("mix", 0.0): (yaw, scale),
+        ("add", 0.0): (yaw, scale),
+    }
+    for (mode, amount), (wanted_yaw, wanted_scale) in expected.items():
+        result = override_pose(motion, constants, mode, amount=amount)
+        assert torch.allclose(result.rotation[:, 1], wanted_yaw, atol=1e-5), (mode, amount)
+        assert torch.allclose(result.scale[:, 0], wanted_scale.clamp(0.75, 1.35), atol=1e-5), (mode, amount)
+
+
+def test_poses_count_from_the_neutral_frame():
+    motion = random_motion(neutral=True)
+    result = override_pose(motion, {"yaw": 15.0, "pitch": -5.0, "roll": 2.0, "x": 0.1, "scale": 1.2})
+    relative = relative_rotation(result.rotation, motion.neutral.rotation)
+    assert torch.allclose(relative, torch.tensor([-5.0, 15.0, 2.0]).expand_as(relative), atol=1e-3)
+    assert torch.allclose(result.translation[:, 0], motion.neutral.translation[0] + 0.1)
+    assert torch.equal(result.translation[:, 1:], motion.translation[:, 1:])
+    assert torch.allclose(result.scale, motion.neutral.scale * 1.2)
+
+
+def test_another_motions_pose():
+    motion, other = random_motion(20, neutral=True), random_motion(40, 50.0, seed=1, neutral=True)
+    result = override_pose(motion, other)
+    assert len(result) == 20 and torch.equal(result.expression, motion.expression)
+    assert torch.allclose(pose_offsets(result), pose_offsets(other)[::2], atol=1e-3)
+    nod = override_pose(motion, other, axes=["pitch"])
+    assert torch.allclose(pose_offsets(nod)[:, 0], pose_offsets(other)[::2, 0], atol=1e-3)
+    assert torch.allclose(pose_offsets(nod)[:, 1:], pose_offsets(motion)[:, 1:], atol=1e-3)
+
+
+def test_mixing_with_another_motion_follows_the_sphere():
+    motion, other = random_motion(20), random_motion(20, seed=1)
+    result = override_pose(motion, other, "mix", amount=0.4)
+    assert torch.allclose(result.rotation, slerp_degrees(motion.rotation, other.rotation, torch.tensor(0.4)), atol=1e-4)
+
+
+@pytest.mark.parametrize("policy, length, last", [
+    ("constant", 20, 7), ("cycle", 20, 3), ("mirror", 20, 5), ("cut", 8, 7),
+])
+def test_a_shorter_source(policy, length, last):
+    motion, other = random_motion(20), random_motion(8, seed=1)
+    result = override_pose(motion, other, length=policy)
+    assert len(result) == length and torch.allclose(result.rotation[-1], other.rotation[last], atol=1e-5)
+
+
+# --- limits
+
+def test_clamping_is_exact_inside_and_never_silent(caplog):
+    motion = Motion.rest(4)
+    with caplog.at_level(logging.WARNING, logger="playmate_core"):
+        edge = override_pose(motion, {"yaw": 25.0, "pitch": -20.0})
+        assert not caplog.records and edge.rotation[0].tolist() == [-20.0, 25.0, 0.0]
+        result = override_pose(motion, {"yaw": -60.0, "roll": 5.0, "scale": 3.0})
+    assert result.rotation[0].tolist() == [0.0, -25.0, 5.0] and torch.allclose(result.scale, torch.tensor(1.35))
+    assert len(caplog.records) == 1
+    message = caplog.records[0].getMessage()
+    assert "yaw -60" in message and "scale 3" in message and "4 frames" in message and "roll" not in message
+
+
+def test_limits_can_be_set_and_lifted():
+    motion = Motion.rest(2)
+    wide = override_pose(motion, {"yaw": 60.0, "pitch": 30.0}, limits={"yaw": None, "pitch": (-10.0, 10.0)})
+    assert wide.rotation[0].tolist() == [10.0, 60.0, 0.0]
+    assert POSE_LIMITS["yaw"] == (-25.0, 25.0) and POSE_LIMITS["pitch"] == POSE_LIMITS["roll"] == (-20.0, 20.0)
+
+
+def test_axes_that_are_not_directed_are_not_clamped(caplog):
+    motion = override_pose(Motion.rest(3), {"yaw": 40.0}, limits={"yaw": None})
+    result = override_pose(motion, {"pitch": 5.0})
+    assert (result.rotation[:, 1] == 40).all() and not caplog.records
+
+
+@pytest.mark.parametrize("call", [
+    lambda m: override_pose(m, {"yaw": 1.0}, "multiply"),
+    lambda m: override_pose(m, {"yaw": 1.0}, amount=1.5),
+    lambda m: override_pose(m, {"yaw": 1.0}, amount=float("nan")),
+    lambda m: override_pose(m, {"nod": 1.0}),
+    lambda m: override_pose(m, {}),
+    lambda m: override_pose(m, {"yaw": float("nan")}),
+    lambda m: override_pose(m, {"yaw": "5"}),
+    lambda m: override_pose(m, {"scale": 0.0}),
+    lambda m: override_pose(m, {"yaw": 1.0}, axes=["pitch"]),
+    lambda m: override_pose(m, {"yaw": 1.0}, axes=["nod"]),
+    lambda m: override_pose(m, {"yaw": 1.0}, axes=[]),
+    lambda m: override_pose(m, {"yaw": 1.0}, limits={"yaw": (5.0, -5.0)}),
+    lambda m: override_pose(m, {"yaw": 1.0}, limits={"nod": None}),
+    lambda m: override_pose(m, random_motion(0)),
+    lambda m: override_pose(m, random_motion(3), length="loop"),
+])
+def test_bad_arguments_are_one_sentence(call):
+    with pytest.raises(PlaymateError) as caught:
+        call(Motion.rest(5))
+    assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
+
+
+def test_nothing_is_changed_in_place_and_empty_motion_passes():
+    motion, other = random_motion(10), random_motion(10, seed=1)
+    before = [getattr(m, name).clone() for m in (motion, other) for name in ("rotation", "translation", "scale")]
+    for mode in ("replace", "add", "mix"):
+        override_pose(motion, other, mode, amount=0.7)
+    after = [getattr(m, name) for m in (motion, other) for name in ("rotation", "translation", "scale")]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert len(override_pose(Motion.rest(0), {"yaw": 3.0})) == 0
+
+
+def test_any_pose_stays_inside_the_limits():
+    hypothesis = pytest.importorskip("hypothesis")
+    strategies = hypothesis.strategies
+    angle = strategies.floats(-170, 170, width=32)
+
+    @hypothesis.settings(max_examples=60, deadline=None)
+    @hypothesis.given(
+        strategies.fixed_dictionaries({}, optional={
+            "pitch": angle, "yaw": angle, "roll": angle, "x": strategies.floats(-2, 2),
+            "y": strategies.floats(-2, 2), "scale": strategies.floats(0.01, 10),
+        }).filter(bool),
+        strategies.sampled_from(["replace", "add", "mix"]), strategies.floats(0, 1), strategies.booleans(),
+    )
+    def check(constants, mode, amount, neutral):
+        motion = random_motion(4, neutral=neutral)
+        offsets = pose_offsets(override_pose(motion, constants, mode, amount=amount))
+        untouched = pose_offsets(motion)
+        for column, axis in enumerate(POSE_AXES):
+            if axis in constants:
+                low, high = POSE_LIMITS[axis]
+                assert (offsets[:, column] >= low - 1e-3).all() and (offsets[:, column] <= high + 1e-3).all()
+            else:
+                assert torch.allclose(offsets[:, column], untouched[:, column], atol=1e-3)
+
+    check()
