@@ -51,10 +51,10 @@ class Models:
         device: where tensors are computed.
     """
 
-    face: "FaceAnalyzer"
-    bridge: "LatentBridge"
-    speech: "SpeechEncoder"
-    motion: "MotionModel"
+    face: FaceAnalyzer
+    bridge: LatentBridge
+    speech: SpeechEncoder
+    motion: MotionModel
     renderer: Renderer
     device: torch.device
 
@@ -177,7 +177,7 @@ def encode_audio(models: Models, audio: AudioSource, fps: float = 25.0, progress
 def generate_motion(models: Models, features: SpeechFeatures, appearance: Appearance | None = None, *,
                     seed: int = 0, steps: int = 10, scheduler: str = "dpmsolver++",
                     audio_guidance: float | None = None, head_motion: float = 1.0, fps: float = 25.0,
-                    emotion: "EmotionCurve | None" = None, progress: Progress = None) -> Motion:
+                    emotion: EmotionCurve | None = None, progress: Progress = None) -> Motion:
     """Speech to motion with the diffusion model; T = round(duration * fps).
 
     Args:

@@ -40,7 +40,8 @@ def test_pictures_too_small_for_a_face(models, size):
 
 
 def test_two_faces_largest_by_default_any_by_choice(models, portrait):
-    small = torch.nn.functional.interpolate(portrait.permute(2, 0, 1)[None], (160, 160), mode="area")[0].permute(1, 2, 0)
+    small = torch.nn.functional.interpolate(portrait.permute(2, 0, 1)[None], (160, 160), mode="area")[0]
+    small = small.permute(1, 2, 0)
     both = torch.full((256, 430, 3), 0.5)
     both[:, 174:] = portrait
     both[40:200, :160] = small

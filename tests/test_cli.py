@@ -46,9 +46,9 @@ def test_portrait_and_voice_make_a_video_of_the_voice_s_length(spoken, inputs):
 
 
 def test_same_seed_same_motion_bit_for_bit(spoken, inputs, models):
+    from playmate_core.images import read_image
     from playmate_core.motion.files import load_motion
     from playmate_core.pipeline import encode_audio, extract_appearance, generate_motion
-    from playmate_core.images import read_image
 
     kept = load_motion(spoken[1])
     features = encode_audio(models, inputs[1])

@@ -21,7 +21,8 @@ def project() -> dict:
 
 
 def test_requirements_equal_the_dependencies():
-    listed = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    listed = [line for line in lines if line and not line.startswith("#")]
     assert sorted(listed) == sorted(project()["project"]["dependencies"])
 
 

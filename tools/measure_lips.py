@@ -51,7 +51,7 @@ def rendered_lips(models, appearance, motion) -> tuple[torch.Tensor, torch.Tenso
 
 def latent_lips(models, motion) -> tuple[torch.Tensor, torch.Tensor]:
     """Lip gap and width [T] as the bridge reads them from the latents, without drawing: offsets from rest."""
-    from playmate_core.face.geometry import MOUTH_CORNERS, LIP_CENTRES
+    from playmate_core.face.geometry import LIP_CENTRES, MOUTH_CORNERS
 
     moved = models.bridge.displacement(motion.expression_offset)
     top, bottom = LIP_CENTRES

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..face.analyzer import FaceAnalyzer
 
 
-def track_landmarks(frames: Iterable[Tensor], analyzer: "FaceAnalyzer", total: int = 0,
+def track_landmarks(frames: Iterable[Tensor], analyzer: FaceAnalyzer, total: int = 0,
                     progress: Progress = None) -> Tensor:
     """Landmarks [T, 478, 3] in pixels of every frame; a frame without a face is NaN.
 

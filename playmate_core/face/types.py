@@ -26,6 +26,7 @@ class Face:
     score: float
     presence: float
 
-    def to(self, device) -> "Face":
+    def to(self, device) -> Face:
         """The same on ``device``."""
-        return Face(self.landmarks.to(device), self.blendshapes.to(device), self.box.to(device), self.score, self.presence)
+        return Face(self.landmarks.to(device), self.blendshapes.to(device), self.box.to(device),
+                    self.score, self.presence)

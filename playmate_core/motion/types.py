@@ -30,11 +30,11 @@ class Neutral:
     scale: Tensor
 
     @staticmethod
-    def rest() -> "Neutral":
+    def rest() -> Neutral:
         """No expression, head straight, no shift, scale one: the origin of generated motion."""
         return Neutral(torch.zeros(KEYPOINTS, 3), torch.zeros(3), torch.zeros(3), torch.ones(1))
 
-    def to(self, device) -> "Neutral":
+    def to(self, device) -> Neutral:
         """The same on ``device``."""
         return Neutral(*(getattr(self, f).to(device) for f in ("expression", "rotation", "translation", "scale")))
 
@@ -96,7 +96,7 @@ class Motion:
         """[T, 21, 3] expression relative to the neutral frame."""
         return self.expression - self.neutral.expression
 
-    def to(self, device) -> "Motion":
+    def to(self, device) -> Motion:
         """The same on ``device``."""
         return replace(
             self,
@@ -108,7 +108,7 @@ class Motion:
         )
 
     @staticmethod
-    def rest(frames: int, fps: float = 25.0) -> "Motion":
+    def rest(frames: int, fps: float = 25.0) -> Motion:
         """``frames`` frames of a head at rest."""
         return Motion(
             torch.zeros(frames, KEYPOINTS, 3), torch.zeros(frames, 3), torch.zeros(frames, 3),

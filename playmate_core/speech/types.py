@@ -46,7 +46,7 @@ class SpeechFeatures:
     def __len__(self) -> int:
         return self.features.shape[0]
 
-    def to(self, device) -> "SpeechFeatures":
+    def to(self, device) -> SpeechFeatures:
         """The same on ``device``."""
         return SpeechFeatures(self.features.to(device), self.loudness.to(device), self.pitch.to(device),
                               self.fps, self.duration, self.encoder)
