@@ -1,0 +1,156 @@
+"""Speech to features at the motion's frame rate.
+
+What the encoder does, in order, and why (the motion model is trained on exactly these numbers):
+
+1. **Level.** The recording is brought to ``LEVEL`` (speech only, pauses gated out), so a quiet microphone gives the
+   same features as a loud one, and the log-mel floor can be a constant where Whisper takes it from the loudest bin
+   of a window: nothing then depends on where a window begins.
+2. **Windows** of 12 s every 9 s. The outer second of a window, which lacks context, is dropped and the next second
+   is cross-faded with the neighbour, so no edge can be seen. Shorter sound and the last window are filled up with
+   silence, as Whisper was trained.
+3. **Position.** Every window begins at Whisper's position 0. A third of the last layer's variance is an imprint of
+   the position within the window and would be a 9 s sawtooth to whoever reads the features; its mean over real
+   speech, a table in the weights file (``position_response``), is subtracted. The same sound 3 s apart in a window
+   then differs by a ninth of what it did.
+4. **Frames.** The rows, 50 a second, are averaged over each motion frame's time.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import PlaymateError
+from ..progress import Progress, report
+from ..weights import bundled
+from .frames import FrameMean, frame_count
+from .mel import DYNAMIC_RANGE, HOP, log_mel, mel_power, speech_level
+from .prosody import loudness, pitch
+from .types import Audio, SpeechFeatures
+from .whisper import WhisperEncoder
+
+RATE = 50
+"""Encoder rows a second."""
+SAMPLES = 2 * HOP
+"""Samples a row."""
+WINDOW = 12 * RATE
+DROPPED = RATE
+FADE = RATE
+STRIDE = WINDOW - 2 * DROPPED - FADE
+LEVEL = -23.0
+"""Decibels relative to full scale that speech is brought to."""
+MOST_GAIN = 30.0
+"""Decibels; a recording that would need more is mostly noise, which should stay quiet."""
+FLOOR = 1.4 - DYNAMIC_RANGE
+"""Decades: speech at ``LEVEL`` has its loudest mel bin at about 1.4."""
+MARGIN = 3
+"""Spectra cut off either side of a window so that its first and last see the sound beyond."""
+
+
+class SpeechEncoder:
+    """Whisper's encoder over recordings of any length.
+
+    Attributes:
+        name: what the features are called; a motion model accepts only the name it was trained on.
+        features_dim: C, numbers a frame.
+        device: where the network runs; results come back on the CPU.
+    """
+
+    def __init__(self, network: WhisperEncoder, position_response: Tensor, name: str, device="cpu") -> None:
+        self.name = name
+        self.device = torch.device(device)
+        self.network = network.to(self.device)
+        self.position_response = position_response.to(self.device, torch.float32)
+        self.features_dim = network.layer_norm.weight.shape[0]
+        self._bands = network.conv1.weight.shape[1]
+
+    @classmethod
+    def load(cls, name: str = "bundled", path: str | Path | None = None, device="cpu") -> "SpeechEncoder":
+        """The bundled Whisper tiny.en, or a file that ``tools/convert_speech_encoder.py`` wrote.
+
+        Raises:
+            PlaymateError: unknown name, no such file, or a file that is no speech encoder.
+        """
+        if path is None and name not in ("bundled", "whisper-tiny.en"):
+            raise PlaymateError(f"There is no speech encoder called {name!r}; the one that is bundled is 'bundled'.")
+        path = bundled("speech_encoder.safetensors") if path is None else Path(path)
+        if not path.is_file():
+            raise PlaymateError(f"There is no speech encoder at {path}; check the path.")
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(str(path), "pt") as file:
+                tensors = {key: file.get_tensor(key) for key in file.keys()}
+                name = (file.metadata() or {}).get("name", path.stem)
+            response = tensors.pop("position_response").float()
+            network = WhisperEncoder.from_tensors(tensors)
+        except (SafetensorError, KeyError, RuntimeError, ValueError, IndexError) as error:
+            raise PlaymateError(f"{path} is not a speech encoder of Playmate's; choose the file that "
+                                "tools/convert_speech_encoder.py writes, or leave the choice at 'bundled'.") from error
+        return cls(network, response, name, device)
+
+    @torch.inference_mode()
+    def encode(self, audio: Audio, fps: float = 25.0, progress: Progress = None) -> SpeechFeatures:
+        """Features, loudness and pitch, one row a motion frame.
+
+        Args:
+            audio: mono sound of any length.
+            fps: frames a second of the motion.
+            progress: told the windows done and the number of windows.
+
+        Returns:
+            ``SpeechFeatures`` on the CPU with T = round(duration * fps); memory beyond it does not depend on the
+            length.
+
+        Raises:
+            PlaymateError: fps is not above 0, or the sound is shorter than one frame.
+        """
+        if not (fps > 0 and math.isfinite(fps)):
+            raise PlaymateError(f"The frame rate is {fps}; it must be above 0.")
+        frames = frame_count(audio.duration, fps)
+        if frames < 1:
+            raise PlaymateError(f"The audio lasts {audio.duration:.3f} s, less than one frame at {fps:g} frames a "
+                                "second; give a longer recording.")
+        mean = FrameMean(frames, fps, RATE, self.features_dim, self.device)
+        rows = max(mean.rows_needed(), 1)
+        starts = list(range(0, max(rows - WINDOW + STRIDE - 1, 0) // STRIDE * STRIDE + 1, STRIDE))
+        gain = level_gain(audio.samples)
+        for index, start in enumerate(starts):
+            report(progress, index, len(starts))
+            weight = _window_weight(index > 0, index < len(starts) - 1).to(self.device)
+            encoded = self.encode_window(audio.samples, start, gain) * weight[:, None]
+            mean.add(start, encoded[:rows - start])
+        report(progress, len(starts), len(starts))
+        return SpeechFeatures(mean.values.cpu(), loudness(audio.samples, frames, fps),
+                              pitch(audio.samples, frames, fps), float(fps), audio.duration, self.name)
+
+    def encode_window(self, samples: Tensor, start: int, gain: float) -> Tensor:
+        """[WINDOW, C] rows from row ``start`` on of ``samples`` times ``gain``, the position's imprint removed."""
+        begin, end = start * SAMPLES - MARGIN * HOP, (start + WINDOW) * SAMPLES + MARGIN * HOP
+        part = samples[max(begin, 0):end].to(self.device) * gain
+        part = F.pad(part, (max(-begin, 0), end - max(begin, 0) - len(part)))
+        mel = log_mel(mel_power(part, self._bands)[:, MARGIN:-MARGIN], FLOOR)
+        return self.network(mel[None])[0] - self.position_response[:WINDOW]
+
+
+def level_gain(samples: Tensor) -> float:
+    """Factor that brings the speech in ``samples`` [N] to ``LEVEL``, at most ``MOST_GAIN``; 1 for silence."""
+    level = speech_level(samples)
+    return 10.0 ** (min(LEVEL - level, MOST_GAIN) / 20.0) if math.isfinite(level) else 1.0
+
+
+def _window_weight(has_left: bool, has_right: bool) -> Tensor:
+    """[WINDOW] how much each row of a window counts; neighbouring windows' weights add up to one."""
+    ramp = (torch.arange(FADE) + 0.5) / FADE
+    weight = torch.ones(WINDOW)
+    if has_left:
+        weight[:DROPPED] = 0
+        weight[DROPPED:DROPPED + FADE] = ramp
+    if has_right:
+        weight[WINDOW - DROPPED:] = 0
+        weight[WINDOW - DROPPED - FADE:WINDOW - DROPPED] = 1 - ramp
+    return weight
