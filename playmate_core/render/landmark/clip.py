@@ -1,0 +1,95 @@
+"""One Motion on one portrait: the movement of the head and of every landmark, frame by frame, in pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...motion.geometry import quaternion_from_degrees, quaternion_multiply
+from ...motion.types import Motion
+from . import expression
+from .head import HeadFrame
+from .warp import Pose
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Everything about T frames that is cheap to hold: no pictures.
+
+    Attributes:
+        landmarks: [T, 478, 3] displacement before the head turns, picture's axes, pixels.
+        pose: the head's movement.
+        shut: [T, 2] how far each eye is shut.
+        gaze: [T, 2, 2] shift of each iris, head's axes, outer-eye distances.
+        jaw: [T, 2] movement of the lower teeth from the closed mouth, head's axes, outer-eye distances.
+        speaks: the clip animates the mouth.
+        moves: [T] whether anything in the frame differs from the portrait.
+    """
+
+    landmarks: Tensor
+    pose: Pose
+    shut: Tensor
+    gaze: Tensor
+    jaw: Tensor
+    speaks: bool
+    moves: Tensor
+
+    def __getitem__(self, frames: slice) -> "Clip":
+        return Clip(self.landmarks[frames], self.pose[frames], self.shut[frames], self.gaze[frames], self.jaw[frames],
+                    self.speaks, self.moves[frames])
+
+    def to(self, device) -> "Clip":
+        return Clip(self.landmarks.to(device), self.pose.to(device), self.shut.to(device), self.gaze.to(device),
+                    self.jaw.to(device), self.speaks, self.moves.to(device))
+
+    @property
+    def reach(self) -> float:
+        """How far beyond the head its movement must fade for nothing to crease, outer-eye distances.
+
+        The crown lies about 1.6 outer-eye distances from the centre of turns; a smooth fall from 1 to 0 over a width
+        w is 1.5 / w steep at most, so 2.4 times the largest shift leaves the fold far away.
+        """
+        if not len(self.moves):
+            return 0.0
+        turn = self.pose.turn.norm(dim=-1)
+        shift = self.pose.shift.norm(dim=-1) / self.pose.size + (self.pose.scale - 1).abs() * 1.6
+        return float((turn * 1.6 + shift).max()) * 2.4
+
+
+def _rotation_vector(quaternion: Tensor) -> Tensor:
+    quaternion = torch.where(quaternion[..., :1] < 0, -quaternion, quaternion)
+    sine = quaternion[..., 1:].norm(dim=-1, keepdim=True)
+    angle = 2 * torch.atan2(sine, quaternion[..., :1])
+    return torch.where(sine > 1e-12, quaternion[..., 1:] / sine.clamp_min(1e-12) * angle, torch.zeros_like(sine))
+
+
+def head_movement(motion: Motion, bridge, frame: HeadFrame) -> Pose:
+    """Turns relative to the neutral frame, about the head's own axes as the portrait holds it (SPEC.md 10.1)."""
+    neutral = motion.neutral
+    still = quaternion_from_degrees(neutral.rotation) * torch.tensor([1.0, -1.0, -1.0, -1.0])
+    turned = quaternion_multiply(still.expand(len(motion), 4), quaternion_from_degrees(motion.rotation))
+    vector = _rotation_vector(turned).float()
+    vector = torch.where((motion.rotation == neutral.rotation).all(-1, keepdim=True), torch.zeros_like(vector), vector)
+    axes = torch.from_numpy(frame.rotation).float()
+    shift = bridge.head_shift(motion.translation - neutral.translation, neutral.scale)
+    return Pose(vector @ axes.T, shift * frame.size, motion.scale[:, 0] / neutral.scale[0],
+                torch.from_numpy(frame.pivot).float(), frame.size)
+
+
+def perform(motion: Motion, bridge, frame: HeadFrame, shape: expression.FaceShape) -> Clip:
+    """What ``motion`` does to the portrait; computed on the CPU, whose arithmetic is the same everywhere."""
+    motion = motion.to("cpu")
+    raw = bridge.displacement(motion.expression_offset).cpu()
+    speaks = expression.mouth_moves(raw)
+    shut = expression.closure(raw, shape)
+    adapted = expression.adapt(raw, shape, shut, close_mouth=speaks)
+    pose = head_movement(motion, bridge, frame)
+    jaw = expression.jaw(raw, shape)
+    axes = torch.from_numpy(frame.rotation).float()
+    pixels = adapted @ axes.T * frame.size
+    gaze = expression.gaze(raw, shape)
+    moves = ((pixels.abs().amax((1, 2)) > 0) | (pose.turn.abs().amax(1) > 0) | (pose.shift.abs().amax(1) > 0)
+             | (pose.scale != 1))
+    return Clip(pixels, pose, shut, gaze, jaw, speaks, moves)

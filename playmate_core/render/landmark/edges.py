@@ -1,0 +1,85 @@
+"""Where the lips meet and the lids end in this very picture: the mesh's curves, drawn to the dark line beside them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import topology
+from .slit import SAMPLES, through
+
+SEARCH = 0.035
+"""How far from the mesh's curve the line may lie, outer-eye distances."""
+
+
+def luminance(image: np.ndarray) -> np.ndarray:
+    """[H, W] of [H, W, 3]."""
+    return image @ np.array([0.299, 0.587, 0.114], image.dtype)
+
+
+def read_bilinear(image: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Values of ``image`` [H, W] or [H, W, C] at ``points`` [..., 2], pixels with centres at + 0.5."""
+    height, width = image.shape[:2]
+    x = np.clip(points[..., 0] - 0.5, 0, width - 1)
+    y = np.clip(points[..., 1] - 0.5, 0, height - 1)
+    x0, y0 = np.minimum(x.astype(int), max(width - 2, 0)), np.minimum(y.astype(int), max(height - 2, 0))
+    x1, y1 = np.minimum(x0 + 1, width - 1), np.minimum(y0 + 1, height - 1)
+    fx, fy = x - x0, y - y0
+    if image.ndim == 3:
+        fx, fy = fx[..., None], fy[..., None]
+    return (image[y0, x0] * (1 - fx) + image[y0, x1] * fx) * (1 - fy) + (image[y1, x0] * (1 - fx) + image[y1, x1] * fx) * fy
+
+
+def lip_line(image: np.ndarray, landmarks: np.ndarray, size: float) -> np.ndarray:
+    """[K, 2] the line between closed lips: the smoothest dark path near the mesh's inner lips (dynamic programming)."""
+    upper = through(landmarks[list(topology.LIPS_INNER_UPPER), :2])
+    lower = through(landmarks[list(topology.LIPS_INNER_LOWER), :2])
+    middle = (upper + lower) / 2
+    tangent = np.gradient(middle, axis=0)
+    normal = np.stack([-tangent[:, 1], tangent[:, 0]], 1) / np.maximum(np.linalg.norm(tangent, axis=1), 1e-6)[:, None]
+    offsets = np.linspace(-SEARCH, SEARCH, 29) * size
+    # The corners are where they are; towards them the search narrows.
+    width = np.sin(np.linspace(0, np.pi, len(middle))) ** 0.5
+    points = middle[:, None] + normal[:, None] * (offsets[None] * width[:, None])[..., None]
+    light = read_bilinear(luminance(image), points)
+    spread = max(float(light.max() - light.min()), 1e-3)
+    cost = light / spread + 0.15 * (offsets / (SEARCH * size)) ** 2
+    jump = 0.25 * np.abs(np.arange(29)[:, None] - np.arange(29)[None]) ** 1.5 / 4
+    total, chosen = cost[0].copy(), np.zeros((len(middle), 29), int)
+    for k in range(1, len(middle)):
+        ways = total[None] + jump
+        chosen[k] = ways.argmin(1)
+        total = ways.min(1) + cost[k]
+    path = np.zeros(len(middle), int)
+    path[-1] = int(total.argmin())
+    for k in range(len(middle) - 1, 0, -1):
+        path[k - 1] = chosen[k, path[k]]
+    shift = offsets[path] * width
+    kernel = np.exp(-0.5 * (np.arange(-6, 7) / 2.0) ** 2)
+    shift = np.convolve(np.pad(shift, 6, mode="edge"), kernel / kernel.sum(), mode="valid")
+    line = middle + normal * shift[:, None]
+    line[0], line[-1] = middle[0], middle[-1]
+    return line
+
+
+def mouth_edges(image: np.ndarray, landmarks: np.ndarray, size: float, is_open: bool) -> np.ndarray:
+    """[2, K, 2] the lips' inner edges."""
+    if not is_open:
+        line = lip_line(image, landmarks, size)
+        return np.stack([line, line])
+    return np.stack([through(landmarks[list(topology.LIPS_INNER_UPPER), :2]),
+                     through(landmarks[list(topology.LIPS_INNER_LOWER), :2])])
+
+
+def lid_edges(landmarks: np.ndarray, size: float, eye: int) -> np.ndarray:
+    """[2, K, 2] the lids' edges; the upper a little low, so that lashes and the lid's own line travel with the lid."""
+    upper = through(landmarks[list(topology.EYES_UPPER[eye]), :2])
+    lower = through(landmarks[list(topology.EYES_LOWER[eye]), :2])
+    opening = lower - upper
+    height = np.linalg.norm(opening, axis=1, keepdims=True)
+    direction = opening / np.maximum(height, 1e-6)
+    upper = upper + direction * np.minimum(0.010 * size, 0.25 * height)
+    lower = lower - direction * np.minimum(0.002 * size, 0.05 * height)
+    return np.stack([upper, lower])
+
+
+__all__ = ["SAMPLES", "lid_edges", "lip_line", "luminance", "mouth_edges", "read_bilinear"]

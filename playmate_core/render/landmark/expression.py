@@ -1,0 +1,216 @@
+"""Motion latents to landmark displacements that suit one portrait: amplitude, lids that shut, lips that meet.
+
+Everything here is in the head's own frame (face.geometry): units of the outer-eye distance, x right, y down, z away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import topology
+from .grid import smoothstep
+
+CLOSED_GAP = 0.022
+"""Lip gap up to which a portrait's mouth counts as closed: the mesh reads closed lips as 0 to 0.02."""
+USUAL_MOUTH_WIDTH = 0.56
+USUAL_EYE_WIDTH = 0.30
+USUAL_EYE_OPENING = 0.075
+"""Lip, eye and lid sizes of the faces that the latents were fitted on."""
+QUIET = 0.012
+"""Largest lip displacement in a clip that still counts as a mouth at rest."""
+UPPER_SHARE = 0.45
+"""Of an open mouth's gap, how much the upper lip closes."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Carries corrections along a curve of landmarks into the skin beside it.
+
+    Attributes:
+        curve: [K] landmarks of the curve.
+        matrix: [478, K] a unit correction of each curve point, as felt by every landmark.
+    """
+
+    curve: list[int]
+    matrix: Tensor
+
+    @staticmethod
+    def of(shape: np.ndarray, curve: tuple, side: np.ndarray, radius: float, softness: float) -> "Spread":
+        """``side`` [478] marks the landmarks that may move; ``radius`` is where the effect ends."""
+        points = shape[list(curve), :2]
+        distance = np.linalg.norm(shape[:, None, :2] - points[None], axis=-1)
+        kernel = np.exp(-0.5 * (distance / softness) ** 2) + 1e-12
+        matrix = kernel / kernel.sum(1, keepdims=True) * (1 - smoothstep(distance.min(1) / radius))[:, None]
+        matrix[~side] = 0
+        for k, landmark in enumerate(curve):
+            matrix[landmark] = np.eye(len(curve))[k]
+        return Spread(list(curve), torch.from_numpy(matrix.astype(np.float32)))
+
+    def __call__(self, correction: Tensor) -> Tensor:
+        """[T, K, D] at the curve to [T, 478, D]."""
+        return torch.einsum("nk,tkd->tnd", self.matrix.to(correction.device), correction)
+
+    def to(self, device) -> "Spread":
+        return Spread(self.curve, self.matrix.to(device))
+
+
+def _sides(upper: tuple, lower: tuple) -> tuple[np.ndarray, np.ndarray]:
+    """[478] masks of the landmarks above and below the middle between two curves, on the canonical face."""
+    canonical = topology.canonical_vertices()
+    middle = (canonical[list(upper), :2] + canonical[list(lower), :2]) / 2
+    order = np.argsort(middle[:, 0])
+    height = np.interp(canonical[:, 0], middle[order, 0], middle[order, 1])
+    above = np.zeros(topology.LANDMARKS, bool)
+    above[:topology.MESH_POINTS] = canonical[:, 1] < height
+    below = ~above
+    below[topology.MESH_POINTS:] = False
+    ends = [upper[0], upper[-1]]
+    above[list(lower)], below[list(upper)] = False, False
+    above[ends], below[ends] = True, True
+    return above, below
+
+
+@dataclass(frozen=True)
+class FaceShape:
+    """What amplitude needs to know of one portrait.
+
+    Attributes:
+        mouth_scale: factor on lip and jaw displacement (small cartoon mouths move less).
+        lip_gap: mean opening over the middle of the inner lips.
+        closing: [478, 3] displacement that shuts the portrait's own mouth; zeros if it is closed.
+        lids: per eye, corner to corner in the picture's order: (upper Spread, lower Spread).
+        openings: [2, 9, 3] per eye, lower minus upper lid along the curve.
+        eye_width: [2].
+    """
+
+    mouth_scale: float
+    lip_gap: float
+    closing: Tensor
+    lids: tuple
+    openings: Tensor
+    eye_width: Tensor
+
+    @property
+    def mouth_open(self) -> bool:
+        return self.lip_gap > CLOSED_GAP
+
+    def to(self, device) -> "FaceShape":
+        return FaceShape(self.mouth_scale, self.lip_gap, self.closing.to(device),
+                         tuple((a.to(device), b.to(device)) for a, b in self.lids), self.openings.to(device),
+                         self.eye_width.to(device))
+
+
+def read_shape(shape: np.ndarray, bridge) -> FaceShape:
+    """``shape`` [478, 3]: the portrait's landmarks in its head frame."""
+    upper, lower = topology.LIPS_INNER_UPPER, topology.LIPS_INNER_LOWER
+    opening = shape[list(lower)] - shape[list(upper)]
+    gap = float(np.linalg.norm(opening[3:8, :2], axis=1).mean())
+    width = float(np.linalg.norm(shape[upper[0]] - shape[upper[-1]]))
+    closing = torch.zeros(topology.LANDMARKS, 3)
+    if gap > CLOSED_GAP:
+        closing = _closing(shape, opening, bridge)
+    lids, openings, widths = [], [], []
+    for top, bottom in zip(topology.EYES_UPPER, topology.EYES_LOWER):
+        above, below = _sides(top, bottom)
+        lids.append((Spread.of(shape, top, above, 0.20, 0.05), Spread.of(shape, bottom, below, 0.16, 0.05)))
+        openings.append(shape[list(bottom)] - shape[list(top)])
+        widths.append(np.linalg.norm(shape[top[0]] - shape[top[-1]]))
+    return FaceShape(float(np.clip((width / USUAL_MOUTH_WIDTH) ** 0.8, 0.55, 1.2)), gap, closing, tuple(lids),
+                     torch.from_numpy(np.stack(openings).astype(np.float32)),
+                     torch.tensor(widths, dtype=torch.float32))
+
+
+def _closing(shape: np.ndarray, opening: np.ndarray, bridge) -> Tensor:
+    """[478, 3] the most probable movement that shuts the mouth, made exact at the lips."""
+    upper, lower = topology.LIPS_INNER_UPPER, topology.LIPS_INNER_LOWER
+    opening = torch.from_numpy(opening.astype(np.float32))
+    opening[:, 2] = 0
+    wanted, weights = torch.zeros(1, topology.LANDMARKS, 3), torch.full((topology.LANDMARKS,), 0.02)
+    wanted[0, list(upper)] = UPPER_SHARE * opening
+    wanted[0, list(lower)] = -(1 - UPPER_SHARE) * opening
+    weights[list(upper) + list(lower)] = 1.0
+    movement = bridge.displacement(bridge.expression(wanted, weights=weights))[0].cpu()
+    above, below = _sides(upper, lower)
+    left = opening + movement[list(lower)] - movement[list(upper)]
+    left[:, 2] = 0
+    rise = Spread.of(shape, upper, above, 0.35, 0.06)
+    fall = Spread.of(shape, lower, below, 0.50, 0.06)
+    return movement + rise(UPPER_SHARE * left[None])[0] + fall(-(1 - UPPER_SHARE) * left[None])[0]
+
+
+def mouth_moves(displacement: Tensor) -> bool:
+    """Whether a clip's landmark displacement [T, 478, 3] animates the mouth."""
+    lips = list(topology.LIPS_INNER_UPPER + topology.LIPS_INNER_LOWER)
+    return bool(len(displacement)) and float(displacement[:, lips, :2].norm(dim=-1).max()) > QUIET
+
+
+def closure(displacement: Tensor, shape: FaceShape) -> Tensor:
+    """[T, 2] how far each eye is shut: 0 as in the portrait, 1 shut, negative wider."""
+    shut = []
+    for top, bottom in zip(topology.EYES_UPPER, topology.EYES_LOWER):
+        change = displacement[:, list(bottom[3:6]), 1] - displacement[:, list(top[3:6]), 1]
+        shut.append(-change.mean(1) / USUAL_EYE_OPENING)
+    shut = torch.stack(shut, 1)
+    # Nearly shut is shut: the fit shrinks what it predicts, and a sliver of eye under a lid that rests looks wrong.
+    shut = torch.where(shut > 0, 1.12 * shut, 0.7 * shut)
+    return shut.clamp(-0.35, 1.0)
+
+
+def gaze(displacement: Tensor, shape: FaceShape) -> Tensor:
+    """[T, 2, 2] shift of each iris within its eye, outer-eye distances."""
+    shifts = []
+    for eye, (top, iris) in enumerate(zip(topology.EYES_UPPER, topology.IRISES)):
+        corners = displacement[:, [top[0], top[-1]]].mean(1)
+        limit = 0.22 * shape.eye_width[eye]
+        shift = (displacement[:, iris[0]] - corners)[:, :2] * (shape.eye_width[eye] / USUAL_EYE_WIDTH)
+        shifts.append(limit * torch.tanh(shift / limit))
+    return torch.stack(shifts, 1)
+
+
+def jaw(displacement: Tensor, shape: FaceShape) -> Tensor:
+    """[T, 2] how far the lower teeth leave the upper, outer-eye distances: the chin's movement, never upward."""
+    move = displacement[:, list(topology.CHIN), :2].mean(1) * shape.mouth_scale
+    return torch.stack([move[:, 0], move[:, 1].clamp_min(0)], 1)
+
+
+def adapt(displacement: Tensor, shape: FaceShape, shut: Tensor, close_mouth: bool) -> Tensor:
+    """[T, 478, 3] raw displacement of the bridge to what this portrait's landmarks do.
+
+    Args:
+        shut: [T, 2] from :func:`closure`.
+        close_mouth: take the portrait's own mouth opening out.
+    """
+    out = displacement.clone()
+    out *= _mouth_gain(shape, out.device)[:, None]
+    if close_mouth and shape.mouth_open:
+        out = out + shape.closing
+    for eye, (top, bottom) in enumerate(zip(topology.EYES_UPPER, topology.EYES_LOWER)):
+        along = torch.linspace(0, 1, len(top), device=out.device)[None, :, None]
+        carried = out[:, [top[0]]] * (1 - along) + out[:, [top[-1]]] * along
+        amount = shut[:, eye, None, None] * shape.openings[eye]
+        upper, lower = shape.lids[eye]
+        rise = carried + 0.88 * amount - out[:, list(top)]
+        fall = carried - 0.12 * amount - out[:, list(bottom)]
+        out = out + upper(rise) + lower(fall) - _shared(upper, lower, rise)
+    return out
+
+
+def _shared(upper: Spread, lower: Spread, rise: Tensor) -> Tensor:
+    """The corners lie on both lids: count their correction once."""
+    twice = torch.zeros(rise.shape[0], topology.LANDMARKS, rise.shape[2], device=rise.device)
+    twice[:, [upper.curve[0], upper.curve[-1]]] = rise[:, [0, -1]]
+    return twice
+
+
+def _mouth_gain(shape: FaceShape, device) -> Tensor:
+    """[478] amplitude factor: ``mouth_scale`` at the lips and jaw, one above the nose."""
+    canonical = topology.canonical_vertices()
+    nose, lips = canonical[2, 1], canonical[13, 1]
+    low = np.ones(topology.LANDMARKS)
+    low[topology.MESH_POINTS:] = 0
+    low[:topology.MESH_POINTS] = smoothstep((canonical[:, 1] - nose) / (lips - nose))
+    return torch.from_numpy((1 + (shape.mouth_scale - 1) * low).astype(np.float32)).to(device)

@@ -1,0 +1,204 @@
+"""What lies between the lips: teeth on skull and jaw, tongue, darkness, or the portrait's own open mouth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import teeth, topology
+from .edges import luminance, read_bilinear
+from .expression import USUAL_MOUTH_WIDTH
+from .grid import polygon_distance, smoothstep
+from .head import HeadFrame
+from .palette import Palette
+from .slit import Opened
+from .warp import Pose, Texture, rigid
+
+BEHIND = 0.07
+"""How far the teeth lie behind the lips, outer-eye distances."""
+UPPER_EDGE = 0.034
+LOWER_EDGE = 0.045
+"""Biting edges of the upper and lower front teeth below the closed lips' line; the lower with the jaw."""
+
+
+@dataclass(frozen=True)
+class Mouth:
+    """The inside of one portrait's mouth.
+
+    Attributes:
+        origin: [3] middle of the closed lips' line, at the teeth's depth, pixels.
+        axes: [2, 3] one unit across and one unit down, pixels (head's axes in the portrait).
+        upper, lower: [1, 4, h, w] the rows of teeth, RGBA.
+        gum, cavity: [3] colours.
+        edge: where the upper biting edge lies, units below the line.
+        own: [1, 1, h, w] where the portrait's own open mouth is to be used, on ``own_box``; None if it is shut.
+        own_box: x0, y0, width, height, pixels.
+        size: outer-eye distance, pixels.
+        unit: one unit, pixels.
+        noise: [1, 1, n, n] grain.
+    """
+
+    origin: Tensor
+    axes: Tensor
+    upper: Tensor
+    lower: Tensor
+    gum: Tensor
+    cavity: Tensor
+    edge: float
+    own: Tensor | None
+    own_box: tuple
+    size: float
+    unit: float
+    noise: Tensor
+
+    def to(self, device) -> "Mouth":
+        moved = {name: getattr(self, name).to(device) for name in
+                 ("origin", "axes", "upper", "lower", "gum", "cavity", "noise")}
+        own = None if self.own is None else self.own.to(device)
+        return Mouth(**moved, edge=self.edge, own=own, own_box=self.own_box, size=self.size, unit=self.unit)
+
+
+def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame, palette: Palette, edges: np.ndarray,
+            closing: np.ndarray | None) -> Mouth:
+    """Builds the mouth.
+
+    Args:
+        image: [H, W, 3].
+        edges: [2, K, 2] inner lips.
+        closing: [478, 3] displacement that shuts the mouth, pixels; None if it is shut.
+    """
+    size = frame.size
+    upper, lower = list(topology.LIPS_INNER_UPPER), list(topology.LIPS_INNER_LOWER)
+    width = np.linalg.norm(landmarks[upper[0]] - landmarks[upper[-1]])
+    unit = size * float(np.clip(width / size / USUAL_MOUTH_WIDTH, 0.45, 1.15))
+    points = landmarks[[upper[5], lower[5]]]
+    if closing is not None:
+        points = points + closing[[upper[5], lower[5]]]
+        middle = points.mean(0)
+    else:
+        line = edges.mean(0)
+        middle = np.append(line[len(line) // 2], points[:, 2].mean())
+    corners = (landmarks[upper[0]] + landmarks[upper[-1]]) / 2
+    # Lips bow to one side; the line is half-way between their middle and the corners' mean, sideways by the corners.
+    across, down, away = frame.rotation.T * unit
+    origin = middle + frame.rotation[:, 2] * BEHIND * size
+    sideways = ((corners - middle) @ frame.rotation[:, 0]) * frame.rotation[:, 0]
+    origin = origin + 0.5 * sideways
+    per_unit = float(np.clip(1.5 * unit, 64, 420))
+    tooth, gum = palette.teeth, palette.gum
+    edge, own, own_box = UPPER_EDGE, None, (0, 0, 1, 1)
+    if closing is not None:
+        own, own_box = _own_mask(landmarks, edges, size, image.shape)
+        seen = _own_teeth(image, edges)
+        if seen is not None:
+            tooth = seen
+            edge = max(edge, float(((edges[1][len(edges[1]) // 2] - origin[:2]) @ (down / unit)[:2]) / unit) * 0.9)
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randn(1, 1, 64, 64, generator=generator) * palette.grain * 0.8
+
+    def picture(array):
+        return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)[None].float()
+
+    return Mouth(torch.from_numpy(origin).float(), torch.from_numpy(np.stack([across, down])).float(),
+                 picture(teeth.row_of_teeth(True, per_unit, tooth, gum)),
+                 picture(teeth.row_of_teeth(False, per_unit, tooth * 0.86, gum)),
+                 torch.from_numpy(np.asarray(gum)).float(), torch.from_numpy(np.asarray(palette.cavity)).float(),
+                 edge, None if own is None else torch.from_numpy(own).float()[None, None], own_box, size, unit, noise)
+
+
+def _own_mask(landmarks: np.ndarray, edges: np.ndarray, size: float, shape: tuple) -> tuple[np.ndarray, tuple]:
+    """A soft mask of the portrait's own opening, a little inside the lips' edges."""
+    ring = np.concatenate([edges[0], edges[1][::-1]])
+    low = np.floor(np.maximum(ring.min(0) - 2, 0)).astype(int)
+    high = np.ceil(np.minimum(ring.max(0) + 2, [shape[1], shape[0]])).astype(int)
+    y, x = np.mgrid[low[1]:max(high[1], low[1] + 1), low[0]:max(high[0], low[0] + 1)]
+    points = np.stack([x + 0.5, y + 0.5], -1).reshape(-1, 2).astype(np.float64)
+    outside = polygon_distance(points, ring)
+    a, b = ring, np.roll(ring, -1, axis=0)
+    depth = np.full(len(points), np.inf)
+    for start, along in zip(a, b - a):
+        t = np.clip(((points - start) @ along) / max(float(along @ along), 1e-9), 0, 1)
+        depth = np.minimum(depth, np.linalg.norm(points - start - t[:, None] * along, axis=1))
+    mask = np.where(outside > 0, 0.0, smoothstep((depth - 0.004 * size) / (0.012 * size)))
+    return mask.reshape(x.shape), (int(low[0]), int(low[1]), x.shape[1], x.shape[0])
+
+
+def _own_teeth(image: np.ndarray, edges: np.ndarray) -> np.ndarray | None:
+    """The colour of the teeth in the portrait's open mouth, if it shows any."""
+    third = len(edges[0]) // 3
+    shares = np.linspace(0.15, 0.85, 9)[:, None, None]
+    points = edges[0][None, third:2 * third] * (1 - shares) + edges[1][None, third:2 * third] * shares
+    colours = read_bilinear(image, points.reshape(-1, 2))
+    light, spread = luminance(colours), colours.max(1) - colours.min(1)
+    bright = light >= np.quantile(light, 0.7)
+    colour = colours[bright].mean(0)
+    lips = read_bilinear(image, np.concatenate([edges[0] * 1.0, edges[1]]))
+    pale = float(spread[bright].mean()) < 0.45 * max(float(light[bright].mean()), 1e-3)
+    return colour if pale and luminance(colour) > 1.15 * float(luminance(lips).mean()) else None
+
+
+def _layer(image: Tensor, box: tuple, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    x0, y0, x1, y1 = box
+    place = torch.stack([(x - x0) / (x1 - x0) * 2 - 1, (y - y0) / (y1 - y0) * 2 - 1], -1)
+    value = F.grid_sample(image.expand(x.shape[0], -1, -1, -1), place, mode="bilinear", padding_mode="zeros",
+                          align_corners=False)
+    return value[:, :3], value[:, 3:]
+
+
+def paint(mouth: Mouth, opened: Opened, pose: Pose, jaw: Tensor, source: Texture) -> Tensor:
+    """[B, 3, h, w] the inside of the mouth on the pixels of ``opened``.
+
+    Args:
+        jaw: [B, 2] movement of the lower teeth, outer-eye distances.
+    """
+    frames = jaw.shape[0]
+    anchors = torch.stack([mouth.origin, mouth.origin + mouth.axes[0], mouth.origin + mouth.axes[1]])
+    placed = rigid(anchors.expand(frames, -1, -1), pose)
+    origin = placed[:, 0]
+    basis = torch.stack([placed[:, 1] - origin, placed[:, 2] - origin], -1)
+    local = (opened.pixels - origin[:, None, None]).unsqueeze(-1)
+    local = (torch.linalg.inv(basis)[:, None, None] @ local).squeeze(-1)
+    x, y = local.unbind(-1)
+    drop = (jaw * (mouth.size / mouth.unit))[:, :, None, None]
+    jaw_y = y - drop[:, 1]
+    jaw_x = x - drop[:, 0]
+    deep = drop[:, 1].clamp_min(0)
+
+    gap = opened.gap / mouth.size
+    depth = (opened.depth / mouth.size).clamp_min(0)
+    # Light falls in from the front: a slit shows little, and the upper lip throws its shadow on what lies behind.
+    lit = 0.45 + 0.55 * smoothstep(gap / 0.12)
+    shadow = 1 - 0.45 * torch.exp(-((depth / 0.030) ** 2))
+    sides = smoothstep((0.5 - (opened.along - 0.5).abs()) / 0.22)
+    shade = (lit * shadow * (0.35 + 0.65 * sides))[:, None]
+
+    cavity, gum = mouth.cavity[:, None, None], mouth.gum[:, None, None]
+    colour = cavity * (0.75 + 0.5 * smoothstep((y - 0.02) / 0.2))[:, None]
+    tongue_top = 0.030 + 0.10 * jaw_x ** 2 * 8 - 0.25 * deep
+    tongue = smoothstep((jaw_y - tongue_top) / 0.05) * smoothstep((0.23 - jaw_x.abs()) / 0.07)
+    groove = 1 - 0.18 * torch.exp(-((jaw_x / 0.022) ** 2))
+    light = 0.42 + 0.38 * smoothstep((jaw_y - tongue_top) / 0.14)
+    tongue = (tongue * smoothstep(deep / 0.10))[:, None]
+    colour = colour + (gum * (light * groove)[:, None] - colour) * tongue * 0.85
+    teeth_colour, alpha = _layer(mouth.lower, teeth.LOWER_BOX, jaw_x, jaw_y - LOWER_EDGE)
+    colour = colour + (teeth_colour * 0.88 - colour) * alpha
+    teeth_colour, alpha = _layer(mouth.upper, teeth.UPPER_BOX, x, y - mouth.edge)
+    colour = colour + (teeth_colour - colour) * alpha
+    # Shade hides things; it does not make the dark darker.
+    colour = cavity * 0.8 + (colour - cavity * 0.8) * shade
+    if mouth.own is not None:
+        place = mouth.origin[:2] + x[..., None] * mouth.axes[0, :2] + y[..., None] * mouth.axes[1, :2]
+        x0, y0, width, height = mouth.own_box
+        at = torch.stack([(place[..., 0] - x0) / width * 2 - 1, (place[..., 1] - y0) / height * 2 - 1], -1)
+        share = F.grid_sample(mouth.own.expand(frames, -1, -1, -1), at, mode="bilinear", padding_mode="zeros",
+                              align_corners=False)
+        own = source.read(place) * (0.45 + 0.55 * shade / shade.detach().amax((2, 3), keepdim=True).clamp_min(0.3))
+        colour = colour + (own - colour) * share
+    noise = mouth.noise.expand(frames, -1, -1, -1)
+    tiled = torch.stack([x * mouth.unit / 32, y * mouth.unit / 32], -1)
+    grain = F.grid_sample(noise, (tiled + 1) % 2 - 1, mode="bilinear", padding_mode="reflection", align_corners=True)
+    return (colour + grain).clamp(0, 1)

@@ -1,0 +1,83 @@
+"""The picture's own light: colours for what it does not show, sampled from what it does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import topology
+from .edges import luminance, read_bilinear
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours [3] in 0..1 sRGB.
+
+    Attributes:
+        teeth: a lit front tooth.
+        gum: gums and tongue.
+        cavity: the dark at the back of the mouth.
+        skin: the lit cheek.
+        grain: standard deviation of the finest detail of the face, 0..1.
+    """
+
+    teeth: np.ndarray
+    gum: np.ndarray
+    cavity: np.ndarray
+    skin: np.ndarray
+    grain: float
+
+
+def _polygon_samples(image: np.ndarray, polygon: np.ndarray, count: int = 24) -> np.ndarray:
+    """[N, 3] colours inside a convex-ish polygon [K, 2], drawn towards its middle."""
+    centre = polygon.mean(0)
+    shares = np.linspace(0.1, 0.75, count // 4)
+    points = centre + (polygon[None] - centre) * shares[:, None, None]
+    return read_bilinear(image, points.reshape(-1, 2))
+
+
+def measure(image: np.ndarray, landmarks: np.ndarray, size: float) -> Palette:
+    """The palette of the face ``landmarks`` [478, 3] in ``image`` [H, W, 3]."""
+    cheeks = read_bilinear(image, landmarks[list(topology.CHEEKS), :2])
+    light = luminance(cheeks)
+    skin = cheeks[light >= np.median(light)].mean(0)
+    face = read_bilinear(image, landmarks[:topology.MESH_POINTS, :2])
+    face_light = luminance(face)
+    black = face[face_light <= np.quantile(face_light, 0.02)].mean(0)
+    bright = float(np.quantile(face_light, 0.9))
+
+    sclera = []
+    for eye in (0, 1):
+        ring = list(topology.EYES_UPPER[eye]) + list(topology.EYES_LOWER[eye][-2:0:-1])
+        sclera.append(_polygon_samples(image, landmarks[ring, :2]))
+    sclera = np.concatenate(sclera)
+    white = sclera[luminance(sclera) >= np.quantile(luminance(sclera), 0.85)].mean(0)
+
+    lips = read_bilinear(image, landmarks[[0, 37, 267, 17, 84, 314, 11, 16, 12, 15], :2]).mean(0)
+
+    # Teeth: as white as the eyes' white allows, under the light that the skin shows, never brighter than the face.
+    tint = skin / max(float(luminance(skin)), 1e-3)
+    tint = 1 + 0.45 * (tint - 1)
+    from_skin = tint * np.clip(0.15 + 0.95 * max(float(luminance(skin)), 0.6 * bright), 0, 1)
+    teeth = 0.6 * from_skin + 0.4 * white
+    wanted = np.clip(1.05 * float(luminance(skin)) + 0.06, 0.75 * bright, 1.08 * bright + 0.04)
+    teeth = teeth * (wanted / max(float(luminance(teeth)), 1e-3)) * np.array([1.0, 0.975, 0.92])
+    cavity = 0.5 * black + 0.5 * lips * np.array([0.45, 0.24, 0.22])
+    wanted = np.clip(0.17 * float(luminance(skin)), 0.8 * float(luminance(black)), 0.25)
+    cavity = cavity * wanted / max(float(luminance(cavity)), 1e-3)
+    gum = 0.75 * lips * np.array([1.0, 0.82, 0.82]) + 0.10 * skin
+    return Palette(np.clip(teeth, 0, 1), np.clip(gum, 0, 1), np.clip(cavity, 0, 1), skin, _grain(image, landmarks, size))
+
+
+def _grain(image: np.ndarray, landmarks: np.ndarray, size: float) -> float:
+    """Median absolute second difference on the cheeks, as a standard deviation."""
+    found = []
+    for landmark in (50, 280, 101, 330):
+        x, y = (int(v) for v in landmarks[landmark, :2])
+        r = max(2, int(0.06 * size))
+        patch = luminance(image[max(0, y - r):y + r + 1, max(0, x - r):x + r + 1])
+        if min(patch.shape) >= 3:
+            second = patch[:, :-2] - 2 * patch[:, 1:-1] + patch[:, 2:]
+            found.append(float(np.median(np.abs(second))) * 1.4826 / np.sqrt(6))
+    return float(np.clip(np.median(found), 0, 0.03)) if found else 0.0

@@ -1,0 +1,215 @@
+"""Draws motion on a portrait by moving its own pixels: no network, no weights beyond the bridge's matrix."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Iterator
+
+import torch
+from torch import Tensor
+
+from ...errors import PlaymateError
+from ...face.bridge import LatentBridge
+from ...face.geometry import identity_feature
+from ...face.types import Face
+from ...motion.types import Motion
+from ...progress import Progress, report
+from ..base import Appearance
+from . import eye, mouth, portrait, slit, topology
+from .clip import Clip, perform
+from .grid import smoothstep
+from .head import ClipField, cut
+from .warp import displacement, invert, with_slopes
+
+log = logging.getLogger(__name__)
+
+PIXELS_AT_ONCE = 2_000_000
+"""Pixels of moving picture in a batch, when the caller leaves the batch size open."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One portrait and one clip, ready to be drawn in any batches.
+
+    Attributes:
+        source: [1, 3, h, w] the part of the portrait that moves.
+        x0, y0: its first pixel.
+        pixels: [h, w, 2] its pixel centres.
+        field: the head's nodes; nodes: [N, 2].
+        mouth_around, eye_around: what the openings' nodes take over.
+    """
+
+    source: Tensor
+    x0: int
+    y0: int
+    pixels: Tensor
+    field: ClipField
+    nodes: Tensor
+    mouth_around: slit.Surround
+    eye_around: tuple
+
+
+class LandmarkRenderer:
+    """The renderer of the bundled pack; see render/base.py for the protocol.
+
+    Args:
+        bridge: reads latents as landmark displacements.
+        device: where frames are computed and returned.
+    """
+
+    name = "landmark"
+
+    def __init__(self, bridge: LatentBridge, device: str | torch.device = "cpu") -> None:
+        self.bridge = bridge
+        self.device = torch.device(device)
+
+    @torch.no_grad()
+    def prepare(self, image: Tensor, face: Face) -> Appearance:
+        """Everything that only the portrait decides.
+
+        Args:
+            image: [H, W, 3] float32 sRGB 0..1, at least 2 x 2 pixels.
+            face: the face to animate.
+
+        Raises:
+            PlaymateError: no picture of that shape, or a face too small to animate.
+        """
+        if image.ndim != 3 or image.shape[2] != 3 or min(image.shape[:2]) < 2:
+            raise PlaymateError(f"The portrait has shape {tuple(image.shape)} where [height, width, 3] is needed.")
+        image = image.detach().float().clamp(0, 1)
+        payload = portrait.prepare(image, face, self.bridge).to(self.device)
+        return Appearance(image.to(self.device), face, self.bridge.from_blendshapes(face.blendshapes),
+                          identity_feature(face.landmarks), self.name, payload)
+
+    @torch.no_grad()
+    def render(self, appearance: Appearance, motion: Motion, batch_size: int | None = None,
+               progress: Progress = None) -> Iterator[Tensor]:
+        """Yields frame batches [B, H, W, 3] float32 0..1 on the renderer's device.
+
+        Whether the clip speaks is decided for the clip as a whole: only then is the portrait's own mouth opening
+        taken out, and a motion at rest throughout returns the portrait as it is.
+
+        Args:
+            batch_size: frames at once, at least 1; None chooses by size. Halved when memory runs out.
+
+        Raises:
+            PlaymateError: an appearance of another renderer, or a batch size below 1.
+        """
+        if appearance.renderer != self.name:
+            raise PlaymateError(f"This appearance was prepared for the {appearance.renderer} renderer; "
+                                f"run Extract Appearance with the {self.name} renderer.")
+        if batch_size is not None and batch_size < 1:
+            raise PlaymateError(f"The batch size is {batch_size}; it must be at least 1.")
+        return self._frames(appearance, motion, batch_size, progress)
+
+    @torch.no_grad()
+    def _frames(self, appearance: Appearance, motion: Motion, batch_size: int | None,
+                progress: Progress) -> Iterator[Tensor]:
+        total = len(motion)
+        report(progress, 0, total)
+        if not total:
+            return
+        prepared: portrait.Prepared = appearance.payload
+        image = appearance.image.to(self.device)
+        clip = perform(motion, self.bridge, prepared.frame, prepared.shape)
+        stage = self._stage(image, prepared, clip)
+        if batch_size is None:
+            batch_size = max(1, min(16, PIXELS_AT_ONCE // max(1, stage.pixels.shape[0] * stage.pixels.shape[1])))
+        done = 0
+        while done < total:
+            count = min(batch_size, total - done)
+            try:
+                frames = self._draw(image, prepared, stage, clip[done:done + count].to(self.device))
+            except torch.OutOfMemoryError:
+                if count == 1:
+                    raise
+                batch_size = max(1, count // 2)
+                log.warning("Out of memory; going on with %d frames at once.", batch_size)
+                torch.cuda.empty_cache()
+                continue
+            done += count
+            yield frames
+            report(progress, done, total)
+
+    def _stage(self, image: Tensor, prepared: portrait.Prepared, clip: Clip) -> Stage:
+        field = cut(prepared.field, prepared.frame, clip.reach, self.device)
+        x0, y0, x1, y1 = field.grid.box
+        height, width = image.shape[:2]
+        c0, r0 = max(0, int(-(-(x0 - 0.5) // 1))), max(0, int(-(-(y0 - 0.5) // 1)))
+        c1, r1 = min(width, int((x1 - 0.5) // 1) + 1), min(height, int((y1 - 0.5) // 1) + 1)
+        row, column = torch.meshgrid(torch.arange(r0, r1), torch.arange(c0, c1), indexing="ij")
+        pixels = torch.stack([column, row], -1).float().to(self.device) + 0.5
+        source = image[r0:r1, c0:c1].permute(2, 0, 1)[None].contiguous()
+        nodes = field.grid.nodes_tensor(self.device).reshape(-1, 2)
+        return Stage(source, c0, r0, pixels, field, nodes, slit.Surround.of(prepared.mouth_slit, field),
+                     tuple(slit.Surround.of(s, field) for s in prepared.eye_slits))
+
+    def _draw(self, image: Tensor, prepared: portrait.Prepared, stage: Stage, clip: Clip) -> Tensor:
+        frames = len(clip.moves)
+        out = image.expand(frames, -1, -1, -1).clone()
+        if not bool(clip.moves.any()):
+            return out
+        field, grid = stage.field, stage.field.grid
+        expression = clip.landmarks.new_zeros(frames, len(stage.nodes), 3)
+        moved = torch.matmul(field.weights, clip.landmarks.permute(1, 0, 2).reshape(topology.LANDMARKS, -1))
+        expression[:, field.rows] = moved.reshape(len(field.rows), frames, 3).transpose(0, 1)
+        forward = displacement(stage.nodes, field.depth, field.weight, field.border, expression, clip.pose)
+        forward = with_slopes(forward.reshape(frames, 2, grid.rows, grid.columns), grid.step)
+        nodes = stage.nodes.reshape(grid.rows, grid.columns, 2)
+        back = (invert(forward, grid, nodes) - nodes).permute(0, 3, 1, 2)
+
+        offset = grid.sample(back, stage.pixels.expand(frames, -1, -1, -1))
+        picture = prepared.texture.read(stage.pixels + offset.permute(0, 2, 3, 1))
+        still = offset.abs().amax(1, keepdim=True) < 2e-4
+        picture = torch.where(still, stage.source, picture)
+
+        if clip.speaks:
+            self._mouth(picture, prepared, stage, clip, back)
+        for side in (0, 1):
+            self._eye(picture, prepared, stage, clip, back, side)
+        rows, columns = stage.pixels.shape[:2]
+        out[:, stage.y0:stage.y0 + rows, stage.x0:stage.x0 + columns] = picture.permute(0, 2, 3, 1)
+        return out
+
+    def _mouth(self, picture: Tensor, prepared: portrait.Prepared, stage: Stage, clip: Clip, back: Tensor) -> None:
+        size = prepared.frame.size
+        lips = list(topology.LIPS_INNER_UPPER + topology.LIPS_INNER_LOWER)
+        share = smoothstep((clip.landmarks[:, lips, :2].norm(dim=-1).amax(1) - 0.1) / 0.6)
+        if not bool((share > 0).any()):
+            return
+        opened = slit.open_up(prepared.mouth_slit, stage.mouth_around, clip.landmarks, clip.pose, back,
+                              stage.field.grid, size, softness=max(1.0, 0.008 * size), deadzone=0.006 * size)
+        inside = mouth.paint(prepared.mouth, opened, clip.pose, clip.jaw, prepared.texture)
+        _lay(picture, stage, opened, inside, share, prepared)
+
+    def _eye(self, picture: Tensor, prepared: portrait.Prepared, stage: Stage, clip: Clip, back: Tensor,
+             side: int) -> None:
+        size = prepared.frame.size
+        opening = float(prepared.shape.openings[side].norm(dim=-1).max())
+        activity = torch.maximum(clip.shut[:, side].abs() * opening, clip.gaze[:, side].norm(dim=-1)) * size
+        share = smoothstep((activity - 0.1) / 0.6)
+        if not bool((share > 0).any()):
+            return
+        opened = slit.open_up(prepared.eye_slits[side], stage.eye_around[side], clip.landmarks, clip.pose, back,
+                              stage.field.grid, size, softness=max(1.0, 0.006 * size))
+        inside = eye.paint(prepared.eyes[side], opened, clip.pose, clip.gaze[:, side], clip.shut[:, side])
+        _lay(picture, stage, opened, inside, share, prepared)
+
+
+def _lay(picture: Tensor, stage: Stage, opened: slit.Opened, inside: Tensor, share: Tensor,
+         prepared: portrait.Prepared) -> None:
+    """Puts an opening with its skin into ``picture`` [B, 3, h, w], in place."""
+    patch = prepared.texture.read(opened.upper) * opened.above + prepared.texture.read(opened.lower) * opened.below
+    patch = patch + inside * opened.between
+    alpha = opened.feather * share[:, None, None, None]
+    rows, columns = picture.shape[2:]
+    height, width = patch.shape[2:]
+    for frame, (column, row) in enumerate(opened.corner.tolist()):
+        top, left = row - stage.y0, column - stage.x0
+        r0, r1, c0, c1 = max(0, top), min(rows, top + height), max(0, left), min(columns, left + width)
+        if r0 >= r1 or c0 >= c1:
+            continue
+        part = (slice(r0 - top, r1 - top), slice(c0 - left, c1 - left))
+        under = picture[frame, :, r0:r1, c0:c1]
+        under += alpha[frame][:, part[0], part[1]] * (patch[frame][:, part[0], part[1]] - under)

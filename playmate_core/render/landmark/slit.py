@@ -1,0 +1,303 @@
+"""An opening in the face (the mouth or one eye): two edges that move apart, and skin that each edge carries along.
+
+Above the slit the skin follows the upper lip or lid, below it the lower: two smooth fields of movement that agree
+beyond the corners. Each is continued across the slit, so that it can be turned round there, and is shown on its own
+side only. What lies between the edges is painted by somebody else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import topology
+from .grid import Grid, dense, locate, nearest, smooth, smoothstep
+from .head import ClipField
+from .warp import Pose, displacement, invert, with_slopes
+
+SAMPLES = 65
+"""Points along each edge."""
+TABLE = 192
+"""Steps of an edge's height table across the opening."""
+
+
+def through(points: np.ndarray, count: int = SAMPLES) -> np.ndarray:
+    """[count, 2] a Catmull-Rom curve through ``points`` [K, 2], evenly spaced in the parameter."""
+    padded = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
+    at = np.linspace(0, len(points) - 1, count)
+    k = np.minimum(at.astype(int), len(points) - 2)
+    t = (at - k)[:, None]
+    a, b, c, d = (padded[k + i] for i in range(4))
+    return b + t * (c - a) / 2 + t * t * (a - 2.5 * b + 2 * c - d / 2) + t ** 3 * (1.5 * (b - c) + (d - a) / 2)
+
+
+def heights(points: np.ndarray, curve: np.ndarray) -> np.ndarray:
+    """How far ``points`` [N, 2] lie below ``curve`` [K, 2] in its own axes (corner to corner); inf beside it."""
+    origin, along = curve[0], curve[-1] - curve[0]
+    length = max(np.linalg.norm(along), 1e-6)
+    along = along / length
+    down = np.array([-along[1], along[0]])
+    x, y = (points - origin) @ along, (points - origin) @ down
+    cx, cy = np.maximum.accumulate((curve - origin) @ along), (curve - origin) @ down
+    below = y - np.interp(x, cx, cy)
+    return np.where((x < 0) | (x > length), np.inf, below)
+
+
+@dataclass(frozen=True)
+class Slit:
+    """One opening, prepared.
+
+    Attributes:
+        grid: fine nodes round it.
+        columns: [C] the landmarks that move them.
+        weights: [2, N, C] how nodes follow, upper and lower field.
+        edges: [2, K, 2] upper and lower edge in the portrait, pixels, left to right.
+        rest_gap: [K] opening that must be counted as none (what closing the portrait's mouth leaves), pixels.
+    """
+
+    grid: Grid
+    columns: Tensor
+    weights: Tensor
+    edges: Tensor
+    rest_gap: Tensor
+
+    def to(self, device) -> "Slit":
+        return Slit(self.grid, self.columns.to(device), self.weights.to(device), self.edges.to(device),
+                    self.rest_gap.to(device))
+
+
+def build(landmarks: np.ndarray, size: float, upper: tuple, lower: tuple, edges: np.ndarray, margin: tuple,
+          step: float, lips: tuple | None = None) -> Slit:
+    """Prepares an opening.
+
+    Args:
+        landmarks: [478, 3] pixels.
+        size: outer-eye distance, pixels.
+        upper, lower: landmarks of the edges, both ends included.
+        edges: [2, K, 2] the edges in the picture; equal if the opening is shut.
+        margin: left and right, above, below: how far the nodes reach beyond the edges, outer-eye distances.
+        step: distance between nodes, outer-eye distances.
+        lips: (outer upper, outer lower) landmarks, for a mouth: each field leaves the other lip's skin out.
+    """
+    low, high = edges.reshape(-1, 2).min(0), edges.reshape(-1, 2).max(0)
+    side, above, below = (m * size for m in margin)
+    grid = Grid.cover((low[0] - side, low[1] - above, high[0] + side, high[1] + below), max(step * size, 0.5))
+    nodes = grid.nodes()
+    everything = np.ones(len(topology.triangles()), bool)
+    base = dense(*locate_anywhere(grid, landmarks, everything))
+    hole = topology.triangles_between(upper, lower)
+    fields = []
+    for part in (0, 1):
+        sign = 1 if part == 0 else -1
+        taken = ~hole
+        if lips is not None:
+            taken &= ~topology.triangles_between(*((lower, lips[1]) if part == 0 else (lips[0], upper)))
+        vertex, weight, covered = locate(grid, landmarks, taken)
+        beyond = sign * heights(nodes, edges[part])
+        across = np.isfinite(beyond) & (beyond > -0.25 * grid.step)
+        known = covered & ~across
+        rows = dense(vertex, weight)
+        rows[~known] = 0
+        far = ~known & ~_near(nodes, edges, 0.25 * size)
+        rows[far], known = base[far], known | far
+        rows = fill(rows, known, grid)
+        fields.append(smooth(rows, grid, 0.010 * size))
+    fields = np.stack(fields)
+    columns = np.flatnonzero(np.abs(fields).max((0, 1)) > 1e-4)
+    return Slit(grid, torch.from_numpy(columns), torch.from_numpy(np.ascontiguousarray(fields[:, :, columns])),
+                torch.from_numpy(edges.astype(np.float32)), torch.zeros(edges.shape[1]))
+
+
+def fill(rows: np.ndarray, known: np.ndarray, grid: Grid) -> np.ndarray:
+    """Continues ``rows`` [N, C] smoothly from ``known`` nodes to all others (normalised blurs, from wide to narrow)."""
+    known = known.astype(np.float32)[:, None]
+    packed = np.concatenate([rows * known, known], 1)
+    out = None
+    for sigma in (24.0, 12.0, 6.0, 3.0, 1.5):
+        blurred = smooth(packed, grid, sigma * grid.step)
+        share = blurred[:, -1:]
+        value = blurred[:, :-1] / np.maximum(share, 1e-6)
+        trust = smoothstep((share - 0.02) / 0.25)
+        out = value if out is None else out + (value - out) * trust
+    return rows * known + out * (1 - known)
+
+
+def locate_anywhere(grid: Grid, landmarks: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`grid.locate`, nodes beside the mesh taking the nearest covered node's weights."""
+    vertex, weight, covered = locate(grid, landmarks, chosen)
+    if covered.all() or not covered.any():
+        return vertex, weight
+    nodes, index = grid.nodes(), np.flatnonzero(covered)
+    found = index[nearest(nodes[~covered], nodes[index])]
+    vertex[~covered], weight[~covered] = vertex[found], weight[found]
+    return vertex, weight
+
+
+def _near(nodes: np.ndarray, edges: np.ndarray, radius: float) -> np.ndarray:
+    points = edges.reshape(-1, 2)
+    return np.linalg.norm(nodes - points[nearest(nodes, points)], axis=1) < radius
+
+
+@dataclass(frozen=True)
+class Surround:
+    """What the slit's nodes take over from the head's: constant through a clip.
+
+    Attributes:
+        nodes: [N, 2] pixels; depth, weight: [N]; border: [2, N].
+    """
+
+    nodes: Tensor
+    depth: Tensor
+    weight: Tensor
+    border: Tensor
+
+    @staticmethod
+    def of(slit: Slit, field: ClipField) -> "Surround":
+        nodes = slit.grid.nodes_tensor(field.depth.device)
+        head = torch.cat([field.depth[None], field.weight[None], field.border])
+        value = field.grid.sample(head.reshape(1, 4, field.grid.rows, field.grid.columns), nodes[None])[0].flatten(1)
+        return Surround(nodes.reshape(-1, 2), value[0], value[1], value[2:])
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The slit in B frames, looked at on a box of pixels.
+
+    Attributes:
+        corner: [B, 2] int, first pixel (column, row) of each frame's box.
+        pixels: [B, h, w, 2] pixel centres.
+        upper, lower: [B, h, w, 2] where the skin above and below comes from, portrait pixels.
+        above, below, between: [B, 1, h, w] shares of upper skin, lower skin and opening; they add up to one.
+        along: [B, h, w] place across the opening, 0 at the left corner, 1 at the right.
+        depth: [B, h, w] pixels below the upper edge.
+        gap: [B, h, w] height of the opening at this place, pixels (zero beside it).
+        feather: [B, 1, h, w] share of this patch in the finished frame, falling to 0 at its border.
+    """
+
+    corner: Tensor
+    pixels: Tensor
+    upper: Tensor
+    lower: Tensor
+    above: Tensor
+    below: Tensor
+    between: Tensor
+    along: Tensor
+    depth: Tensor
+    gap: Tensor
+    feather: Tensor
+
+
+def open_up(slit: Slit, around: Surround, landmarks: Tensor, pose: Pose, back: Tensor, back_grid: Grid,
+            size: float, softness: float, deadzone: float = 0.0) -> Opened:
+    """Moves both edges and finds what every pixel near the slit shows.
+
+    Args:
+        landmarks: [B, 478, 3] displacement, pixels.
+        back: [B, 2, rows, columns] the head's backward map on ``back_grid``: where a place comes from, less the place.
+        size: outer-eye distance, pixels.
+        softness: width of the edges' ramp, pixels.
+        deadzone: openings up to this, pixels, are shut.
+    """
+    grid, frames = slit.grid, landmarks.shape[0]
+    moved = landmarks[:, slit.columns].permute(1, 0, 2).reshape(len(slit.columns), -1)
+    both = torch.matmul(slit.weights, moved).reshape(2, -1, frames, 3).transpose(1, 2).flatten(0, 1)
+    twice = Pose(pose.turn.repeat(2, 1), pose.shift.repeat(2, 1), pose.scale.repeat(2), pose.pivot, pose.size)
+    field = displacement(around.nodes, around.depth, around.weight, around.border, both, twice)
+    field = with_slopes(field.reshape(2 * frames, 2, grid.rows, grid.columns), grid.step)
+    edges = slit.edges.repeat_interleave(frames, 0)
+    moved_edges = edges + grid.sample(field[:, :2], edges[:, None])[:, :, 0].transpose(1, 2)
+    upper_edge, lower_edge = moved_edges[:frames], moved_edges[frames:]
+
+    x0, y0, x1, y1 = grid.box
+    hull = torch.cat([upper_edge, lower_edge], 1)
+    pad = hull.new_tensor([min(float(slit.edges[..., 0].min()) - x0, x1 - float(slit.edges[..., 0].max())),
+                           max(float(slit.edges[..., 1].min()) - y0, y1 - float(slit.edges[..., 1].max()))])
+    low, high = hull.amin(1) - pad, hull.amax(1) + pad
+    corner = low.floor()
+    quarter = 2 if size > 40 else 1
+    extent = (high - corner).amax(0)
+    columns, rows = (int(-(-float(e) // quarter)) + 1 for e in extent)
+    nodes = Grid(0, 0, quarter, rows + 1, columns + 1).nodes_tensor(hull.device) + 0.5
+    coarse = corner[:, None, None] + nodes
+    height, width = quarter * rows + 1, quarter * columns + 1
+    pixels = corner[:, None, None] + Grid(0, 0, 1, height, width).nodes_tensor(hull.device) + 0.5
+
+    start = coarse + back_grid.sample(back, coarse).permute(0, 2, 3, 1)
+    found = invert(field, grid, coarse.repeat(2, 1, 1, 1), start.repeat(2, 1, 1, 1), steps=5)
+    offset = (found - coarse.repeat(2, 1, 1, 1)).permute(0, 3, 1, 2)
+    start_offset = (start - coarse).permute(0, 3, 1, 2)
+    fine = F.interpolate(torch.cat([offset, start_offset]), size=(height, width), mode="bilinear", align_corners=True)
+    fine = pixels.repeat(3, 1, 1, 1) + fine.permute(0, 2, 3, 1)
+    upper, lower, origin = fine.split(frames)
+
+    rim = 0.06 * size
+    inside = torch.stack([origin[..., 0] - x0, x1 - origin[..., 0], origin[..., 1] - y0, y1 - origin[..., 1]]).amin(0)
+    feather = smoothstep(inside / rim)[:, None]
+
+    along, top, bottom, down, steep = _frame(upper_edge, lower_edge, pixels, slit.rest_gap)
+    gap = bottom - top
+    if deadzone > 0:
+        # Grows smoothly from nothing: a tiny gap in the numbers is a shut mouth, and no line flickers between lips.
+        open_gap = torch.where(gap > 0, gap * gap / (gap + deadzone), gap)
+        middle = (top + bottom) / 2
+        top, bottom, gap = middle - open_gap / 2, middle + open_gap / 2, open_gap
+    middle = (top + bottom) / 2
+    shut = gap < 0
+    top, bottom = torch.where(shut, middle, top), torch.where(shut, middle, bottom)
+    above = ((top - down) / (softness * steep[0]) + 0.5).clamp(0, 1)
+    below = ((down - bottom) / (softness * steep[1]) + 0.5).clamp(0, 1)
+    between = (1 - above - below).clamp_min(0)
+    return Opened(corner.long(), pixels, upper, lower, above[:, None], below[:, None], between[:, None], along,
+                  down - top, gap.clamp_min(0), feather)
+
+
+def _frame(upper: Tensor, lower: Tensor, pixels: Tensor, rest_gap: Tensor):
+    """Pixels in the opening's own axes.
+
+    Returns:
+        place across (0..1), heights of upper and lower edge there, the pixel's own height, all [B, h, w] and but for
+        the first in pixels; and how much longer than their run the two edges are (to soften across, not down).
+    """
+    left, right = (upper[:, 0] + lower[:, 0]) / 2, (upper[:, -1] + lower[:, -1]) / 2
+    span = right - left
+    length = span.norm(dim=-1, keepdim=True).clamp_min(1e-3)
+    axis = span / length
+    normal = torch.stack([-axis[:, 1], axis[:, 0]], -1)
+    relative = pixels - left[:, None, None]
+    along = (relative * axis[:, None, None]).sum(-1) / length[..., None]
+    down = (relative * normal[:, None, None]).sum(-1)
+    place = torch.linspace(0, 1, TABLE, device=pixels.device)
+    tables = []
+    for edge, share in ((upper, 0.5), (lower, -0.5)):
+        from_left = edge - left[:, None]
+        x = ((from_left * axis[:, None]).sum(-1) / length).cummax(dim=1).values
+        y = (from_left * normal[:, None]).sum(-1) + share * rest_gap
+        tables.append(_interpolate(place, x, y))
+    # The edges meet at the corners, however the two fields were smoothed there.
+    meeting = (torch.minimum(place, 1 - place) / 0.06).clamp(0, 1).sqrt()
+    middle, half = (tables[0] + tables[1]) / 2, (tables[1] - tables[0]) / 2 * meeting
+    tables = [middle - half, middle + half]
+    for table in tables[:2]:
+        slope = torch.gradient(table, dim=1)[0] * (TABLE - 1) / length
+        tables.append((1 + slope.square()).sqrt().clamp_max(6.0))
+    at = along.clamp(0, 1) * (TABLE - 1)
+    index = at.long().clamp(0, TABLE - 2)
+    part = at - index
+    flat, shape = index.flatten(1), index.shape
+    values = []
+    for table in tables:
+        a, b = table.gather(1, flat).reshape(shape), table.gather(1, flat + 1).reshape(shape)
+        values.append(a + (b - a) * part)
+    return along, values[0], values[1], down, values[2:]
+
+
+def _interpolate(queries: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """[B, Q] piecewise linear interpolation of rows (x, y) [B, K], x not falling, at ``queries`` [Q]."""
+    index = torch.searchsorted(x.contiguous(), queries.expand(x.shape[0], -1).contiguous()).clamp(1, x.shape[1] - 1)
+    x0, x1, y0, y1 = x.gather(1, index - 1), x.gather(1, index), y.gather(1, index - 1), y.gather(1, index)
+    t = ((queries - x0) / (x1 - x0).clamp_min(1e-6)).clamp(0, 1)
+    return y0 + (y1 - y0) * t

@@ -1,0 +1,148 @@
+"""Moving nodes forward, turning the movement round into a backward map, and reading the picture sharply."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .grid import Grid
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Head movement of B frames relative to the portrait.
+
+    Attributes:
+        turn: [B, 3] rotation vectors in the picture's axes (x right, y down, z away), radians.
+        shift: [B, 2] pixels.
+        scale: [B] factor.
+        pivot: [3] what the head turns about, pixels.
+        size: the portrait's outer-eye distance, pixels.
+    """
+
+    turn: Tensor
+    shift: Tensor
+    scale: Tensor
+    pivot: Tensor
+    size: float
+
+    def __getitem__(self, frames) -> "Pose":
+        return Pose(self.turn[frames], self.shift[frames], self.scale[frames], self.pivot, self.size)
+
+    def to(self, device) -> "Pose":
+        return Pose(self.turn.to(device), self.shift.to(device), self.scale.to(device), self.pivot.to(device), self.size)
+
+
+def rigid(points: Tensor, pose: Pose, weight: Tensor | None = None) -> Tensor:
+    """Where points [B, N, 3] come to lie in the picture: [B, N, 2].
+
+    ``weight`` [N] scales the turn's angle, not the displacement: a turn that fades with the distance from its pivot
+    shears but cannot fold.
+    """
+    angle = pose.turn.norm(dim=-1, keepdim=True)
+    axis = pose.turn / angle.clamp_min(1e-9)
+    weight = points.new_ones(points.shape[1]) if weight is None else weight
+    theta = angle * weight
+    sine, cosine = theta.sin(), theta.cos()
+    p = points - pose.pivot
+    x, y, z = p.unbind(-1)
+    kx, ky, kz = (axis[:, i:i + 1] for i in range(3))
+    along = (kx * x + ky * y + kz * z) * (1 - cosine)
+    scale = 1 + (pose.scale[:, None] - 1) * weight
+    new_x = (x * cosine + (ky * z - kz * y) * sine + kx * along) * scale + pose.pivot[0]
+    new_y = (y * cosine + (kz * x - kx * z) * sine + ky * along) * scale + pose.pivot[1]
+    return torch.stack([new_x, new_y], -1) + pose.shift[:, None] * weight[:, None]
+
+
+def displacement(nodes: Tensor, depth: Tensor, weight: Tensor, border: Tensor, expression: Tensor, pose: Pose) -> Tensor:
+    """[B, 2, N] how far nodes move, pixels.
+
+    Args:
+        nodes: [N, 2] pixels.
+        depth, weight: [N] relief and share of the head's movement.
+        border: [2, N] factors that keep the picture's edge filled.
+        expression: [B, N, 3] expression displacement in the picture's axes before the head turns, pixels.
+    """
+    rest = torch.cat([nodes, depth[:, None]], -1)
+    return (rigid(rest + expression, pose, weight) - nodes).transpose(1, 2) * border
+
+
+def with_slopes(field: Tensor, step: float) -> Tensor:
+    """[B, 2, h, w] displacement to [B, 6, h, w]: itself, d/dx and d/dy by central differences."""
+    padded = F.pad(field, (1, 1, 1, 1), mode="replicate")
+    dx = (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]) / (2 * step)
+    dy = (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]) / (2 * step)
+    return torch.cat([field, dx, dy], 1)
+
+
+def invert(field: Tensor, grid: Grid, targets: Tensor, start: Tensor | None = None, steps: int = 6) -> Tensor:
+    """Newton's method for u in u + d(u) = y.
+
+    Args:
+        field: [B, 6, h, w] displacement d on ``grid`` with its slopes.
+        targets: [B, H, W, 2] or [H, W, 2] pixels y.
+        start: [B, H, W, 2] first guess; y - d(y) if left out.
+
+    Returns:
+        [B, H, W, 2] pixels u.
+    """
+    y = targets.expand(field.shape[0], -1, -1, -1)
+    u = y if start is None else start
+    limit = 12.0 * grid.step
+    for _ in range(steps):
+        value = grid.sample(field, u)
+        rx = u[..., 0] + value[:, 0] - y[..., 0]
+        ry = u[..., 1] + value[:, 1] - y[..., 1]
+        a, b, c, d = 1 + value[:, 2], value[:, 4], value[:, 3], 1 + value[:, 5]
+        determinant = (a * d - b * c).clamp_min(0.2)
+        move = torch.stack([d * rx - b * ry, a * ry - c * rx], -1) / determinant[..., None]
+        u = u - move.clamp(-limit, limit)
+    return u
+
+
+@dataclass(frozen=True)
+class Texture:
+    """A piece of a picture at twice its resolution, so that a bilinear look-up is sharp.
+
+    Attributes:
+        pixels: [1, C, 2h - 1, 2w - 1]; even rows and columns hold the picture's own pixels, untouched.
+        x0, y0: pixel column and row of the first.
+    """
+
+    pixels: Tensor
+    x0: int
+    y0: int
+
+    @staticmethod
+    def of(image: Tensor, x0: int = 0, y0: int = 0) -> "Texture":
+        """From ``image`` [h, w, C]; pixels between are cubic (-1, 9, 9, -1) / 16 midpoints."""
+        pixels = image.permute(2, 0, 1)[None]
+        for axis in (2, 3):
+            pixels = _twice(pixels, axis)
+        return Texture(pixels.clamp(0, 1).contiguous(), x0, y0)
+
+    def read(self, points: Tensor) -> Tensor:
+        """Colours [B, C, H, W] at ``points`` [B, H, W, 2] in the whole picture's pixels (centres at + 0.5)."""
+        height, width = self.pixels.shape[2:]
+        scale = points.new_tensor([4.0 / max(width - 1, 1), 4.0 / max(height - 1, 1)])
+        origin = points.new_tensor([self.x0 + 0.5, self.y0 + 0.5])
+        return F.grid_sample(self.pixels.expand(points.shape[0], -1, -1, -1), (points - origin) * scale - 1,
+                             mode="bilinear", padding_mode="reflection", align_corners=True)
+
+
+def _twice(pixels: Tensor, axis: int) -> Tensor:
+    size = pixels.shape[axis]
+    if size == 1:
+        return pixels
+    index = torch.arange(size - 1, device=pixels.device)
+    a, b, c, d = (pixels.index_select(axis, (index + k).clamp(0, size - 1)) for k in (-1, 0, 1, 2))
+    middle = (9 * (b + c) - a - d) / 16
+    shape = list(pixels.shape)
+    shape[axis] = 2 * size - 1
+    out = pixels.new_empty(shape)
+    out.index_copy_(axis, 2 * torch.arange(size, device=pixels.device), pixels)
+    out.index_copy_(axis, 2 * index + 1, middle)
+    return out
