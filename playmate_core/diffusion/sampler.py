@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..progress import Progress, report
+from .config import DenoiserConfig
 from .denoiser import Denoiser
 from .schedule import sampling_scheduler
 
@@ -40,13 +41,15 @@ def window_noise(seed: int, index: int, frames: int, dim: int) -> Tensor:
     return torch.randn(frames, dim, generator=generator)
 
 
-def audio_window(audio: Tensor, start: int, frames: int, previous: int, lookahead: int) -> tuple[Tensor, Tensor]:
-    """Speech around frames start .. start + frames of [T, C].
+def audio_window(audio: Tensor, start: int, config: DenoiserConfig) -> tuple[Tensor, Tensor]:
+    """Speech around the window from frame ``start`` of [T, C].
+
+    Always as long as a full window's, as in training; only the motion of a last window is shorter.
 
     Returns:
-        [previous + frames + lookahead, C], zeros outside the recording, and [..] bool, whether it reaches there.
+        [previous + window + lookahead, C], zeros outside the recording, and [..] bool, whether it reaches there.
     """
-    rows = torch.arange(start - previous, start + frames + lookahead, device=audio.device)
+    rows = torch.arange(start - config.previous, start + config.window + config.lookahead, device=audio.device)
     heard = (rows >= 0) & (rows < len(audio))
     picked = audio[rows.clamp(0, max(len(audio) - 1, 0))] if len(audio) else audio.new_zeros(len(rows), audio.shape[1])
     return picked * heard[:, None], heard
@@ -105,7 +108,7 @@ def sample_windows(denoiser: Denoiser, audio: Tensor, identity: Optional[Tensor]
     for index in range(windows):
         start = index * config.window
         length = min(config.window, frames - start)
-        speech, heard = audio_window(audio, start, length, config.previous, config.lookahead)
+        speech, heard = audio_window(audio, start, config)
         noise = window_noise(seed, index, config.window, config.motion_dim)[:length]
         made = denoise_window(denoiser, noise, speech, heard, before, identity, guidance, stepped)
         yield made

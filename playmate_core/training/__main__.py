@@ -1,0 +1,56 @@
+"""``python -m playmate_core.training corpus|stage1``: make the corpus, train on it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+from ..errors import PlaymateError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0 done, 2 something the user can mend (told in one sentence)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        if arguments[:1] == ["corpus"]:
+            from .corpus.build import main as make_corpus
+            return make_corpus(arguments[1:]) or 0
+        return _stage1(_parser().parse_args(arguments))
+    except PlaymateError as error:
+        logging.getLogger(__name__).error("%s", error)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m playmate_core.training", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("corpus", help="synthesise speech and its motion (see corpus --help)", add_help=False)
+    stage1 = commands.add_parser("stage1", help="train the motion diffusion model")
+    stage1.add_argument("--corpus", required=True, metavar="DIR", help="folder of shards made by corpus")
+    stage1.add_argument("--out", required=True, metavar="DIR", help="the run's folder")
+    stage1.add_argument("--config", metavar="FILE", help="JSON settings; left out: those of the bundled model")
+    stage1.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    stage1.add_argument("--minutes", type=float, help="stop, cooled down, after this time in all")
+    stage1.add_argument("--device", choices=("cpu", "cuda"), help="left out: the accelerator if there is one")
+    stage1.add_argument("--threads", type=int, help="CPU threads")
+    return parser
+
+
+def _stage1(options: argparse.Namespace) -> int:
+    if options.threads:
+        import torch
+        torch.set_num_threads(max(1, options.threads))
+    from .settings import load_settings
+    from .stage1 import RESULT, Stage1
+
+    run = Stage1(options.corpus, load_settings(options.config), options.out, resume=options.resume,
+                 device=options.device)
+    reached = run.train(options.minutes)
+    logging.getLogger(__name__).info("Wrote %s: %s", run.out / RESULT, reached)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""What a stage-1 run needs to know beside the corpus: read from a JSON file, checked, stored with the run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from ..diffusion.config import DenoiserConfig
+from ..errors import PlaymateError
+
+DEFAULT = Path(__file__).with_name("stage1.json")
+"""The settings of the bundled model."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """Knobs of the optimisation.
+
+    Attributes:
+        batch: windows a step and process.
+        steps: length of the run; ``--minutes`` may end it sooner.
+        learning_rate: peak of a warm-up and a cosine down to a hundredth (Adam, as the paper).
+        warm_up: steps.
+        decay: of the averaged weights, which are those that are shipped.
+        clip_norm: of the gradient.
+        first, short, drop_audio, drop_identity: chances of the sampler's special states (``dataset.Windows``).
+        features_noise: deviation of noise added to the speech features, against learning speakers by heart.
+        previous_noise: exclusive upper timestep of the noise on previous frames (Eq. 9).
+        pose_weight: loss weight of the pose half of a token.
+        source_weights: chance of a frame by its clip's source; 1 where not named.
+        mixed_precision: "auto" (bf16 on an accelerator, else none), "no", "bf16" or "fp16".
+        validate_every, save_every: steps.
+        seed: of everything drawn.
+    """
+
+    batch: int = 48
+    steps: int = 12000
+    learning_rate: float = 8e-4
+    warm_up: int = 300
+    decay: float = 0.999
+    clip_norm: float = 1.0
+    first: float = 0.2
+    short: float = 0.1
+    drop_audio: float = 0.1
+    drop_identity: float = 0.2
+    features_noise: float = 0.0
+    previous_noise: int = 50
+    pose_weight: float = 0.5
+    source_weights: dict = field(default_factory=dict)
+    mixed_precision: str = "auto"
+    validate_every: int = 1000
+    save_every: int = 500
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "steps", "warm_up", "previous_noise", "validate_every", "save_every"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise PlaymateError(f"Training config: {name} is {value!r}; it must be a whole number, 1 or more.")
+        for name in ("first", "short", "drop_audio", "drop_identity", "decay"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise PlaymateError(f"Training config: {name} is {getattr(self, name)!r}; it must be 0 to 1.")
+        if not self.learning_rate > 0 or not self.clip_norm > 0:
+            raise PlaymateError("Training config: learning_rate and clip_norm must be above 0.")
+        if self.mixed_precision not in ("auto", "no", "bf16", "fp16"):
+            raise PlaymateError(f"Training config: mixed_precision {self.mixed_precision!r} is unknown; use auto, no, "
+                                "bf16 or fp16.")
+        if not all(isinstance(v, (int, float)) and v >= 0 for v in self.source_weights.values()):
+            raise PlaymateError("Training config: source_weights must be numbers, 0 or more.")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A whole config file: ``model`` (DenoiserConfig), ``training``, ``sampling`` (default knobs of the result)."""
+
+    model: DenoiserConfig
+    training: Training
+    sampling: dict
+
+    def to_json(self) -> str:
+        return json.dumps(dict(model=asdict(self.model), training=asdict(self.training), sampling=self.sampling),
+                          indent=2, sort_keys=True)
+
+
+def load_settings(path: str | Path | None = None) -> Settings:
+    """Settings from a JSON file, or the bundled model's.
+
+    Raises:
+        PlaymateError: no such file, not JSON, or a key or value that is not understood.
+    """
+    path = DEFAULT if path is None else Path(path)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise PlaymateError(f"There is no training config at {path}; copy {DEFAULT.name} and change it.") from None
+    except ValueError as error:
+        raise PlaymateError(f"{path} is not valid JSON ({error}); mend it or copy {DEFAULT.name}.") from None
+    return settings_from(values, str(path))
+
+
+def settings_from(values: dict, where: str = "The training config") -> Settings:
+    """Settings from plain values; see ``load_settings``."""
+    if not isinstance(values, dict) or set(values) - {"model", "training", "sampling"}:
+        raise PlaymateError(f"{where} must hold model, training and sampling and nothing else.")
+    training = values.get("training", {})
+    unknown = sorted(set(training) - {f.name for f in fields(Training)})
+    if unknown:
+        raise PlaymateError(f"{where}: training knows no {', '.join(unknown)}; see training/settings.py.")
+    return Settings(DenoiserConfig.from_dict(values.get("model", {})), Training(**training),
+                    dict(values.get("sampling", {})))
