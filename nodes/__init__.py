@@ -1,0 +1,40 @@
+"""The nodes, one file a stage of the way from portrait and voice to video. The only code that imports ComfyUI."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from .audio_encoder import AudioEncoder
+from .blend_motion import BlendMotion
+from .emotion_control import EmotionControl
+from .extract_appearance import ExtractAppearance
+from .folders import register_folders
+from .load_models import LoadModels
+from .load_motion import LoadMotion
+from .motion_sampler import MotionSampler
+from .pose_override import PoseOverride
+from .preview_motion import PreviewMotion
+from .render_frames import RenderFrames
+from .render_video import RenderVideo
+from .save_motion import SaveMotion
+
+NODES: list[type[io.ComfyNode]] = [
+    LoadModels,
+    ExtractAppearance,
+    AudioEncoder,
+    EmotionControl,
+    MotionSampler,
+    PoseOverride,
+    BlendMotion,
+    LoadMotion,
+    SaveMotion,
+    PreviewMotion,
+    RenderFrames,
+    RenderVideo,
+]
+
+
+class PlaymateExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        register_folders()
+        return NODES

@@ -1,0 +1,117 @@
+"""Where models and motions lie in a ComfyUI installation."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import folder_paths
+
+from ..playmate_core.errors import PlaymateError
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "workflows" / "inputs"
+MOTION_SUFFIXES = (".safetensors", ".pkl")
+MOTIONS = "motions"
+"""Folder of motions inside models/playmate, and where Save Motion writes inside output unless told otherwise."""
+
+
+def register_folders() -> None:
+    """Adds models/playmate; folders from extra_model_paths.yaml stay beside it."""
+    folder_paths.add_model_folder_path("playmate", os.path.join(folder_paths.models_dir, "playmate"))
+
+
+def motion_model_files() -> list[str]:
+    """Motion models that the user put into models/playmate, by their path inside it."""
+    names = folder_paths.get_filename_list("playmate")
+    return sorted(n for n in names if n.endswith(".safetensors") and Path(n).parts[0] != MOTIONS)
+
+
+def motion_model_path(name: str) -> Path:
+    """Full path of one of ``motion_model_files``.
+
+    Raises:
+        PlaymateError: the file is not there.
+    """
+    path = folder_paths.get_full_path("playmate", name) if _inside(name) else None
+    if path is None:
+        raise PlaymateError(f"The motion model {name!r} is not in {folder_paths.get_folder_paths('playmate')[0]}; "
+                            "put the file there or choose 'bundled'.")
+    return Path(path)
+
+
+def motion_files() -> list[str]:
+    """What Load Motion offers: files of input, of output/motions, of models/playmate/motions, and the examples."""
+    found: list[str] = []
+    for mark, root, below in _motion_roots():
+        folder = os.path.join(root, below)
+        if os.path.isdir(folder):
+            names = sorted(n for n in os.listdir(folder) if n.lower().endswith(MOTION_SUFFIXES))
+            found += [f"{below}/{n}{mark}" if below else f"{n}{mark}" for n in names
+                      if os.path.isfile(os.path.join(folder, n))]
+    return list(dict.fromkeys(found))
+
+
+def motion_path(name: str) -> Path:
+    """The file that one of ``motion_files`` names; also files deeper in the same folders, as ComfyUI's API allows.
+
+    Raises:
+        PlaymateError: no such file, or a name that leads out of the folders.
+    """
+    for mark in ("[output]", "[models]", "[example]", "[input]"):
+        if name.endswith(mark):
+            wanted, name = mark, name[: -len(mark)].strip()
+            break
+    else:
+        wanted = "[input]"
+    if not _inside(name) or not name.lower().endswith(MOTION_SUFFIXES):
+        raise PlaymateError(f"{name!r} is no motion file; choose a .safetensors or .pkl inside ComfyUI's input folder.")
+    roots = {mark.strip() or "[input]": [] for mark, _, _ in _motion_roots()}
+    for mark, root, _ in _motion_roots():
+        roots[mark.strip() or "[input]"].append(root)
+    for root in roots[wanted]:
+        path = Path(root) / name
+        if path.is_file():
+            return path
+    raise PlaymateError(f"The motion {name!r} is not in {roots[wanted][0]}; put the file there and refresh the page.")
+
+
+def _motion_roots() -> list[tuple[str, str, str]]:
+    """(mark after the name, folder, part of it that is listed)."""
+    models = [(" [models]", os.path.join(root, MOTIONS), "") for root in folder_paths.get_folder_paths("playmate")]
+    return [
+        ("", folder_paths.get_input_directory(), ""),
+        (" [output]", folder_paths.get_output_directory(), MOTIONS),
+        *models,
+        (" [example]", str(EXAMPLES), ""),
+    ]
+
+
+def _inside(name: str) -> bool:
+    """Whether a relative name stays below the folder it is joined to, on any system."""
+    parts = name.replace("\\", "/").split("/")
+    return bool(name.strip()) and "\0" not in name and ".." not in parts and not name.startswith(("/", "\\")) \
+        and ":" not in parts[0]
+
+
+def output_file(prefix: str, suffix: str) -> tuple[Path, str]:
+    """The next free file for ``prefix`` in ComfyUI's output folder, and its subfolder for the front end.
+
+    Raises:
+        PlaymateError: a prefix that leads out of the output folder or has no file name.
+    """
+    check_prefix(prefix)
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+        prefix, folder_paths.get_output_directory())
+    while True:
+        path = Path(folder) / f"{name}_{counter:05}_{suffix}"
+        if not path.exists():
+            return path, subfolder
+        counter += 1
+
+
+def check_prefix(prefix: str) -> None:
+    """Raises PlaymateError for a filename prefix that is no relative name."""
+    name = prefix.replace("\\", "/").rsplit("/", 1)[-1]
+    if not _inside(prefix) or not name.strip(" .") or any(c in '<>:"|?*' or ord(c) < 32 for c in prefix):
+        raise PlaymateError(f"filename_prefix is {prefix!r}; give a name inside the output folder, such as "
+                            "motions/Playmate.")

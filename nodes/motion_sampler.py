@@ -1,0 +1,63 @@
+"""Motion Diffusion Sampler: speech to motion latents."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..playmate_core import pipeline
+from ..playmate_core.diffusion.emotion import EmotionCurve
+from . import sockets
+from .host import one_of, progress
+
+SCHEDULERS = ["dpmsolver++", "ddim"]
+
+
+class MotionSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PlaymateMotionSampler",
+            display_name="Motion Diffusion Sampler",
+            category=sockets.CATEGORY,
+            description="The diffusion model: makes lips, eyes, brows and head move with the voice. Another seed is "
+                        "another performance of the same words.",
+            inputs=[
+                sockets.Models.Input("models", tooltip="From Load Playmate Models."),
+                sockets.Speech.Input("speech", tooltip="From Audio Encoder."),
+                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
+                             tooltip="The same seed gives the same motion, on every device."),
+                io.Int.Input("steps", default=10, min=1, max=100,
+                             tooltip="Denoising steps. 8 to 20 are enough; more costs time and changes little."),
+                io.Combo.Input("scheduler", options=SCHEDULERS, default="dpmsolver++",
+                               tooltip="How noise is taken away: dpmsolver++ needs fewer steps, ddim is the classic."),
+                io.Float.Input("audio_guidance", default=0.0, min=0.0, max=10.0, step=0.1,
+                               tooltip="How strongly the voice pulls the face: 1 is plain, 1.5 to 3 articulates more. "
+                                       "0 takes the value that came with the motion model."),
+                io.Float.Input("head_motion", default=1.0, min=0.0, max=3.0, step=0.05,
+                               tooltip="How much the head moves: 0 holds it still, 1 is natural, 2 is lively."),
+                io.Float.Input("fps", default=25.0, min=1.0, max=120.0, step=0.01, display_name="fps",
+                               tooltip="Frames a second of the result. The number of frames is the voice's length "
+                                       "times fps, rounded."),
+                sockets.Appearance.Input("appearance", optional=True,
+                                         tooltip="Whose face it is, from Extract Appearance. Without it an average "
+                                                 "face is assumed."),
+                sockets.Emotion.Input("emotion", optional=True,
+                                      tooltip="What the head feels, from Emotion Control. Without it: neutral."),
+            ],
+            outputs=[sockets.Motion.Output("motion", display_name="motion",
+                                           tooltip="Expression and head pose of every frame: edit it, save it, or "
+                                                   "draw it with Render Video.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, scheduler=None) -> bool | str:
+        return one_of(scheduler, SCHEDULERS, "scheduler") or True
+
+    @classmethod
+    def execute(cls, models, speech, seed, steps, scheduler, audio_guidance, head_motion, fps, appearance=None,
+                emotion=None) -> io.NodeOutput:
+        curve = None if emotion is None else EmotionCurve.parse(emotion, len(speech), speech.fps)
+        return io.NodeOutput(pipeline.generate_motion(
+            models, speech, appearance, seed=seed, steps=steps, scheduler=scheduler,
+            audio_guidance=audio_guidance or None, head_motion=head_motion, fps=fps, emotion=curve,
+            progress=progress()))

@@ -1,0 +1,103 @@
+"""Pose Override: where the head looks, directed by hand or taken from another motion."""
+
+from __future__ import annotations
+
+import re
+
+from comfy_api.latest import io
+
+from ..playmate_core.errors import PlaymateError
+from ..playmate_core.motion.edits import LENGTH_POLICIES
+from ..playmate_core.motion.pose import MODES, POSE_AXES, POSE_LIMITS, PoseKeyframes, override_pose
+from . import sockets
+from .host import check_cancelled, one_of
+
+SOURCES = ["constant", "keyframes", "motion"]
+WIDGETS = {  # axis: (default, step, what it does)
+    "pitch": (0.0, 0.5, "Nodding, in degrees"),
+    "yaw": (0.0, 0.5, "Turning to the side, in degrees"),
+    "roll": (0.0, 0.5, "Tilting towards a shoulder, in degrees"),
+    "x": (0.0, 0.01, "Shift to the side, in latent units"),
+    "y": (0.0, 0.01, "Shift up or down, in latent units"),
+    "scale": (1.0, 0.01, "Size of the head, as a factor"),
+}
+
+
+class PoseOverride(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PlaymatePoseOverride",
+            display_name="Pose Override",
+            category=sockets.CATEGORY,
+            description="Directs the head: sets, adds or mixes a pose, axis by axis, from fixed numbers, keyframes or "
+                        "another motion. The face goes on speaking.",
+            inputs=[
+                sockets.Motion.Input("motion", tooltip="The motion whose head is directed."),
+                io.Combo.Input("mode", options=list(MODES), default="replace",
+                               tooltip="replace: this pose instead of the motion's own. add: on top of it. mix: part "
+                                       "of the way from one to the other, see amount."),
+                io.Combo.Input("source", options=SOURCES, default="constant",
+                               tooltip="Where the pose comes from: the fixed numbers below, the keyframes text, or "
+                                       "the pose_motion input."),
+                io.String.Input("axes", default="pitch, yaw, roll",
+                                tooltip="Which axes are directed, out of pitch, yaw, roll, x, y, scale; all others "
+                                        "keep the motion's own. Empty: all that the source has."),
+                *(io.Float.Input(axis, default=default, min=POSE_LIMITS[axis][0], max=POSE_LIMITS[axis][1], step=step,
+                                 tooltip=f"{what}, counted from how the portrait looks. Used when source is constant "
+                                         f"and axes names {axis}.")
+                  for axis, (default, step, what) in WIDGETS.items()),
+                io.String.Input("keyframes", multiline=True, default="0 yaw=0; 1 yaw=15; 2.5 yaw=-10 roll=5",
+                                tooltip="Poses at times, used when source is keyframes: seconds, then axis=value. "
+                                        "In between the head eases from one to the next."),
+                io.Float.Input("amount", default=1.0, min=0.0, max=1.0, step=0.05,
+                               tooltip="How much of the pose: 1 is all of it. With mix, 0.5 is half way."),
+                io.Combo.Input("length", options=list(LENGTH_POLICIES), default="mirror",
+                               tooltip="If pose_motion is shorter: constant holds its last frame, cycle starts it "
+                                       "again, mirror runs it backwards and forwards, cut ends the result there."),
+                sockets.Motion.Input("pose_motion", optional=True,
+                                     tooltip="The motion whose head pose is taken when source is motion, for instance "
+                                             "from Load Motion."),
+            ],
+            outputs=[sockets.Motion.Output("directed_motion", display_name="motion",
+                                           tooltip="The motion with its new head pose. Poses beyond what can be drawn "
+                                                   "are held at the limit.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, mode=None, source=None, axes=None, keyframes=None, length=None) -> bool | str:
+        wrong = one_of(mode, MODES, "mode") or one_of(source, SOURCES, "source") \
+            or one_of(length, LENGTH_POLICIES, "length")
+        try:
+            if axes is not None:
+                _axes(axes)
+            if source == "keyframes" and keyframes is not None:
+                PoseKeyframes.parse(keyframes)
+        except PlaymateError as error:
+            wrong = wrong or str(error)
+        return wrong or True
+
+    @classmethod
+    def execute(cls, motion, mode, source, axes, keyframes, amount, length, pose_motion=None,
+                **constants) -> io.NodeOutput:
+        check_cancelled()
+        chosen = _axes(axes)
+        if source == "motion":
+            if pose_motion is None:
+                raise PlaymateError("Pose Override takes its pose from a motion, but pose_motion is not connected; "
+                                    "connect one or choose another source.")
+            pose = pose_motion
+        elif source == "keyframes":
+            pose = PoseKeyframes.parse(keyframes)
+        else:
+            pose = {axis: constants[axis] for axis in chosen or POSE_AXES}
+        return io.NodeOutput(override_pose(motion, pose, mode, chosen, amount, length=length))
+
+
+def _axes(text: str) -> tuple[str, ...] | None:
+    names = re.split(r"[\s,;+]+", text.strip().lower())
+    names = [name for name in names if name]
+    for name in names:
+        if name not in POSE_AXES:
+            raise PlaymateError(f"axes names {name!r}; choose from {', '.join(POSE_AXES)}.")
+    return tuple(names) or None

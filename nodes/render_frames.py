@@ -1,0 +1,57 @@
+"""Render Frames: motion on a portrait, as pictures."""
+
+from __future__ import annotations
+
+import comfy.model_management
+import torch
+from comfy_api.latest import io
+
+from ..playmate_core import pipeline
+from ..playmate_core.errors import PlaymateError
+from . import sockets
+from .host import progress
+
+
+class RenderFrames(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PlaymateRenderFrames",
+            display_name="Render Frames",
+            category=sockets.CATEGORY,
+            description="Draws the motion on the portrait and returns every frame as an IMAGE batch, for more work on "
+                        "the pictures. For long videos use Render Video, which needs no memory for them.",
+            inputs=[
+                sockets.Models.Input("models", tooltip="From Load Playmate Models."),
+                sockets.Appearance.Input("appearance", tooltip="The portrait, from Extract Appearance."),
+                sockets.Motion.Input("motion", tooltip="What it does, from the sampler or any motion node."),
+                io.Int.Input("batch_size", default=0, min=0, max=256,
+                             tooltip="Frames drawn at once. 0 lets the renderer choose; fewer need less memory."),
+            ],
+            outputs=[
+                io.Image.Output("images", display_name="images", tooltip="All frames, in order."),
+                io.Float.Output("fps", display_name="fps", tooltip="Frames a second, for Create Video."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, models, appearance, motion, batch_size) -> io.NodeOutput:
+        frames, (height, width) = len(motion), appearance.image.shape[:2]
+        if not frames:
+            raise PlaymateError("The motion has no frames; give one that lasts at least one frame.")
+        _check_memory(frames, height, width)
+        images = torch.empty(frames, height, width, 3)
+        done = 0
+        for batch in pipeline.render_frames(models, appearance, motion, batch_size or None, progress()):
+            images[done:done + len(batch)] = batch.cpu()
+            done += len(batch)
+        return io.NodeOutput(images, float(motion.fps))
+
+
+def _check_memory(frames: int, height: int, width: int) -> None:
+    """An IMAGE holds every frame as float32: better a sentence than a system out of memory."""
+    needed = frames * height * width * 3 * 4
+    free = comfy.model_management.get_free_memory(torch.device("cpu"))
+    if needed > 0.9 * free:
+        raise PlaymateError(f"{frames} frames of {width}x{height} need {needed / 1e9:.1f} GB as IMAGE and "
+                            f"{free / 1e9:.1f} GB are free; use Render Video or a shorter motion.")

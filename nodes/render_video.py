@@ -1,0 +1,56 @@
+"""Render Video: motion on a portrait, straight into a video file."""
+
+from __future__ import annotations
+
+import os
+import uuid
+
+import folder_paths
+from comfy_api.latest import InputImpl, io
+
+from ..playmate_core import pipeline
+from ..playmate_core.errors import PlaymateError
+from ..playmate_core.video import write_video
+from . import sockets
+from .host import check_cancelled, progress, sound
+
+
+class RenderVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PlaymateRenderVideo",
+            display_name="Render Video",
+            category=sockets.CATEGORY,
+            description="Draws the motion on the portrait and writes each frame to a video file at once, so that "
+                        "memory does not grow with length. Connect Save Video to keep the result.",
+            inputs=[
+                sockets.Models.Input("models", tooltip="From Load Playmate Models."),
+                sockets.Appearance.Input("appearance", tooltip="The portrait, from Extract Appearance."),
+                sockets.Motion.Input("motion", tooltip="What it does, from the sampler or any motion node."),
+                io.Int.Input("crf", default=16, min=0, max=51,
+                             tooltip="Quality of the H.264 picture: 16 is very good, lower is better and larger, 28 is "
+                                     "small."),
+                io.Int.Input("batch_size", default=0, min=0, max=256,
+                             tooltip="Frames drawn at once. 0 lets the renderer choose; fewer need less memory."),
+                io.Audio.Input("audio", optional=True,
+                               tooltip="The sound of the video: connect the voice. Without it the video is silent."),
+            ],
+            outputs=[io.Video.Output("video", display_name="video",
+                                     tooltip="The video with its sound, in ComfyUI's temp folder until it is saved.")],
+        )
+
+    @classmethod
+    def execute(cls, models, appearance, motion, crf, batch_size, audio=None) -> io.NodeOutput:
+        if not len(motion):
+            raise PlaymateError("The motion has no frames; give one that lasts at least one frame.")
+        path = os.path.join(folder_paths.get_temp_directory(), f"playmate_{uuid.uuid4().hex}.mp4")
+        frames = pipeline.render_frames(models, appearance, motion, batch_size or None, _cancel)
+        write_video(path, frames, motion.fps, len(motion), audio=None if audio is None else sound(audio), crf=crf,
+                    progress=progress())
+        return io.NodeOutput(InputImpl.VideoFromFile(path))
+
+
+def _cancel(done: int, total: int) -> None:
+    """Lets the renderer stop between frames; the bar is filled by the writer."""
+    check_cancelled()

@@ -1,0 +1,151 @@
+"""A motion as a chart: lips, eyes and head over time. Drawn with OpenCV, to need no plotting library."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Sequence
+
+import torch
+from torch import Tensor
+
+from ..errors import PlaymateError
+from ..motion.pose import pose_offsets
+from ..progress import Progress, report
+
+if TYPE_CHECKING:
+    from ..face.bridge import LatentBridge
+    from ..motion.types import Motion
+
+CHUNK = 1024
+"""Frames whose 478 landmarks are held at once."""
+
+_PAPER, _GRID, _INK = (250, 250, 248), (226, 226, 222), (70, 70, 70)
+_BLUE, _ORANGE, _GREEN = (31, 98, 178), (214, 110, 30), (40, 140, 80)
+
+Curve = tuple[str, tuple[int, int, int], Tensor]
+
+
+def motion_curves(motion: Motion, bridge: LatentBridge, progress: Progress = None) -> dict[str, Tensor]:
+    """What a motion does, one number a frame.
+
+    Args:
+        motion: T frames.
+        bridge: reads latents as landmarks; the curves are those of the mean face.
+        progress: frames done, of T.
+
+    Returns:
+        [T] each: ``lip gap``, ``right eye``, ``left eye`` in units of the outer-eye distance (a closed mouth is
+        about 0, an open eye about 0.13); ``pitch``, ``yaw``, ``roll`` in degrees from the neutral frame.
+    """
+    from ..face.geometry import eye_openness, lip_gap, mean_face
+
+    face = mean_face()
+    rest = lip_gap(face)
+    gaps, eyes = [torch.zeros(0)], [torch.zeros(0, 2)]
+    for first in range(0, len(motion), CHUNK):
+        offsets = motion.expression_offset[first:first + CHUNK].cpu()
+        gaps.append((rest + bridge.lip_gap(offsets)).clamp_min(0.0))
+        eyes.append(eye_openness(face + bridge.displacement(offsets)))
+        report(progress, min(first + CHUNK, len(motion)), len(motion))
+    right, left = torch.cat(eyes).unbind(1)
+    pitch, yaw, roll = pose_offsets(motion)[:, :3].cpu().unbind(1)
+    return {"lip gap": torch.cat(gaps), "right eye": right, "left eye": left, "pitch": pitch, "yaw": yaw, "roll": roll}
+
+
+def plot_motion(motion: Motion, bridge: LatentBridge, width: int = 1024, height: int = 640,
+                progress: Progress = None) -> Tensor:
+    """Three panels over one time axis: lip gap, eyes, head angles.
+
+    Args:
+        motion: at least one frame.
+        bridge: reads latents as landmarks.
+        width, height: pixels, at least 200 each.
+        progress: frames done, of T.
+
+    Returns:
+        [height, width, 3] float32 sRGB 0..1.
+
+    Raises:
+        PlaymateError: no frames, or a chart too small to read.
+    """
+    import numpy as np
+
+    if not len(motion):
+        raise PlaymateError("The motion has no frames, so there is nothing to plot.")
+    if min(width, height) < 200:
+        raise PlaymateError(f"A chart of {width}x{height} pixels cannot be read; make it at least 200x200.")
+    curves = motion_curves(motion, bridge, progress)
+    panels: list[tuple[str, float, list[Curve]]] = [
+        ("lip gap", 0.1, [("lip gap", _BLUE, curves["lip gap"])]),
+        ("eyes", 0.15, [("right eye", _BLUE, curves["right eye"]), ("left eye", _ORANGE, curves["left eye"])]),
+        ("head, degrees", 5.0, [("pitch", _BLUE, curves["pitch"]), ("yaw", _ORANGE, curves["yaw"]),
+                                ("roll", _GREEN, curves["roll"])]),
+    ]
+    canvas = np.full((height, width, 3), _PAPER, np.uint8)
+    top, bottom = 26, height - 24
+    step = (bottom - top + 14) / len(panels)
+    for number, (title, least, lines) in enumerate(panels):
+        box = (54, round(top + number * step), width - 12, round(top + (number + 1) * step) - 40)
+        _panel(canvas, box, title, lines, least, title.startswith("head"), motion.duration)
+    seconds = f"{len(motion)} frames, {motion.fps:g} a second, {motion.duration:.2f} s"
+    _text(canvas, seconds, (54, height - 8), _INK)
+    return torch.from_numpy(canvas).float() / 255.0
+
+
+def _panel(canvas, box: tuple[int, int, int, int], title: str, lines: Sequence[Curve], least: float, centred: bool,
+           duration: float) -> None:
+    import cv2
+
+    x0, y0, x1, y1 = box
+    high = max([least] + [float(curve.abs().max()) for _, _, curve in lines]) * 1.05
+    low = -high if centred else 0.0
+
+    def row(value: float) -> int:
+        return round(y1 - (value - low) / (high - low) * (y1 - y0))
+
+    for value in _ticks(low, high, 3 if y1 - y0 < 90 else 5):
+        cv2.line(canvas, (x0, row(value)), (x1, row(value)), _GRID, 1)
+        _text(canvas, f"{value:g}", (6, row(value) + 4), _INK)
+    for second in _ticks(0.0, duration, max((x1 - x0) // 90, 2)):
+        column = round(x0 + second / duration * (x1 - x0))
+        cv2.line(canvas, (column, y0), (column, y1), _GRID, 1)
+        _text(canvas, f"{second:g} s", (column - 8, y1 + 14), _INK)
+    for _, colour, curve in lines:
+        points = _polyline(curve, x0, x1, row)
+        cv2.polylines(canvas, [points], False, colour, 1, cv2.LINE_AA)
+    cv2.rectangle(canvas, (x0, y0), (x1, y1), _INK, 1)
+    _text(canvas, title, (x0, y0 - 6), _INK)
+    column = x1
+    for name, colour, _ in reversed(lines):
+        column -= 8 * len(name) + 34
+        cv2.line(canvas, (column, y0 - 10), (column + 18, y0 - 10), colour, 2)
+        _text(canvas, name, (column + 24, y0 - 6), _INK)
+
+
+def _polyline(curve: Tensor, x0: int, x1: int, row):
+    """[N, 1, 2] int32 points; where frames are denser than pixels, the lowest and highest of each column."""
+    import numpy as np
+
+    values, width = curve.double().numpy(), x1 - x0
+    if len(values) <= 2 * width:
+        columns = x0 + (np.arange(len(values)) + 0.5) / len(values) * width
+    else:
+        edges = np.linspace(0, len(values), width + 1).astype(int)
+        parts = [values[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        values = np.array([[part.min(), part.max()] for part in parts]).ravel()
+        columns = np.repeat(x0 + np.arange(width) + 0.5, 2)
+    return np.array([[[round(x), row(v)]] for x, v in zip(columns, values, strict=True)], np.int32)
+
+
+def _ticks(low: float, high: float, most: int) -> list[float]:
+    """Round numbers inside low..high, at most about ``most``."""
+    span = max(high - low, 1e-9)
+    step = 10.0 ** math.floor(math.log10(span / most))
+    step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= most)
+    return [round(k * step, 10) for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _text(canvas, text: str, corner: tuple[int, int], colour: tuple[int, int, int]) -> None:
+    import cv2
+
+    cv2.putText(canvas, text, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.42, colour, 1, cv2.LINE_AA)
