@@ -37,12 +37,23 @@ public sample clips under MIT and Apache-2.0. It holds regression weights, a cov
 frame, picture or sound of those sources.
 """
 
-RIDGE = {"eyes": 3e-4, "rest": 1e-3}
-"""Ridge strength by region. Lids need little: blinks are few, and a strong ridge leaves them half open."""
-COVARIANCE_FLOOR = 1e-8
-EVIDENCE = 1.0 / 50.0
-"""Landmarks err together; this many fiftieths of them count as independent witnesses in the inverse."""
-LIPS_EVIDENCE = 16.0
+EYE_KEYPOINTS = (1, 2, 11, 13, 15, 16, 18)
+"""Keypoints of eyes and brows; the others move mouth, cheeks and jaw (SPEC.md section 10 and appendix A)."""
+REGIONS = {
+    "eyes": (sum(geo.EYES + geo.IRISES, ()), EYE_KEYPOINTS, 3e-4),
+    "lips": (geo.LIPS, tuple(k for k in range(21) if k not in EYE_KEYPOINTS), 5e-4),
+}
+"""Landmarks, the keypoints that may move them, and the ridge strength on these. Lids need a weak ridge: blinks are
+few, and a strong one leaves them half open."""
+FOREIGN, ELSEWHERE = 0.1, 1e-3
+"""Ridge strength on a region's foreign keypoints, and on all of them for landmarks outside the regions."""
+REGION_EDGE = 0.06
+"""A region's fit fades out over this distance (outer-eye distances), so that skin does not tear at its edge."""
+
+COVARIANCE_FLOOR = 1e-7
+EVIDENCE, SHARP_EVIDENCE = 0.01, 0.04
+"""Landmarks err together, so each counts as a small part of an independent witness; lips, lids and irises, which the
+mesh finds best, as a larger one."""
 
 
 # ---- reading
@@ -145,9 +156,10 @@ def pose_calibration(clips: dict, mean: Tensor) -> tuple[Tensor, dict]:
     angle, truth = (torch.cat([pair[i] for pair in found.values()]) for i in (0, 1))
     error = angle + offset - truth
     fitted = torch.stack([(a - a.mean()) @ (b - b.mean()) / ((a - a.mean()) ** 2).sum()
-                          for a, b in zip(angle.T, truth.T)])
-    report = {axis: {"r": pearson(angle[:, i], truth[:, i]), "mean_error_degrees": round(float(error[:, i].abs().mean()), 2),
-                     "regression_slope": round(float(fitted[i]), 2), "offset": round(float(offset[i]), 2)}
+                          for a, b in zip(angle.T, truth.T, strict=True)])
+    report = {axis: {"r": pearson(angle[:, i], truth[:, i]),
+                     "mean error degrees": round(float(error[:, i].abs().mean()), 2),
+                     "regression slope": round(float(fitted[i]), 2), "offset": round(float(offset[i]), 2)}
               for i, axis in enumerate(("pitch", "yaw", "roll"))}
     return torch.stack([torch.ones(3, dtype=torch.float64), offset]), report
 
@@ -159,15 +171,12 @@ def centred(value: Tensor) -> Tensor:
     return value - value.mean(dim=0)
 
 
-def eye_landmarks() -> list[int]:
-    return sorted({i for ring in geo.EYES + geo.IRISES for i in ring})
-
-
 class Pairs:
     """Latents and displacements of clips, about each clip's mean, with their mirror images."""
 
     def __init__(self, clips: dict, mean: Tensor, index: Tensor) -> None:
         flip = torch.tensor([-1.0, 1.0, 1.0], dtype=torch.float64)
+        self.mean = mean
         self.shape = {name: geo.lay_on_own_median(clip["landmarks"], mean) for name, clip in clips.items()}
         self.latents = {name: centred(clip["exp"].flatten(1)) for name, clip in clips.items()}
         self.displacement = {name: centred(shape) for name, shape in self.shape.items()}
@@ -182,48 +191,62 @@ class Pairs:
         return x, y.flatten(1)
 
 
-def ridge(x: Tensor, y: Tensor, strength: float) -> Tensor:
-    return torch.linalg.solve(x.T @ x + strength * torch.eye(x.shape[1], dtype=x.dtype), x.T @ y)
+def ridge(x: Tensor, y: Tensor, strength: float | Tensor) -> Tensor:
+    """argmin |x b - y|^2 + sum strength b^2, ``strength`` one number or one for each column of ``x``."""
+    penalty = torch.as_tensor(strength, dtype=x.dtype).expand(x.shape[1])
+    return torch.linalg.solve(x.T @ x + torch.diag(penalty), x.T @ y)
 
 
-def fit_forward(x: Tensor, y: Tensor) -> Tensor:
-    """[63, 1434], ridge strengths by region."""
-    forward = ridge(x, y, RIDGE["rest"]).unflatten(1, (geo.LANDMARKS, 3))
-    eyes = eye_landmarks()
-    forward[:, eyes] = ridge(x, y, RIDGE["eyes"]).unflatten(1, (geo.LANDMARKS, 3))[:, eyes]
+def fit_forward(x: Tensor, y: Tensor, mean: Tensor) -> Tensor:
+    """[63, 1434]: a ridge for each region, faded into the one for the rest of the face."""
+    forward = ridge(x, y, ELSEWHERE).unflatten(1, (geo.LANDMARKS, 3))
+    for landmarks, keypoints, strength in REGIONS.values():
+        penalty = torch.full((21,), FOREIGN, dtype=x.dtype)
+        penalty[list(keypoints)] = strength
+        own = ridge(x, y, penalty.repeat_interleave(3)).unflatten(1, (geo.LANDMARKS, 3))
+        away = torch.cdist(mean[:, :2], mean[list(landmarks), :2]).min(dim=1).values
+        share = torch.exp(-(away / REGION_EDGE) ** 2)[:, None]
+        forward = share * own + (1.0 - share) * forward
     return forward.flatten(1)
 
 
 def latent_covariance(templates: dict[str, Tensor]) -> Tensor:
-    """[63, 63] second moment about each template's median, mirror images included."""
+    """[63, 63] second moment about each template's median."""
     moved = torch.cat([latents - latents.median(dim=0).values for latents in templates.values()])
-    moved = torch.cat([moved, mirror_expression(moved.unflatten(1, (21, 3))).flatten(1)])
     return moved.T @ moved / len(moved) + COVARIANCE_FLOOR * torch.eye(LATENTS, dtype=torch.float64)
 
 
-def evidence() -> Tensor:
-    weight = torch.full((geo.LANDMARKS,), EVIDENCE, dtype=torch.float64)
-    weight[list(geo.LIPS)] *= LIPS_EVIDENCE
-    return weight
-
-
-def fit_bridge(pairs: Pairs, names: list[str], templates: dict[str, Tensor], blendshapes: Tensor) -> LatentBridge:
+def fit_bridge(pairs: Pairs, names: list[str], templates: dict[str, Tensor]) -> LatentBridge:
+    """A bridge, still without blendshapes, from the clips ``names`` and the covariance of ``templates``."""
     x, y = pairs.stack(names)
-    forward = fit_forward(x, y)
-    residual = (y - x @ forward).square().mean(dim=0).mean().sqrt()
-    noise = torch.full((geo.LANDMARKS, 3), float(residual), dtype=torch.float64)
-    return LatentBridge(forward, latent_covariance(templates), noise, blendshapes, evidence())
+    forward = fit_forward(x, y, pairs.mean)
+    evidence = torch.full((geo.LANDMARKS, 1), EVIDENCE, dtype=torch.float64)
+    evidence[list(geo.LIPS) + list(REGIONS["eyes"][0])] = SHARP_EVIDENCE
+    residual = (y - x @ forward).square().mean()
+    noise = (residual / evidence).sqrt().expand(-1, 3)
+    return LatentBridge(forward, latent_covariance(templates), noise, torch.zeros(52, LATENTS), torch.zeros(52))
 
 
-def fit_blendshapes(clips: dict, tracks: dict, pairs: Pairs, mean: Tensor, bridge: LatentBridge) -> Tensor:
-    """[52, 63]: scores to displacement by ridge on speakers and clips, then the inverse bridge."""
-    scores, moved = [], []
-    for source in (clips | tracks).values():
-        shape = geo.lay_on_own_median(source["landmarks"], mean)
-        scores.append(centred(source["blendshapes"]))
-        moved.append(centred(shape).flatten(1))
-    to_shape = ridge(torch.cat(scores), torch.cat(moved), 1.0)
-    return bridge.expression(to_shape.float().unflatten(1, (geo.LANDMARKS, 3))).flatten(1).double()
+class Portraits:
+    """Every frame of clips and speakers as a portrait: scores, and displacement from the person's resting face."""
+
+    def __init__(self, sources: dict, mean: Tensor) -> None:
+        self.scores, self.moved, self.gap, self.rest_scores, self.rest_gap = {}, {}, {}, {}, {}
+        for name, source in sources.items():
+            shape = geo.lay_on_own_median(source["landmarks"], mean)
+            rest, gap = resting(shape), geo.lip_gap(shape)
+            self.scores[name] = source["blendshapes"].clamp_min(0.0).sqrt()
+            self.moved[name], self.gap[name] = (shape - rest).flatten(1), gap
+            self.rest_gap[name] = geo.lip_gap(rest)
+            self.rest_scores[name] = self.scores[name][gap <= gap.quantile(0.15)].median(dim=0).values
+
+
+def fit_blendshapes(portraits: Portraits, names: list[str], bridge: LatentBridge) -> tuple[Tensor, Tensor]:
+    """[52, 63] roots of scores to latents, and [52] the roots at rest: ridge to displacement, then the inverse."""
+    rest = torch.stack([portraits.rest_scores[name] for name in names]).median(dim=0).values
+    scores = torch.cat([portraits.scores[name] for name in names]) - rest
+    to_shape = ridge(scores, torch.cat([portraits.moved[name] for name in names]), 3.0)
+    return bridge.expression(to_shape.unflatten(1, (geo.LANDMARKS, 3))).flatten(1), rest
 
 
 # ---- figures
@@ -245,19 +268,74 @@ def left_out(pairs: Pairs, templates: dict[str, Tensor]) -> dict:
         if len(pairs.latents[name]) < 100:
             continue
         others = [other for other in pairs.latents if other != name]
-        bridge = fit_bridge(pairs, others, {k: v for k, v in templates.items() if k != name},
-                            torch.zeros(52, LATENTS))
+        bridge = fit_bridge(pairs, others, {k: v for k, v in templates.items() if k != name})
         truth, latents = pairs.displacement[name], pairs.latents[name]
         predicted = centred(bridge.displacement(latents).double())
         gap = [d[:, 14, 1] - d[:, 13, 1] for d in (predicted, truth)]
-        lips6, lids = [13, 14, 61, 291, 0, 17], [159, 145, 386, 374]
+        parts = {"all": list(range(468)), "lips": list(geo.LIPS), "six lip points": [13, 14, 61, 291, 0, 17],
+                 "lids": [159, 145, 386, 374]}
         back = centred(bridge.expression(truth[..., :2]).double().flatten(1))
-        report[name] = {
-            "all": r2(predicted[:, :468, :2], truth[:, :468, :2]), "lips": r2(predicted[:, list(geo.LIPS), :2], truth[:, list(geo.LIPS), :2]),
-            "six lip points": r2(predicted[:, lips6, :2], truth[:, lips6, :2]), "lids": r2(predicted[:, lids, :2], truth[:, lids, :2]),
+        report[name] = {part: r2(predicted[:, chosen, :2], truth[:, chosen, :2]) for part, chosen in parts.items()} | {
             "lip gap r": pearson(*gap), "lip gap sd ratio": round(float(gap[0].std() / gap[1].std()), 2),
             "landmarks to latents": r2(back, latents),
         }
+    return report
+
+
+def gap_of(moved: Tensor) -> Tensor:
+    return moved[..., 14, 1] - moved[..., 13, 1]
+
+
+def width_of(moved: Tensor) -> Tensor:
+    return moved[..., 291, 0] - moved[..., 61, 0]
+
+
+def slope(truth: Tensor, found: Tensor) -> float:
+    truth, found = centred(truth.double()), centred(found.double())
+    return float(truth @ found / (truth @ truth))
+
+
+def speech_round_trip(portraits: Portraits, names: list[str], bridge: LatentBridge) -> dict:
+    """Real speakers' displacement -> latents -> displacement: medians over the speakers."""
+    rows = []
+    for name in names:
+        moved = portraits.moved[name].unflatten(1, (geo.LANDMARKS, 3))
+        latents = bridge.expression(moved)
+        back, length = bridge.displacement(latents).double(), bridge.mahalanobis(latents)
+        shut = portraits.gap[name] <= 0.02
+        rows.append([pearson(gap_of(back), gap_of(moved)), slope(gap_of(moved), gap_of(back)),
+                     pearson(width_of(back), width_of(moved)), slope(width_of(moved), width_of(back)),
+                     float(((gap_of(back) + portraits.rest_gap[name])[shut] <= 0.02).double().mean()),
+                     float(length.mean()), float(length.quantile(0.95))])
+    titles = ("gap r", "gap slope", "width r", "width slope", "closed stays closed", "mahalanobis mean",
+              "mahalanobis p95")
+    return dict(zip(titles, [round(float(v), 3) for v in torch.tensor(rows).nanmedian(dim=0).values], strict=True))
+
+
+def blendshapes_left_out(portraits: Portraits, bridge: LatentBridge) -> dict:
+    """Own expression from blendshapes, each person left out of that map: medians over the persons."""
+    rows = []
+    for name in portraits.scores:
+        scores, rest = fit_blendshapes(portraits, [other for other in portraits.scores if other != name], bridge)
+        latents = ((portraits.scores[name] - rest) @ scores.double()).float()
+        moved, found = portraits.moved[name].unflatten(1, (geo.LANDMARKS, 3)), bridge.displacement(latents).double()
+        rows.append([pearson(gap_of(found), gap_of(moved)), slope(gap_of(moved), gap_of(found)),
+                     float((gap_of(found) - gap_of(moved)).abs().mean()), pearson(width_of(found), width_of(moved)),
+                     slope(width_of(moved), width_of(found)), float((width_of(found) - width_of(moved)).abs().mean())])
+    titles = ("gap r", "gap slope", "gap error", "width r", "width slope", "width error")
+    return dict(zip(titles, [round(float(v), 3) for v in torch.tensor(rows).median(dim=0).values], strict=True))
+
+
+def lids_in_blinks(clips: dict, pairs: Pairs, bridge: LatentBridge) -> dict:
+    """Eye openness [right, left] of each clip open, at its most closed, and as its latents draw that."""
+    report = {}
+    for name, clip in clips.items():
+        eyes, shape, latents = clip["c_eyes"].mean(dim=1), pairs.shape[name], clip["exp"].flatten(1)
+        open_, shut = eyes >= eyes.quantile(0.7), eyes <= eyes.min() + 0.02
+        base = shape[open_].median(dim=0).values
+        drawn = base + bridge.displacement(latents[shut] - latents[open_].median(dim=0).values).double()
+        report[name] = {key: [round(float(v), 3) for v in geo.eye_openness(value).reshape(-1, 2).mean(dim=0)]
+                        for key, value in (("open", base), ("shut", shape[shut]), ("drawn", drawn))}
     return report
 
 
@@ -275,19 +353,27 @@ def main() -> None:
     mean, index = mean_face(clips, tracks)
     calibration, pose_report = pose_calibration(clips, mean)
     pairs = Pairs(clips, mean, index)
-    bridge = fit_bridge(pairs, list(clips), templates, torch.zeros(52, LATENTS))
-    scores = fit_blendshapes(clips, tracks, pairs, mean, bridge)
+    bridge = fit_bridge(pairs, list(clips), templates)
+    portraits = Portraits(clips | tracks, mean)
+    scores, rest = fit_blendshapes(portraits, list(portraits.scores), bridge)
 
     tensors = {
-        "forward": bridge.forward, "covariance": bridge.covariance, "noise": bridge.noise, "evidence": bridge.evidence,
-        "blendshapes": scores, "mean_face": mean, "mirror": index, "pose_calibration": calibration,
+        "forward": bridge.forward, "covariance": bridge.covariance, "noise": bridge.noise,
+        "blendshapes": scores, "blendshapes_rest": rest,
+        "mean_face": mean, "mirror": index, "pose_calibration": calibration,
     }
     tensors = {k: (v.to(torch.int16) if k == "mirror" else v.float()).contiguous() for k, v in tensors.items()}
     temporary = arguments.out.with_suffix(".tmp")
     save_file(tensors, str(temporary), metadata={"format": "playmate.bridge.1", "licence": "Apache-2.0"})
+    os.chmod(temporary, 0o644)
     os.replace(temporary, arguments.out)
     arguments.out.with_suffix(".LICENSE.txt").write_text(LICENCE)
-    json.dump({"left out": left_out(pairs, templates), "pose": pose_report}, sys.stdout, indent=1)
+    report = {
+        "clips left out": left_out(pairs, templates), "pose": pose_report, "lids": lids_in_blinks(clips, pairs, bridge),
+        "speech round trip": speech_round_trip(portraits, list(tracks), bridge),
+        "own expression, persons left out": blendshapes_left_out(portraits, bridge),
+    }
+    print(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":

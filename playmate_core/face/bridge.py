@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import PlaymateError
 from ..weights import bundled
-from .geometry import LANDMARKS
+from .geometry import EYELID_PAIRS, INNER_LIP_PAIRS, LANDMARKS
 
 KEYPOINTS = 21
 LATENTS = 3 * KEYPOINTS
@@ -28,17 +28,49 @@ HEAD_ORIGIN = (0.0, 0.25, 0.4)
 """Where LivePortrait's canonical origin lies in the head frame of ``face.geometry`` (outer-eye distances from the mean
 of RIGID): the point that the head turns about and that the translation moves, found on the template clips."""
 
-MIRRORED_KEYPOINTS = (0, 2, 1, 7, 10, 5, 6, 3, 8, 9, 4, 15, 12, 16, 14, 11, 13, 17, 18, 19, 20)
-"""Keypoint i of a mirrored face is keypoint ``MIRRORED_KEYPOINTS[i]`` of the face with x negated. Pairs 1-2, 11-15,
-13-16 and 3-7 follow from the sliders of SPEC.md appendix A; 4-10 because with it mirrored copies of the clips lower
-the error on clips left out, while other pairings of 0, 4, 5, 8, 9, 10, 17 and 20 raise it."""
+GAP_NOISE, WIDTH_NOISE, LID_NOISE = 0.004, 0.006, 0.008
+"""How far lip gap, lip width and lid opening may be missed by the inverse (standard deviations, outer-eye distances).
+Tight on purpose: speech is read off them, and a prior alone would shrink them by a tenth."""
+
+CLOSED_LIP_GAP = 0.009
+"""Lip gap that the mesh measures on closed lips (``geometry.mean_face``)."""
+
+_MIRRORED_PAIRS = ((3, 7), (4, 10), (11, 15), (13, 16))
+"""Keypoints that trade places in a mirrored face. 3-7, 11-15 and 13-16 follow from the sliders of SPEC.md appendix A;
+with 4-10 mirrored copies of the clips lower the error on clips left out, while other pairings raise it."""
+_MIRRORED_X = (1, 2)
+"""The brow slider of appendix A lifts both brows by y of opposite signs and knits them by x of opposite signs: these
+two trade x only. The clips agree."""
 
 
 def mirror_expression(expression: Tensor) -> Tensor:
     """[..., 21, 3] the expression of the mirrored face."""
-    swapped = expression[..., list(MIRRORED_KEYPOINTS), :].clone()
+    swapped = expression.clone()
+    for a, b in _MIRRORED_PAIRS:
+        swapped[..., (a, b), :] = expression[..., (b, a), :]
+    a, b = _MIRRORED_X
+    swapped[..., (a, b), 0] = expression[..., (b, a), 0]
     swapped[..., 0] = -swapped[..., 0]
     return swapped
+
+
+def _apertures(axes: int) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
+    """Differences of two landmarks that must survive the inverse: mouth and eyes shut or open, mouth narrow or wide.
+
+    Returns:
+        rows [R, 478 * axes] float64, their standard deviations [R] and the landmarks of each.
+    """
+    groups = [(INNER_LIP_PAIRS, 1, GAP_NOISE), (((61, 291), (78, 308)), 0, WIDTH_NOISE)]
+    groups += [(lids[3:6], 1, LID_NOISE) for lids in EYELID_PAIRS]
+    pairs = [(a, b) for group, _, _ in groups for a, b in group]
+    rows = torch.zeros(len(pairs), LANDMARKS, axes, dtype=torch.float64)
+    noise = []
+    for group, axis, deviation in groups:
+        for a, b in group:
+            rows[len(noise), a, axis], rows[len(noise), b, axis] = -1.0, 1.0
+            # The pairs of a group err together: many of them say no more than one.
+            noise.append(deviation * len(group) ** 0.5)
+    return rows.flatten(1), torch.tensor(noise, dtype=torch.float64), pairs
 
 
 class LatentBridge:
@@ -51,23 +83,23 @@ class LatentBridge:
     Args:
         forward: [63, 1434] latent to displacement.
         covariance: [63, 63] of latents, from the templates.
-        noise: [478, 3] standard deviation of the displacement that the latents leave unexplained.
-        blendshapes: [52, 63] blendshape scores to latents.
-        evidence: [478] weight of each landmark in the inverse.
+        noise: [478, 3] standard deviation of a landmark's displacement given the latents, for the inverse.
+        blendshapes: [52, 63] square roots of blendshape scores, less those at rest, to latents.
+        blendshapes_rest: [52] square roots of a neutral face's scores.
     """
 
     def __init__(self, forward: Tensor, covariance: Tensor, noise: Tensor, blendshapes: Tensor,
-                 evidence: Tensor) -> None:
+                 blendshapes_rest: Tensor) -> None:
         self.forward = forward.float()
         self.covariance = covariance.float()
         self.noise = noise.float()
         self.blendshapes = blendshapes.float()
-        self.evidence = evidence.float()
-        self._inverse = {axes: self._solve(self.evidence, axes) for axes in (2, 3)}
+        self.blendshapes_rest = blendshapes_rest.float()
+        self._inverse = {axes: self._solve(torch.ones(LANDMARKS), axes) for axes in (2, 3)}
         self._whiten = torch.linalg.inv(torch.linalg.cholesky(covariance.double())).float()
 
     @staticmethod
-    def load(path: str | PathLike | None = None) -> "LatentBridge":
+    def load(path: str | PathLike | None = None) -> LatentBridge:
         """Loads the bundled fit, or another one that ``tools/fit_bridge.py`` wrote.
 
         Raises:
@@ -78,14 +110,16 @@ class LatentBridge:
 
         path = bundled("bridge.safetensors") if path is None else path
         wanted = {"forward": (LATENTS, 3 * LANDMARKS), "covariance": (LATENTS, LATENTS), "noise": (LANDMARKS, 3),
-                  "blendshapes": (BLENDSHAPES, LATENTS), "evidence": (LANDMARKS,)}
+                  "blendshapes": (BLENDSHAPES, LATENTS), "blendshapes_rest": (BLENDSHAPES,)}
         try:
             tensors = load_file(str(path))
         except (OSError, SafetensorError) as error:
-            raise PlaymateError(f"The latent bridge {path} cannot be read ({error}); fit or download it again.") from error
+            raise PlaymateError(
+                f"The latent bridge {path} cannot be read ({error}); fit or download it again.") from error
         for name, shape in wanted.items():
             if name not in tensors or tuple(tensors[name].shape) != shape:
-                raise PlaymateError(f"{path} is no latent bridge: its {name} is missing or has another shape than {shape}.")
+                raise PlaymateError(
+                    f"{path} is no latent bridge: its {name} is missing or has another shape than {shape}.")
         return LatentBridge(**{name: tensors[name] for name in wanted})
 
     @property
@@ -113,8 +147,8 @@ class LatentBridge:
 
         Args:
             displacement: [..., 478, 2 or 3] landmark displacement from rest; without z the picture's plane decides.
-            weights: [478] trust in each landmark (0 leaves it out), in place of the fit's own, which trusts lips and
-                lids most. Given weights cost a 63 x 63 solve.
+            weights: [478] factors on the trust in each landmark; 0 leaves it out. They cost a 63 x 63 solve, where
+                without them the inverse is one product with a matrix that is at hand.
 
         Returns:
             [..., 21, 3] float32 latent offsets.
@@ -133,18 +167,35 @@ class LatentBridge:
         return (flat @ inverse.to(flat.device)).unflatten(-1, (KEYPOINTS, 3))
 
     def _solve(self, weights: Tensor, axes: int) -> Tensor:
-        """[478 * axes, 63] matrix of the posterior mean: (F W F' + C^-1)^-1 F W, W = diag(weights / noise^2)."""
-        forward = self.forward.double().reshape(LATENTS, LANDMARKS, 3)[..., :axes]
-        trust = weights.double().cpu()[:, None] / self.noise.double()[:, :axes] ** 2
-        weighted = (forward * trust).flatten(1)
-        precision = weighted @ forward.flatten(1).T + torch.linalg.inv(self.covariance.double())
-        return torch.linalg.solve(precision, weighted).T.float().contiguous()
+        """[478 * axes, 63] matrix of the posterior mean: (F W F' + C^-1)^-1 F W.
 
-    def from_blendshapes(self, blendshapes: Tensor) -> Tensor:
-        """A portrait's own expression relative to a neutral face, from its blendshape scores alone.
+        W is the precision of the landmarks, diagonal, plus that of the apertures, which are known far better than
+        the landmarks that make them: both lips are misplaced together.
+        """
+        forward = self.forward.double().cpu().unflatten(1, (LANDMARKS, 3))[..., :axes].flatten(1)
+        weights = weights.double().cpu()
+        precision = (weights[:, None] / self.noise.double().cpu()[:, :axes] ** 2).flatten()
+        rows, deviation, pairs = _apertures(axes)
+        known = torch.stack([weights[list(pair)].min() for pair in pairs]) / deviation ** 2
+        weighted = forward * precision + ((forward @ rows.T) * known) @ rows
+        normal = weighted @ forward.T + torch.linalg.inv(self.covariance.double().cpu())
+        return torch.linalg.solve(normal, weighted).T.float().contiguous()
+
+    @property
+    def evidence(self) -> Tensor:
+        """[478] the factors that :meth:`expression` uses when it is given none: ones."""
+        return torch.ones(LANDMARKS)
+
+    def from_blendshapes(self, blendshapes: Tensor, lip_gap: Tensor | float | None = None) -> Tensor:
+        """A portrait's own expression relative to a neutral face.
+
+        Scores enter by their square root: small scores move the face more than in proportion. On speakers left out
+        of the fit the lip gap comes back with r 0.97 and slope 0.98.
 
         Args:
             blendshapes: [..., 52] scores 0 to 1 in ``face.blendshapes.NAMES`` order.
+            lip_gap: [...] or number, the portrait's measured ``geometry.lip_gap``. With it the most probable further
+                change is added that makes the expression's own gap equal to what was measured.
 
         Returns:
             [..., 21, 3] float32 latent offsets; taking them away closes the mouth and opens the eyes.
@@ -153,9 +204,17 @@ class LatentBridge:
             PlaymateError: another shape.
         """
         if blendshapes.ndim < 1 or blendshapes.shape[-1] != BLENDSHAPES:
-            raise PlaymateError(f"Blendshapes have shape {tuple(blendshapes.shape)} where [..., {BLENDSHAPES}] is needed.")
-        scores = blendshapes.float()
-        return (scores @ self.blendshapes.to(scores.device)).unflatten(-1, (KEYPOINTS, 3))
+            raise PlaymateError(
+                f"Blendshapes have shape {tuple(blendshapes.shape)} where [..., {BLENDSHAPES}] is needed.")
+        scores = blendshapes.float().clamp_min(0.0).sqrt() - self.blendshapes_rest.to(blendshapes.device)
+        flat = scores @ self.blendshapes.to(scores.device)
+        if lip_gap is not None:
+            readout = self._gap_readout().to(flat.device)
+            spread = self.covariance.to(flat.device) @ readout
+            wanted = torch.as_tensor(lip_gap, dtype=torch.float32, device=flat.device) - CLOSED_LIP_GAP
+            missing = wanted.clamp_min(0.0) - flat @ readout
+            flat = flat + missing[..., None] * (spread / (readout @ spread))
+        return flat.unflatten(-1, (KEYPOINTS, 3))
 
     def lip_gap(self, expression_offset: Tensor) -> Tensor:
         """Change of the lip gap (outer-eye distances) by an expression, [..., 21, 3] or [..., 63] -> [...].
@@ -163,8 +222,10 @@ class LatentBridge:
         A linear readout of 63 numbers for sampling and plotting: negative below the resting gap.
         """
         flat = _flat(expression_offset)
-        readout = self.forward[:, 14 * 3 + 1] - self.forward[:, 13 * 3 + 1]
-        return flat @ readout.to(flat.device)
+        return flat @ self._gap_readout().to(flat.device)
+
+    def _gap_readout(self) -> Tensor:
+        return self.forward[:, 14 * 3 + 1] - self.forward[:, 13 * 3 + 1]
 
     def mahalanobis(self, expression_offset: Tensor) -> Tensor:
         """Length of latents in standard deviations of the templates, root mean square over the 63 directions.

@@ -32,8 +32,10 @@ EYES_UPPER = ((33, 246, 161, 160, 159, 158, 157, 173, 133), (263, 466, 388, 387,
 """Edge of each upper lid from the outer to the inner corner, both included."""
 EYES_LOWER = ((33, 7, 163, 144, 145, 153, 154, 155, 133), (263, 249, 390, 373, 374, 380, 381, 382, 362))
 """Edge of each lower lid, entry i facing ``EYES_UPPER[.][i]``."""
-EYES = tuple(upper + lower[-2:0:-1] for upper, lower in zip(EYES_UPPER, EYES_LOWER))
+EYES = tuple(upper + lower[-2:0:-1] for upper, lower in zip(EYES_UPPER, EYES_LOWER, strict=True))
 """Each eye's opening as a ring of 16 from the outer corner, over the upper lid and back along the lower."""
+EYELID_PAIRS = tuple(tuple(zip(upper, lower, strict=True)) for upper, lower in zip(EYES_UPPER, EYES_LOWER, strict=True))
+"""(upper, lower) points of each eye's lids from the outer to the inner corner."""
 IRISES = ((468, 469, 470, 471, 472), (473, 474, 475, 476, 477))
 """Centre, then four points of the iris' edge."""
 IRIS_CENTRES = (468, 473)
@@ -41,7 +43,7 @@ IRIS_CENTRES = (468, 473)
 BROWS_UPPER = ((70, 63, 105, 66, 107), (300, 293, 334, 296, 336))
 """Upper edge of each brow from its outer to its inner end."""
 BROWS_LOWER = ((46, 53, 52, 65, 55), (276, 283, 282, 295, 285))
-BROWS = tuple(upper + lower[::-1] for upper, lower in zip(BROWS_UPPER, BROWS_LOWER))
+BROWS = tuple(upper + lower[::-1] for upper, lower in zip(BROWS_UPPER, BROWS_LOWER, strict=True))
 """Each brow as a ring of 10 from the outer end."""
 
 OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
@@ -115,10 +117,10 @@ def eye_openness(landmarks: Tensor) -> Tensor:
         landmarks: [..., 478, 2 or 3], any unit.
 
     Returns:
-        [..., 2] right, left, units of the outer-eye distance: about 0.02 to 0.04 shut, 0.1 to 0.15 open.
+        [..., 2] right, left, units of the outer-eye distance: about 0.01 to 0.03 shut, 0.08 to 0.15 open.
     """
     eyes = []
-    for upper, lower in zip(EYES_UPPER, EYES_LOWER):
+    for upper, lower in zip(EYES_UPPER, EYES_LOWER, strict=True):
         a, b = landmarks[..., list(upper[3:6]), :2], landmarks[..., list(lower[3:6]), :2]
         eyes.append((a - b).norm(dim=-1).mean(dim=-1))
     return torch.stack(eyes, dim=-1) / outer_eye_distance(landmarks)[..., None]
@@ -126,7 +128,8 @@ def eye_openness(landmarks: Tensor) -> Tensor:
 
 def _check(landmarks: Tensor) -> None:
     if landmarks.ndim < 2 or landmarks.shape[-2:] != (LANDMARKS, 3):
-        raise PlaymateError(f"Face landmarks have shape {tuple(landmarks.shape)} where [..., {LANDMARKS}, 3] is needed.")
+        raise PlaymateError(
+            f"Face landmarks have shape {tuple(landmarks.shape)} where [..., {LANDMARKS}, 3] is needed.")
 
 
 def similarity(source: Tensor, target: Tensor, rounds: int = 0) -> tuple[Tensor, Tensor, Tensor]:
