@@ -72,6 +72,8 @@ def _add_knobs(command: argparse.ArgumentParser) -> None:
                          help='e.g. "happy 0.8" or "0 neutral; 1.5 happy; 3 sad 0.5 + fear 0.5"')
     command.add_argument("--face", default="largest", help="largest, left, right, or a number counted from the left")
     command.add_argument("--renderer", default="landmark", help="landmark")
+    command.add_argument("--motion-model", default=None, metavar="FILE",
+                         help="another stage-1 checkpoint in place of the bundled one")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     command.add_argument("--motion-out", default=None, metavar="FILE", help="also save the motion (.safetensors, .pkl)")
     command.add_argument("--from-motion", default=None, metavar="FILE",
@@ -115,7 +117,7 @@ def run_animate(args: argparse.Namespace) -> Path:
         raise PlaymateError(f"The motion cannot be saved as {args.motion_out!r}; end the name in .safetensors or .pkl.")
     image = read_image(args.portrait)
 
-    models = pipeline.load_models(device=args.device, renderer=args.renderer)
+    models = pipeline.load_models(device=args.device, renderer=args.renderer, motion_model=args.motion_model)
     appearance = pipeline.extract_appearance(models, image, policy=policy, index=index)
     if args.from_motion:
         motion = load_motion(args.from_motion)
