@@ -33,6 +33,8 @@ NON_SPEECH = 0.07
 SHARD_SECONDS = 360.0
 CLIP_SECONDS = (5.0, 11.4)
 """Clips fit the speech encoder's window of 12 s."""
+TEACHER = "teacher/teacher.safetensors"
+"""In a folder of its own, since every safetensors file beside the manifest is a shard."""
 _log = logging.getLogger(__name__)
 
 
@@ -160,7 +162,7 @@ def _load_kit(settings: Settings) -> recipes.Kit:
     bridge = LatentBridge.load()
     measures = Measures(bridge, bridge.covariance)
     kit = recipes.Kit(bridge, measures, SpeechEncoder.load())
-    learned = Path(settings.out) / "teacher.safetensors"
+    learned = Path(settings.out) / TEACHER
     if learned.is_file():
         taught = teacher.Teacher.load(learned)
         spectrum = torch.view_as_complex(taught.tensors.pop("pose_spectrum")).numpy()
@@ -279,7 +281,7 @@ def _check_shard(settings: Settings, kit: recipes.Kit, index: int) -> list[shard
 
 def _learn(settings: Settings, out: Path, paths: list[Path]) -> None:
     """Fit the teacher and the head's statistics on the tracks that are not held out, unless that is done."""
-    if (out / "teacher.safetensors").is_file():
+    if (out / TEACHER).is_file():
         return
     from ...face.bridge import LatentBridge
 
@@ -292,7 +294,8 @@ def _learn(settings: Settings, out: Path, paths: list[Path]) -> None:
     spectrum = PoseStatistics.measure([track.pose.numpy() for track in tracks]).spectrum
     fitted.tensors["pose_spectrum"] = torch.view_as_real(torch.from_numpy(spectrum)).contiguous()
     fitted.tensors["identities"] = torch.stack([track.identity for track in tracks])
-    fitted.save(out / "teacher.safetensors")
+    (out / TEACHER).parent.mkdir(exist_ok=True)
+    fitted.save(out / TEACHER)
 
 
 def lessons_of(out: Path, tracks: list, measures: Measures, bridge, most: int = 12) -> list[teacher.Lesson]:
@@ -327,9 +330,15 @@ def _bar() -> Progress:
     return show
 
 
-if __name__ == "__main__":
+def main(arguments: list[str] | None = None) -> int:
+    """The corpus command on its own: ``arguments`` as on the command line."""
     import argparse
 
-    _parser = argparse.ArgumentParser(description=__doc__)
-    add_arguments(_parser)
-    run(_parser.parse_args())
+    parser = argparse.ArgumentParser(prog="python -m playmate_core.training corpus", description=__doc__)
+    add_arguments(parser)
+    run(parser.parse_args(arguments))
+    return 0
+
+
+if __name__ == "__main__":
+    main()

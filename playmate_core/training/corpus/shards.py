@@ -53,7 +53,8 @@ def write_shard(path: Path, clips: list[Clip]) -> list[dict]:
                for i, clip in enumerate(clips) for name in TENSORS}
     about = [clip.about for clip in clips]
     part = path.with_name(path.name + f".{os.getpid()}.part")
-    save_file({name: value.contiguous() for name, value in tensors.items()}, str(part), metadata={"format": FORMAT, "clips": json.dumps(about)})
+    flat = {name: value.contiguous() for name, value in tensors.items()}
+    save_file(flat, str(part), metadata={"format": FORMAT, "clips": json.dumps(about)})
     os.replace(part, path)
     return about
 
