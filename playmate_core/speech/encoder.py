@@ -29,7 +29,7 @@ from ..progress import Progress, report
 from ..weights import bundled
 from .frames import FrameMean, frame_count
 from .mel import DYNAMIC_RANGE, HOP, log_mel, mel_power, speech_level
-from .prosody import loudness, pitch
+from .prosody import loudness, pitch, pitch_chunks
 from .types import Audio, SpeechFeatures
 from .whisper import WhisperEncoder
 
@@ -69,7 +69,7 @@ class SpeechEncoder:
         self._bands = network.conv1.weight.shape[1]
 
     @classmethod
-    def load(cls, name: str = "bundled", path: str | Path | None = None, device="cpu") -> "SpeechEncoder":
+    def load(cls, name: str = "bundled", path: str | Path | None = None, device="cpu") -> SpeechEncoder:
         """The bundled Whisper tiny.en, or a file that ``tools/convert_speech_encoder.py`` wrote.
 
         Raises:
@@ -100,7 +100,7 @@ class SpeechEncoder:
         Args:
             audio: mono sound of any length.
             fps: frames a second of the motion.
-            progress: told the windows done and the number of windows.
+            progress: told the windows done and their number, those of the pitch analysis included.
 
         Returns:
             ``SpeechFeatures`` on the CPU with T = round(duration * fps); memory beyond it does not depend on the
@@ -118,15 +118,16 @@ class SpeechEncoder:
         mean = FrameMean(frames, fps, RATE, self.features_dim, self.device)
         rows = max(mean.rows_needed(), 1)
         starts = list(range(0, max(rows - WINDOW + STRIDE - 1, 0) // STRIDE * STRIDE + 1, STRIDE))
+        total = len(starts) + pitch_chunks(audio.samples)
         gain = level_gain(audio.samples)
         for index, start in enumerate(starts):
-            report(progress, index, len(starts))
+            report(progress, index, total)
             weight = _window_weight(index > 0, index < len(starts) - 1).to(self.device)
             encoded = self.encode_window(audio.samples, start, gain) * weight[:, None]
             mean.add(start, encoded[:rows - start])
-        report(progress, len(starts), len(starts))
-        return SpeechFeatures(mean.values.cpu(), loudness(audio.samples, frames, fps),
-                              pitch(audio.samples, frames, fps), float(fps), audio.duration, self.name)
+        hertz = pitch(audio.samples, frames, fps, lambda done, _: report(progress, len(starts) + done, total))
+        return SpeechFeatures(mean.values.cpu(), loudness(audio.samples, frames, fps), hertz, float(fps),
+                              audio.duration, self.name)
 
     def encode_window(self, samples: Tensor, start: int, gain: float) -> Tensor:
         """[WINDOW, C] rows from row ``start`` on of ``samples`` times ``gain``, the position's imprint removed."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..progress import Progress, report
 from .frames import FrameMean
 from .types import SAMPLE_RATE
 
@@ -42,7 +43,12 @@ def loudness(samples: Tensor, frames: int, fps: float) -> Tensor:
     return 10.0 * mean.values[:, 0].clamp_min(10.0 ** (QUIETEST / 10.0)).log10()
 
 
-def pitch(samples: Tensor, frames: int, fps: float) -> Tensor:
+def pitch_chunks(samples: Tensor) -> int:
+    """How many chunks ``pitch`` reports to its progress callback."""
+    return -(-len(samples) // (_CHUNK * SAMPLE_RATE))
+
+
+def pitch(samples: Tensor, frames: int, fps: float, progress: Progress = None) -> Tensor:
     """Fundamental frequency of each frame.
 
     Normalised cross-correlation (Talkin 1995, "A robust algorithm for pitch tracking") of 30 ms with itself at every
@@ -53,6 +59,7 @@ def pitch(samples: Tensor, frames: int, fps: float) -> Tensor:
         samples: [N] at 16 kHz.
         frames: T.
         fps: frames a second.
+        progress: told the 10 s chunks done and their number.
 
     Returns:
         [T] Hz, 0 where more than half of the frame is unvoiced; elsewhere the geometric mean of the voiced part.
@@ -60,9 +67,11 @@ def pitch(samples: Tensor, frames: int, fps: float) -> Tensor:
     step = SAMPLE_RATE // _PITCH_RATE
     rows = -(-len(samples) // step)
     mean = FrameMean(frames, fps, _PITCH_RATE, 2, samples.device)
-    track = torch.cat([_track(samples, first, min(first + _CHUNK * _PITCH_RATE, rows))
-                       for first in range(0, rows, _CHUNK * _PITCH_RATE)]) if rows else samples.new_zeros(0)
-    track = _voiced_median(track)
+    tracks = [samples.new_zeros(0)]
+    for index, first in enumerate(range(0, rows, _CHUNK * _PITCH_RATE)):
+        tracks.append(_track(samples, first, min(first + _CHUNK * _PITCH_RATE, rows)))
+        report(progress, index + 1, pitch_chunks(samples))
+    track = _voiced_median(torch.cat(tracks))
     for first in range(0, rows, _CHUNK * _PITCH_RATE):
         part = track[first:first + _CHUNK * _PITCH_RATE]
         voiced = (part > 0).to(part)

@@ -63,7 +63,7 @@ class WhisperEncoder(nn.Module):
         self.layer_norm = nn.LayerNorm(width)
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor]) -> "WhisperEncoder":
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> WhisperEncoder:
         """The network whose sizes the tensors' shapes tell, in float32, evaluating.
 
         Raises:
