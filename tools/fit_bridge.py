@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from playmate_core.face import geometry as geo  # noqa: E402
-from playmate_core.face.bridge import LATENTS, LatentBridge, mirror_expression  # noqa: E402
+from playmate_core.face.bridge import EYE_DISTANCE, HEAD_ORIGIN, LATENTS, LatentBridge, mirror_expression  # noqa: E402
 from playmate_core.motion.geometry import euler_degrees  # noqa: E402
 
 OUT = ROOT / "playmate_core" / "weights" / "bundled" / "bridge.safetensors"
@@ -49,6 +49,9 @@ FOREIGN, ELSEWHERE = 0.1, 1e-3
 """Ridge strength on a region's foreign keypoints, and on all of them for landmarks outside the regions."""
 REGION_EDGE = 0.06
 """A region's fit fades out over this distance (outer-eye distances), so that skin does not tear at its edge."""
+
+CLIP_EDGES = {"d1": 512, "d2": 512, "d5": 480, "d7": 480, "d8": 480}
+"""Pixels; LivePortrait's crop is the whole clip."""
 
 COVARIANCE_FLOOR = 1e-7
 EVIDENCE, SHARP_EVIDENCE = 0.01, 0.04
@@ -162,6 +165,27 @@ def pose_calibration(clips: dict, mean: Tensor) -> tuple[Tensor, dict]:
                      "regression slope": round(float(fitted[i]), 2), "offset": round(float(offset[i]), 2)}
               for i, axis in enumerate(("pitch", "yaw", "roll"))}
     return torch.stack([torch.ones(3, dtype=torch.float64), offset]), report
+
+
+def pose_units(clips: dict, mean: Tensor) -> dict:
+    """What LivePortrait's s and t are in the picture, by clip: the evidence for EYE_DISTANCE and HEAD_ORIGIN.
+
+    ``eye distance`` is the outer-eye distance over s in halves of the crop's edge; ``shift slope`` the movement of
+    HEAD_ORIGIN in the picture for a movement t (x, y), both as lengths of the clip's own path.
+    """
+    rigid, report = list(geo.RIGID), {}
+    for name, clip in clips.items():
+        scale, rotation, translation = geo.similarity(clip["landmarks"][:, rigid], mean[rigid])
+        half = CLIP_EDGES[name] / 2
+        size = 1.0 / scale / half
+        origin = torch.tensor(HEAD_ORIGIN, dtype=torch.float64) - translation
+        place = (origin[:, None] @ rotation.transpose(1, 2))[:, 0, :2] / scale[:, None] / half
+        moved, t = centred(place), centred(clip["t"][:, :2])
+        report[name] = {"eye distance": round(float((size / clip["scale"][:, 0]).mean()), 3),
+                        "shift slope": round(float((moved * t).sum() / t.square().sum()), 2),
+                        "shift r": pearson(moved.flatten(), t.flatten())}
+    report["EYE_DISTANCE"] = EYE_DISTANCE
+    return report
 
 
 # ---- the fit
@@ -369,7 +393,8 @@ def main() -> None:
     os.replace(temporary, arguments.out)
     arguments.out.with_suffix(".LICENSE.txt").write_text(LICENCE)
     report = {
-        "clips left out": left_out(pairs, templates), "pose": pose_report, "lids": lids_in_blinks(clips, pairs, bridge),
+        "clips left out": left_out(pairs, templates), "pose": pose_report, "units": pose_units(clips, mean),
+        "lids": lids_in_blinks(clips, pairs, bridge),
         "speech round trip": speech_round_trip(portraits, list(tracks), bridge),
         "own expression, persons left out": blendshapes_left_out(portraits, bridge),
     }
