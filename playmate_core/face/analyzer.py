@@ -75,7 +75,7 @@ class FaceAnalyzer:
         Args:
             images: [B, H, W, C], one [H, W, C], or a sequence of such; C is 1, 3 or 4; 0 to 1 (see ``crop.as_rgb``).
             detector: "short" or "full" for one look at the whole picture with that network; "auto" for both, and,
-                while nothing is found, a padded, tiled and turned picture.
+                while nothing is found, a padded, tiled and turned picture; doubtful finds get a second opinion.
             max_faces: keep the largest ones only.
             min_score: the least confidence of the detector, 0 to 1.
             min_presence: the least confidence of the mesh, 0 to 1.
@@ -128,7 +128,7 @@ class FaceAnalyzer:
         padded = Roi(middle.x, middle.y, middle.size * 2)
         tries = [([padded], ("short", "full"))]
         if max(height, width) > 192:
-            tries.append((tiles(height, width, 0.6) + tiles(height, width, 0.35), ("short",)))
+            tries.append((tiles(height, width, 0.6) + tiles(height, width, 0.35), ("short", "full")))
         tries.append(([Roi(middle.x, middle.y, middle.size, turn * math.pi / 2) for turn in (1, 3, 2)],
                       ("short", "full")))
         for views, names in tries:
