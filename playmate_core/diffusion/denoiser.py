@@ -69,7 +69,12 @@ class Attention(nn.Module):
         cos, sin = rotary(length, width // self.heads, x.device)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         where = None if mask is None else mask[:, None, None, :]
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=where)
+        if x.device.type == "cpu" and q.dtype == torch.bfloat16:
+            # On CPU torch's half-precision attention is several times slower than its single-precision one.
+            with torch.autocast("cpu", enabled=False):
+                x = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=where)
+        else:
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=where)
         return self.out(x.transpose(1, 2).reshape(batch, length, width))
 
 

@@ -25,6 +25,9 @@ POSE_COLUMNS = (0, 1, 2, 3, 4, 6)
 POSE_FLOOR = (0.3, 0.3, 0.3, 0.002, 0.002, 0.002)
 """Least deviation per generated pose number: degrees, degrees, degrees, latent units twice, factor."""
 
+LEAST_VARIANCE = 1e-3
+"""Least variance of an axis, as a share of the first one's: what moves less is not blown up to unit size."""
+
 
 def prosody(loudness: Tensor, pitch: Tensor) -> Tensor:
     """[T] dB and [T] Hz (0 unvoiced) to [T, 3]: loudness, octaves from 150 Hz, voicing, each about unit size."""
@@ -125,7 +128,8 @@ def fit_statistics(clips: list[dict[str, Tensor]], axes: int, weights: list[floa
     centred = expression - mean
     covariance = centred.T @ (centred * frame_weight[:, None])
     value, vector = torch.linalg.eigh(covariance)
-    value, vector = value.flip(0)[:axes].clamp(min=1e-12), vector.flip(1)[:, :axes]
+    value, vector = value.flip(0)[:axes], vector.flip(1)[:, :axes]
+    value = value.clamp(min=max(LEAST_VARIANCE * float(value[0]), 1e-12))
     inverse = vector / value.sqrt()  # [63, K]
     forward = vector.T * value.sqrt()[:, None]  # [K, 63]
 

@@ -20,6 +20,9 @@ from ..errors import PlaymateError
 
 KEYS = ("features", "loudness", "pitch", "expression", "pose", "identity")
 
+OUTLIER = 8.0
+"""Deviations beyond which a motion number is a tracking error; a squared loss would spend itself on these."""
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -30,8 +33,14 @@ class Clip:
     info: dict
 
     @property
-    def held_out(self) -> bool:
-        return self.info.get("split", "train") != "train"
+    def split(self) -> str:
+        """"train", "heldout" (validation), or another that neither trains nor validates."""
+        return self.info.get("split", "train")
+
+    @property
+    def weight(self) -> float:
+        """How often its frames are drawn relative to others', as the corpus sees it."""
+        return float(self.info.get("weight", 1.0))
 
     def __len__(self) -> int:
         return len(self.tensors["expression"])
@@ -67,14 +76,10 @@ def load_corpus(folder: str | Path, least_frames: int = 10) -> list[Clip]:
 
 def _infos(metadata: dict[str, str], names: list[str]) -> dict[str, dict]:
     try:
-        listed = json.loads(metadata.get("clips", "null"))
-        if isinstance(listed, list):
-            return {str(entry.get("id", names[i] if i < len(names) else i)): entry for i, entry in enumerate(listed)}
-        if isinstance(listed, dict):
-            return listed
-        return {n: json.loads(metadata[n]) for n in names if n in metadata}
+        listed = json.loads(metadata.get("clips", "[]"))
     except ValueError:
         return {}
+    return {name: info for name, info in zip(names, listed) if isinstance(info, dict)}
 
 
 def _checked(path: Path, name: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -117,7 +122,7 @@ class Windows:
             rows, t = slice(start, start + len(clip)), clip.tensors
             self.audio[rows] = statistics.encode_audio(t["features"], t["loudness"], t["pitch"]).half()
             units = statistics.encode_expression(t["expression"])
-            self.motion[rows] = torch.cat((units, statistics.encode_pose(t["pose"])), 1)
+            self.motion[rows] = torch.cat((units, statistics.encode_pose(t["pose"])), 1).clamp(-OUTLIER, OUTLIER)
         self.identity = torch.stack([c.tensors["identity"].float().reshape(-1) for c in clips])
         for name in ("audio", "motion", "identity"):
             setattr(self, name, getattr(self, name).to(self.device))

@@ -28,7 +28,7 @@ class Training:
         features_noise: deviation of noise added to the speech features, against learning speakers by heart.
         previous_noise: exclusive upper timestep of the noise on previous frames (Eq. 9).
         pose_weight: loss weight of the pose half of a token.
-        source_weights: chance of a frame by its clip's source; 1 where not named.
+        source_weights: factor on the clips' own weights by source; 1 where not named.
         mixed_precision: "auto" (bf16 on an accelerator, else none), "no", "bf16" or "fp16".
         validate_every, save_every: steps.
         seed: of everything drawn.

@@ -94,10 +94,10 @@ class Stage1:
         if resume and not (self.out / STATE).exists():
             raise PlaymateError(f"There is no run to resume in {self.out}; leave out --resume to start one.")
         clips = corpus if isinstance(corpus, list) else load_corpus(corpus)
-        self.held_out = [c for c in clips if c.held_out]
-        learned = [c for c in clips if not c.held_out]
+        self.held_out = [c for c in clips if c.split == "heldout"]
+        learned = [c for c in clips if c.split == "train"]
         if not learned:
-            raise PlaymateError("The corpus has no training clips; every clip is held out.")
+            raise PlaymateError("The corpus has no training clips; no clip has the split train.")
         cpu = device == "cpu" or (device is None and not torch.cuda.is_available())
         precision = self.training.mixed_precision
         if precision == "auto":
@@ -105,7 +105,7 @@ class Stage1:
         self.accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
         self.generator = torch.Generator().manual_seed(self.training.seed + 1_000 * self.accelerator.process_index)
         torch.manual_seed(self.training.seed)
-        weights = [float(self.training.source_weights.get(c.info.get("source"), 1.0)) for c in learned]
+        weights = [c.weight * self.training.source_weights.get(c.info.get("source"), 1.0) for c in learned]
         state = torch.load(self.out / STATE, map_location="cpu", weights_only=True) if resume else None
         if state is not None and settings_from(json.loads(state["settings"])).model != settings.model:
             raise PlaymateError(f"The run in {self.out} was started with another model config; use that one.")
