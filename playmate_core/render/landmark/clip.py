@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -65,6 +66,23 @@ def _rotation_vector(quaternion: Tensor) -> Tensor:
     return torch.where(sine > 1e-12, quaternion[..., 1:] / sine.clamp_min(1e-12) * angle, torch.zeros_like(sine))
 
 
+def _within_view(vector: Tensor, frame: HeadFrame) -> Tensor:
+    """Turns [T, 3] about the head's axes, eased off where the portrait is already turned that way.
+
+    A face seen from 26 degrees cannot be turned by 25 more: its far side is not in the picture. Turns that stay
+    within 26 degrees of pitch and 30 of yaw of a frontal view, or nearer to it than the portrait, pass unchanged.
+    """
+    pitch = math.atan2(float(frame.rotation[2, 1]), float(frame.rotation[1, 1]))
+    yaw = math.atan2(float(frame.rotation[0, 2]), float(frame.rotation[2, 2]))
+    out = vector.clone()
+    for axis, (own, free, more) in enumerate(((pitch, 26, 10), (yaw, 30, 12))):
+        free, more = max(math.radians(free), abs(own)), math.radians(more)
+        total = own + vector[:, axis]
+        eased = total.sign() * (free + more * torch.tanh((total.abs() - free) / more))
+        out[:, axis] = torch.where(total.abs() > free, eased - own, vector[:, axis])
+    return out
+
+
 def head_movement(motion: Motion, bridge, frame: HeadFrame) -> Pose:
     """Turns relative to the neutral frame, about the head's own axes as the portrait holds it (SPEC.md 10.1)."""
     neutral = motion.neutral
@@ -72,6 +90,7 @@ def head_movement(motion: Motion, bridge, frame: HeadFrame) -> Pose:
     turned = quaternion_multiply(still.expand(len(motion), 4), quaternion_from_degrees(motion.rotation))
     vector = _rotation_vector(turned).float()
     vector = torch.where((motion.rotation == neutral.rotation).all(-1, keepdim=True), torch.zeros_like(vector), vector)
+    vector = _within_view(vector, frame)
     axes = torch.from_numpy(frame.rotation).float()
     shift = bridge.head_shift(motion.translation - neutral.translation, neutral.scale)
     return Pose(vector @ axes.T, shift * frame.size, motion.scale[:, 0] / neutral.scale[0],

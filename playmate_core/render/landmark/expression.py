@@ -14,8 +14,11 @@ from torch import Tensor
 from . import topology
 from .grid import smoothstep
 
-CLOSED_GAP = 0.022
-"""Lip gap up to which a portrait's mouth counts as closed: the mesh reads closed lips as 0 to 0.02."""
+CLOSED_GAP = 0.008
+"""Lip gap up to which a portrait's mouth counts as closed: the mesh reads shut lips as 0 to 0.006, and a sliver of
+darkness between lips, which must not travel with either of them, as 0.01 and more."""
+SQUEEZE = 0.55
+"""Skin between lip and chin is squeezed by at most this share; beyond that the lip pushes the chin before it."""
 USUAL_MOUTH_WIDTH = 0.56
 USUAL_EYE_WIDTH = 0.30
 USUAL_EYE_OPENING = 0.075
@@ -24,6 +27,8 @@ QUIET = 0.012
 """Largest lip displacement in a clip that still counts as a mouth at rest."""
 UPPER_SHARE = 0.45
 """Of an open mouth's gap, how much the upper lip closes."""
+
+_LOWER_LIP = list(topology.LIPS_INNER_LOWER + topology.LIPS_OUTER_LOWER)
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,9 @@ class FaceShape:
         lids: per eye, corner to corner in the picture's order: (upper Spread, lower Spread).
         openings: [2, 9, 3] per eye, lower minus upper lid along the curve.
         eye_width: [2].
+        slack: [478, 22] how much further down each point of the lower lip may move than each landmark below it;
+            endless for the others.
+        rise: how far the upper lip may rise before it would run into the nose.
     """
 
     mouth_scale: float
@@ -93,6 +101,18 @@ class FaceShape:
     lids: tuple
     openings: Tensor
     eye_width: Tensor
+    slack: Tensor
+    rise: float
+
+    def unfolded(self, displacement: Tensor) -> Tensor:
+        """[T, 478, 3] with chin and lip making room for each other: no skin is overrun."""
+        out = displacement.clone()
+        lips = displacement[:, _LOWER_LIP, 1]
+        pushed = (lips[:, None] - self.slack).amax(-1)
+        out[..., 1] = torch.maximum(out[..., 1], pushed)
+        upper = list(topology.LIPS_INNER_UPPER + topology.LIPS_OUTER_UPPER[1:-1])
+        out[:, upper, 1] = out[:, upper, 1].clamp_min(-self.rise)
+        return out
 
     @property
     def mouth_open(self) -> bool:
@@ -101,7 +121,7 @@ class FaceShape:
     def to(self, device) -> "FaceShape":
         return FaceShape(self.mouth_scale, self.lip_gap, self.closing.to(device),
                          tuple((a.to(device), b.to(device)) for a, b in self.lids), self.openings.to(device),
-                         self.eye_width.to(device))
+                         self.eye_width.to(device), self.slack.to(device), self.rise)
 
 
 def read_shape(shape: np.ndarray, bridge) -> FaceShape:
@@ -121,7 +141,15 @@ def read_shape(shape: np.ndarray, bridge) -> FaceShape:
         widths.append(np.linalg.norm(shape[top[0]] - shape[top[-1]]))
     return FaceShape(float(np.clip((width / USUAL_MOUTH_WIDTH) ** 0.8, 0.55, 1.2)), gap, closing, tuple(lids),
                      torch.from_numpy(np.stack(openings).astype(np.float32)),
-                     torch.tensor(widths, dtype=torch.float32))
+                     torch.tensor(widths, dtype=torch.float32), torch.from_numpy(_slack(shape).astype(np.float32)),
+                     float(0.5 * max(shape[0, 1] - shape[2, 1], 0.02)))
+
+
+def _slack(shape: np.ndarray) -> np.ndarray:
+    _, below = _sides(topology.LIPS_INNER_UPPER, topology.LIPS_INNER_LOWER)
+    below[list(topology.LIPS_INNER_LOWER)] = False
+    distance = np.linalg.norm(shape[:, None, :2] - shape[None, _LOWER_LIP, :2], axis=-1)
+    return np.where(below[:, None], SQUEEZE * distance, 1e6)
 
 
 def _closing(shape: np.ndarray, opening: np.ndarray, bridge) -> Tensor:
@@ -186,6 +214,7 @@ def adapt(displacement: Tensor, shape: FaceShape, shut: Tensor, close_mouth: boo
     """
     out = displacement.clone()
     out *= _mouth_gain(shape, out.device)[:, None]
+    out = shape.unfolded(out)
     if close_mouth and shape.mouth_open:
         out = out + shape.closing
     for eye, (top, bottom) in enumerate(zip(topology.EYES_UPPER, topology.EYES_LOWER)):

@@ -53,10 +53,17 @@ class Grid:
 
         Points outside take the nearest border value.
         """
+        return self.sample_at(field, self.places(points))
+
+    def places(self, points: Tensor) -> Tensor:
+        """``points`` [..., 2] pixels in the -1..1 coordinates that :meth:`sample_at` takes."""
         scale = points.new_tensor([2.0 / (self.step * (self.columns - 1)), 2.0 / (self.step * (self.rows - 1))])
-        origin = points.new_tensor([self.x0, self.y0])
-        return F.grid_sample(field, (points - origin) * scale - 1, mode="bilinear", padding_mode="border",
-                             align_corners=True)
+        return (points - points.new_tensor([self.x0, self.y0])) * scale - 1
+
+    @staticmethod
+    def sample_at(field: Tensor, places: Tensor) -> Tensor:
+        """As :meth:`sample`, at :meth:`places`."""
+        return F.grid_sample(field, places, mode="bilinear", padding_mode="border", align_corners=True)
 
 
 def gaussian_matrix(size: int, sigma: float) -> np.ndarray:
@@ -72,9 +79,9 @@ def smooth(field: np.ndarray, grid: Grid, sigma: float) -> np.ndarray:
     """Gaussian smoothing of ``field`` [rows * columns, C]; ``sigma`` in pixels."""
     rows = torch.from_numpy(gaussian_matrix(grid.rows, sigma / grid.step).astype(np.float32))
     columns = torch.from_numpy(gaussian_matrix(grid.columns, sigma / grid.step).astype(np.float32))
-    cube = torch.from_numpy(np.ascontiguousarray(field, np.float32)).reshape(grid.rows, grid.columns, -1)
-    cube = torch.tensordot(rows, cube, dims=1)
-    return torch.einsum("xc,ycn->yxn", columns, cube).reshape(field.shape[0], -1).numpy()
+    cube = torch.from_numpy(np.ascontiguousarray(field, np.float32)).reshape(grid.rows, -1)
+    cube = torch.mm(rows, cube).reshape(grid.rows, grid.columns, -1)
+    return torch.matmul(columns, cube).reshape(field.shape[0], -1).numpy()
 
 
 def locate(grid: Grid, points: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

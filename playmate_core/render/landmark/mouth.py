@@ -20,8 +20,8 @@ from .warp import Pose, Texture, rigid
 
 BEHIND = 0.07
 """How far the teeth lie behind the lips, outer-eye distances."""
-UPPER_EDGE = 0.034
-LOWER_EDGE = 0.045
+UPPER_EDGE = 0.048
+LOWER_EDGE = 0.050
 """Biting edges of the upper and lower front teeth below the closed lips' line; the lower with the jaw."""
 
 
@@ -93,12 +93,14 @@ def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame, palette:
     edge, own, own_box = UPPER_EDGE, None, (0, 0, 1, 1)
     if closing is not None:
         own, own_box = _own_mask(landmarks, edges, size, image.shape)
-        seen = _own_teeth(image, edges)
+        gap = np.linalg.norm(edges[1] - edges[0], axis=1).max()
+        seen = _own_teeth(image, edges) if gap > 0.05 * size else None
         if seen is not None:
-            tooth = seen
-            edge = max(edge, float(((edges[1][len(edges[1]) // 2] - origin[:2]) @ (down / unit)[:2]) / unit) * 0.9)
+            tooth, lowest = seen
+            # Drawn teeth go on beside the portrait's own, not below them.
+            edge = float(((lowest - origin[:2]) @ (down / unit)[:2]) / unit) - 0.012
     generator = torch.Generator().manual_seed(1)
-    noise = torch.randn(1, 1, 64, 64, generator=generator) * palette.grain * 0.8
+    noise = torch.randn(1, 1, 64, 64, generator=generator) * palette.grain * 0.6
 
     def picture(array):
         return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)[None].float()
@@ -123,22 +125,33 @@ def _own_mask(landmarks: np.ndarray, edges: np.ndarray, size: float, shape: tupl
     for start, along in zip(a, b - a):
         t = np.clip(((points - start) @ along) / max(float(along @ along), 1e-9), 0, 1)
         depth = np.minimum(depth, np.linalg.norm(points - start - t[:, None] * along, axis=1))
-    mask = np.where(outside > 0, 0.0, smoothstep((depth - 0.004 * size) / (0.012 * size)))
+    # The lower lip's wet rim often lies inside the mesh's edge: keep further away from it than from the upper.
+    b = edges[1]
+    rim = np.linalg.norm(points[:, None] - b[None], axis=-1).min(1)
+    depth = np.minimum(depth, np.maximum(rim - 0.014 * size, 0))
+    mask = np.where(outside > 0, 0.0, smoothstep((depth - 0.004 * size) / (0.014 * size)))
     return mask.reshape(x.shape), (int(low[0]), int(low[1]), x.shape[1], x.shape[0])
 
 
-def _own_teeth(image: np.ndarray, edges: np.ndarray) -> np.ndarray | None:
-    """The colour of the teeth in the portrait's open mouth, if it shows any."""
+def _own_teeth(image: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """(colour [3], where they end [2]) of the upper teeth in the portrait's open mouth, if it shows any."""
     third = len(edges[0]) // 3
-    shares = np.linspace(0.15, 0.85, 9)[:, None, None]
-    points = edges[0][None, third:2 * third] * (1 - shares) + edges[1][None, third:2 * third] * shares
-    colours = read_bilinear(image, points.reshape(-1, 2))
-    light, spread = luminance(colours), colours.max(1) - colours.min(1)
+    shares = np.linspace(0.1, 0.9, 17)
+    points = (edges[0][None, third:2 * third] * (1 - shares[:, None, None])
+              + edges[1][None, third:2 * third] * shares[:, None, None])
+    colours = read_bilinear(image, points)
+    light, spread = luminance(colours), colours.max(-1) - colours.min(-1)
     bright = light >= np.quantile(light, 0.7)
     colour = colours[bright].mean(0)
-    lips = read_bilinear(image, np.concatenate([edges[0] * 1.0, edges[1]]))
+    lips = read_bilinear(image, np.concatenate([edges[0], edges[1]]))
     pale = float(spread[bright].mean()) < 0.45 * max(float(light[bright].mean()), 1e-3)
-    return colour if pale and luminance(colour) > 1.15 * float(luminance(lips).mean()) else None
+    if not pale or float(luminance(colour)) < 1.15 * float(luminance(lips).mean()):
+        return None
+    toothlike = light > 0.72 * float(luminance(colour))
+    rows = np.array([np.flatnonzero(column).max() if column.any() else 0 for column in toothlike.T])
+    share = shares[int(np.median(rows))]
+    middle = len(edges[0]) // 2
+    return colour, edges[0][middle] * (1 - share) + edges[1][middle] * share
 
 
 def _layer(image: Tensor, box: tuple, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

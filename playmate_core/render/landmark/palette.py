@@ -10,6 +10,9 @@ from . import topology
 from .edges import luminance, read_bilinear
 
 
+AROUND_MOUTH = (57, 287, 164, 167, 393, 186, 410, 43, 273, 106, 335, 18, 200)
+
+
 @dataclass(frozen=True)
 class Palette:
     """Colours [3] in 0..1 sRGB.
@@ -61,7 +64,11 @@ def measure(image: np.ndarray, landmarks: np.ndarray, size: float) -> Palette:
     tint = 1 + 0.45 * (tint - 1)
     from_skin = tint * np.clip(0.15 + 0.95 * max(float(luminance(skin)), 0.6 * bright), 0, 1)
     teeth = 0.6 * from_skin + 0.4 * white
-    wanted = np.clip(1.05 * float(luminance(skin)) + 0.06, 0.75 * bright, 1.08 * bright + 0.04)
+    # Light where the mouth is counts for more than light on the cheeks.
+    near = read_bilinear(image, landmarks[list(AROUND_MOUTH), :2])
+    local = float(np.quantile(luminance(near), 0.7))
+    local = min(local, float(luminance(skin)))
+    wanted = np.clip(1.05 * local + 0.05, 0.35 * bright, 1.08 * bright + 0.04)
     teeth = teeth * (wanted / max(float(luminance(teeth)), 1e-3)) * np.array([1.0, 0.975, 0.92])
     cavity = 0.5 * black + 0.5 * lips * np.array([0.45, 0.24, 0.22])
     wanted = np.clip(0.17 * float(luminance(skin)), 0.8 * float(luminance(black)), 0.25)
@@ -80,4 +87,4 @@ def _grain(image: np.ndarray, landmarks: np.ndarray, size: float) -> float:
         if min(patch.shape) >= 3:
             second = patch[:, :-2] - 2 * patch[:, 1:-1] + patch[:, 2:]
             found.append(float(np.median(np.abs(second))) * 1.4826 / np.sqrt(6))
-    return float(np.clip(np.median(found), 0, 0.03)) if found else 0.0
+    return float(np.clip(np.median(found), 0, 0.012)) if found else 0.0

@@ -11,7 +11,7 @@ from torch import Tensor
 from ...errors import PlaymateError
 from ...face import geometry
 from ...face.types import Face
-from . import edges, expression, eye, mouth, palette, slit, topology
+from . import edges, expression, eye, mouth, palette, refine, slit, topology
 from .head import HeadField, HeadFrame, build_field
 from .warp import Texture
 
@@ -69,6 +69,8 @@ def prepare(image: Tensor, face: Face, bridge) -> Prepared:
     pixels = image.detach().cpu().float().numpy()
     height, width = pixels.shape[:2]
     size = frame.size
+    if float(geometry.lip_gap(face.landmarks)) <= expression.CLOSED_GAP:
+        landmarks = refine.fit_mouth(pixels, landmarks, size)
     shape = expression.read_shape(head_frame_shape(landmarks, frame), bridge)
     field = build_field(landmarks, frame, height, width)
     x0, y0, x1, y1 = field.grid.box

@@ -35,7 +35,9 @@ class Stage:
     Attributes:
         source: [1, 3, h, w] the part of the portrait that moves.
         x0, y0: its first pixel.
-        pixels: [h, w, 2] its pixel centres.
+        size: its rows and columns.
+        on_grid: [1, h, w, 2] its pixels in the coordinates of the nodes' grid, -1..1.
+        on_texture: [1, h, w, 2] its pixels in the coordinates of the texture, -1..1; texture_scale: [2].
         field: the head's nodes; nodes: [N, 2].
         mouth_around, eye_around: what the openings' nodes take over.
     """
@@ -43,7 +45,10 @@ class Stage:
     source: Tensor
     x0: int
     y0: int
-    pixels: Tensor
+    size: tuple
+    on_grid: Tensor
+    on_texture: Tensor
+    texture_scale: Tensor
     field: ClipField
     nodes: Tensor
     mouth_around: slit.Surround
@@ -115,7 +120,7 @@ class LandmarkRenderer:
         clip = perform(motion, self.bridge, prepared.frame, prepared.shape)
         stage = self._stage(image, prepared, clip)
         if batch_size is None:
-            batch_size = max(1, min(16, PIXELS_AT_ONCE // max(1, stage.pixels.shape[0] * stage.pixels.shape[1])))
+            batch_size = max(1, min(16, PIXELS_AT_ONCE // max(1, stage.size[0] * stage.size[1])))
         done = 0
         while done < total:
             count = min(batch_size, total - done)
@@ -142,7 +147,9 @@ class LandmarkRenderer:
         pixels = torch.stack([column, row], -1).float().to(self.device) + 0.5
         source = image[r0:r1, c0:c1].permute(2, 0, 1)[None].contiguous()
         nodes = field.grid.nodes_tensor(self.device).reshape(-1, 2)
-        return Stage(source, c0, r0, pixels, field, nodes, slit.Surround.of(prepared.mouth_slit, field),
+        scale, origin = prepared.texture.scale(pixels)
+        return Stage(source, c0, r0, (r1 - r0, c1 - c0), field.grid.places(pixels)[None],
+                     ((pixels - origin) * scale - 1)[None], scale, field, nodes, slit.Surround.of(prepared.mouth_slit, field),
                      tuple(slit.Surround.of(s, field) for s in prepared.eye_slits))
 
     def _draw(self, image: Tensor, prepared: portrait.Prepared, stage: Stage, clip: Clip) -> Tensor:
@@ -159,16 +166,18 @@ class LandmarkRenderer:
         nodes = stage.nodes.reshape(grid.rows, grid.columns, 2)
         back = (invert(forward, grid, nodes) - nodes).permute(0, 3, 1, 2)
 
-        offset = grid.sample(back, stage.pixels.expand(frames, -1, -1, -1))
-        picture = prepared.texture.read(stage.pixels + offset.permute(0, 2, 3, 1))
-        still = offset.abs().amax(1, keepdim=True) < 2e-4
+        offset = grid.sample_at(back, stage.on_grid.expand(frames, -1, -1, -1)).permute(0, 2, 3, 1)
+        picture = prepared.texture.read_at(torch.addcmul(stage.on_texture, offset, stage.texture_scale))
+        # What no frame of the batch moves stays bit for bit; looking a picture up would round it.
+        moved = (back.abs().amax((0, 1), keepdim=True) > 2e-4).float()
+        still = grid.sample_at(moved, stage.on_grid) == 0
         picture = torch.where(still, stage.source, picture)
 
         if clip.speaks:
             self._mouth(picture, prepared, stage, clip, back)
         for side in (0, 1):
             self._eye(picture, prepared, stage, clip, back, side)
-        rows, columns = stage.pixels.shape[:2]
+        rows, columns = stage.size
         out[:, stage.y0:stage.y0 + rows, stage.x0:stage.x0 + columns] = picture.permute(0, 2, 3, 1)
         return out
 

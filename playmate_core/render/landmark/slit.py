@@ -87,28 +87,32 @@ def build(landmarks: np.ndarray, size: float, upper: tuple, lower: tuple, edges:
     side, above, below = (m * size for m in margin)
     grid = Grid.cover((low[0] - side, low[1] - above, high[0] + side, high[1] + below), max(step * size, 0.5))
     nodes = grid.nodes()
-    everything = np.ones(len(topology.triangles()), bool)
-    base = dense(*locate_anywhere(grid, landmarks, everything))
+    vertex, weight, covered = locate(grid, landmarks, np.ones(len(topology.triangles()), bool))
+    beside = np.flatnonzero(~covered)
+    if len(beside) and covered.any():
+        index = np.flatnonzero(covered)
+        found = index[nearest(nodes[beside], nodes[index])]
+        vertex[beside], weight[beside] = vertex[found], weight[found]
+    columns = np.unique(np.concatenate([vertex.reshape(-1), list(upper), list(lower)]))
+    base = dense(vertex, weight)[:, columns]
     hole = topology.triangles_between(upper, lower)
+    near = np.linalg.norm(nodes - edges.reshape(-1, 2)[nearest(nodes, edges.reshape(-1, 2))], axis=1) < 0.25 * size
     fields = []
     for part in (0, 1):
-        sign = 1 if part == 0 else -1
         taken = ~hole
         if lips is not None:
             taken &= ~topology.triangles_between(*((lower, lips[1]) if part == 0 else (lips[0], upper)))
         vertex, weight, covered = locate(grid, landmarks, taken)
-        beyond = sign * heights(nodes, edges[part])
+        beyond = heights(nodes, edges[part]) * (1 if part == 0 else -1)
         across = np.isfinite(beyond) & (beyond > -0.25 * grid.step)
         known = covered & ~across
-        rows = dense(vertex, weight)
+        rows = dense(vertex, weight)[:, columns]
         rows[~known] = 0
-        far = ~known & ~_near(nodes, edges, 0.25 * size)
+        # Far behind the slit the field is the face's own: nobody looks there, but it stays smooth.
+        far = ~known & ~near
         rows[far], known = base[far], known | far
-        rows = fill(rows, known, grid)
-        fields.append(smooth(rows, grid, 0.010 * size))
-    fields = np.stack(fields)
-    columns = np.flatnonzero(np.abs(fields).max((0, 1)) > 1e-4)
-    return Slit(grid, torch.from_numpy(columns), torch.from_numpy(np.ascontiguousarray(fields[:, :, columns])),
+        fields.append(smooth(fill(rows, known, grid), grid, 0.010 * size))
+    return Slit(grid, torch.from_numpy(columns), torch.from_numpy(np.stack(fields)),
                 torch.from_numpy(edges.astype(np.float32)), torch.zeros(edges.shape[1]))
 
 
@@ -117,29 +121,13 @@ def fill(rows: np.ndarray, known: np.ndarray, grid: Grid) -> np.ndarray:
     known = known.astype(np.float32)[:, None]
     packed = np.concatenate([rows * known, known], 1)
     out = None
-    for sigma in (24.0, 12.0, 6.0, 3.0, 1.5):
+    for sigma in (20.0, 8.0, 3.5, 1.5):
         blurred = smooth(packed, grid, sigma * grid.step)
         share = blurred[:, -1:]
         value = blurred[:, :-1] / np.maximum(share, 1e-6)
         trust = smoothstep((share - 0.02) / 0.25)
         out = value if out is None else out + (value - out) * trust
     return rows * known + out * (1 - known)
-
-
-def locate_anywhere(grid: Grid, landmarks: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As :func:`grid.locate`, nodes beside the mesh taking the nearest covered node's weights."""
-    vertex, weight, covered = locate(grid, landmarks, chosen)
-    if covered.all() or not covered.any():
-        return vertex, weight
-    nodes, index = grid.nodes(), np.flatnonzero(covered)
-    found = index[nearest(nodes[~covered], nodes[index])]
-    vertex[~covered], weight[~covered] = vertex[found], weight[found]
-    return vertex, weight
-
-
-def _near(nodes: np.ndarray, edges: np.ndarray, radius: float) -> np.ndarray:
-    points = edges.reshape(-1, 2)
-    return np.linalg.norm(nodes - points[nearest(nodes, points)], axis=1) < radius
 
 
 @dataclass(frozen=True)
@@ -248,8 +236,8 @@ def open_up(slit: Slit, around: Surround, landmarks: Tensor, pose: Pose, back: T
     middle = (top + bottom) / 2
     shut = gap < 0
     top, bottom = torch.where(shut, middle, top), torch.where(shut, middle, bottom)
-    above = ((top - down) / (softness * steep[0]) + 0.5).clamp(0, 1)
-    below = ((down - bottom) / (softness * steep[1]) + 0.5).clamp(0, 1)
+    above = ((top - down) / (softness * steep) + 0.5).clamp(0, 1)
+    below = ((down - bottom) / (softness * steep) + 0.5).clamp(0, 1)
     between = (1 - above - below).clamp_min(0)
     return Opened(corner.long(), pixels, upper, lower, above[:, None], below[:, None], between[:, None], along,
                   down - top, gap.clamp_min(0), feather)
@@ -260,7 +248,7 @@ def _frame(upper: Tensor, lower: Tensor, pixels: Tensor, rest_gap: Tensor):
 
     Returns:
         place across (0..1), heights of upper and lower edge there, the pixel's own height, all [B, h, w] and but for
-        the first in pixels; and how much longer than their run the two edges are (to soften across, not down).
+        the first in pixels; and how much longer than their run the edges are there (to soften across them, not down).
     """
     left, right = (upper[:, 0] + lower[:, 0]) / 2, (upper[:, -1] + lower[:, -1]) / 2
     span = right - left
@@ -281,9 +269,9 @@ def _frame(upper: Tensor, lower: Tensor, pixels: Tensor, rest_gap: Tensor):
     meeting = (torch.minimum(place, 1 - place) / 0.06).clamp(0, 1).sqrt()
     middle, half = (tables[0] + tables[1]) / 2, (tables[1] - tables[0]) / 2 * meeting
     tables = [middle - half, middle + half]
-    for table in tables[:2]:
-        slope = torch.gradient(table, dim=1)[0] * (TABLE - 1) / length
-        tables.append((1 + slope.square()).sqrt().clamp_max(6.0))
+    # One softness for both edges: where they meet, their ramps must add up to one.
+    slopes = [torch.gradient(table, dim=1)[0] * (TABLE - 1) / length for table in tables]
+    tables.append((1 + (slopes[0].square() + slopes[1].square()) / 2).sqrt().clamp_max(6.0))
     at = along.clamp(0, 1) * (TABLE - 1)
     index = at.long().clamp(0, TABLE - 2)
     part = at - index
@@ -292,7 +280,7 @@ def _frame(upper: Tensor, lower: Tensor, pixels: Tensor, rest_gap: Tensor):
     for table in tables:
         a, b = table.gather(1, flat).reshape(shape), table.gather(1, flat + 1).reshape(shape)
         values.append(a + (b - a) * part)
-    return along, values[0], values[1], down, values[2:]
+    return along, values[0], values[1], down, values[2]
 
 
 def _interpolate(queries: Tensor, x: Tensor, y: Tensor) -> Tensor:

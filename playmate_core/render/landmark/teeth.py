@@ -58,7 +58,7 @@ def row_of_teeth(upper: bool, per_unit: float, tooth: np.ndarray, gum: np.ndarra
     shade = 0.40 + 0.60 * np.cos(angle) ** 0.8
     shade = shade * (1 - 0.10 * bow ** 2) * (0.90 + 0.12 * np.sin(np.pi * np.clip(height_in, 0, 1) ** 0.8))
     gap = np.exp(-0.5 * (from_side / max(0.0045, 0.4 * pixel)) ** 2)
-    shade = shade * (1 - (0.26 if upper else 0.30) * gap)
+    shade = shade * (1 - (0.22 if upper else 0.26) * gap)
     warm = 1 - np.array([0.0, 0.03, 0.09]) * (1 - height_in)[..., None] - np.array([0.0, 0.01, 0.02])
     colour = tooth * shade[..., None] * warm
     gums = gum * (0.45 + 0.45 * np.cos(angle))[..., None] * (1 - 0.25 * gap[..., None])

@@ -11,6 +11,12 @@ from torch import Tensor
 from .grid import Grid
 
 
+MAX_SLOPE = 1.5
+"""Steepest relief (depth a pixel) of a prepared head. A turn by t folds it where slope > 1 / tan(t)."""
+CLEARANCE = 0.22
+"""The least to which a turn may squeeze a piece of skin: a fold would be below zero."""
+
+
 @dataclass(frozen=True)
 class Pose:
     """Head movement of B frames relative to the portrait.
@@ -66,8 +72,16 @@ def displacement(nodes: Tensor, depth: Tensor, weight: Tensor, border: Tensor, e
         border: [2, N] factors that keep the picture's edge filled.
         expression: [B, N, 3] expression displacement in the picture's axes before the head turns, pixels.
     """
-    rest = torch.cat([nodes, depth[:, None]], -1)
+    frames = expression.shape[0]
+    depth = pose.pivot[2] + (depth - pose.pivot[2]) * relief_share(pose)[:, None]
+    rest = torch.cat([nodes.expand(frames, -1, -1), depth[..., None]], -1)
     return (rigid(rest + expression, pose, weight) - nodes).transpose(1, 2) * border
+
+
+def relief_share(pose: Pose) -> Tensor:
+    """[B] how much of the relief a frame may use: all of it until the steepest slope would hide behind itself."""
+    tilt = pose.turn[:, :2].norm(dim=-1).clamp(1e-3, 1.2)
+    return ((tilt.cos() - CLEARANCE) / (tilt.sin() * MAX_SLOPE)).clamp(0.1, 1.0)
 
 
 def with_slopes(field: Tensor, step: float) -> Tensor:
@@ -126,11 +140,19 @@ class Texture:
 
     def read(self, points: Tensor) -> Tensor:
         """Colours [B, C, H, W] at ``points`` [B, H, W, 2] in the whole picture's pixels (centres at + 0.5)."""
+        scale, origin = self.scale(points)
+        return self.read_at((points - origin) * scale - 1)
+
+    def scale(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """(scale [2], origin [2]): ``(pixels - origin) * scale - 1`` is what :meth:`read_at` takes."""
         height, width = self.pixels.shape[2:]
-        scale = points.new_tensor([4.0 / max(width - 1, 1), 4.0 / max(height - 1, 1)])
-        origin = points.new_tensor([self.x0 + 0.5, self.y0 + 0.5])
-        return F.grid_sample(self.pixels.expand(points.shape[0], -1, -1, -1), (points - origin) * scale - 1,
-                             mode="bilinear", padding_mode="reflection", align_corners=True)
+        return (like.new_tensor([4.0 / max(width - 1, 1), 4.0 / max(height - 1, 1)]),
+                like.new_tensor([self.x0 + 0.5, self.y0 + 0.5]))
+
+    def read_at(self, places: Tensor) -> Tensor:
+        """As :meth:`read`, at [B, H, W, 2] in -1..1."""
+        return F.grid_sample(self.pixels.expand(places.shape[0], -1, -1, -1), places, mode="bilinear",
+                             padding_mode="reflection", align_corners=True)
 
 
 def _twice(pixels: Tensor, axis: int) -> Tensor:
