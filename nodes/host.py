@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import comfy.model_management
 import comfy.utils
+import torch
 from torch import Tensor
 
 from ..playmate_core.errors import PlaymateError
@@ -51,8 +52,8 @@ def sound(audio: dict) -> tuple[Tensor, int]:
     if waveform is None or not waveform.numel():
         raise PlaymateError("The AUDIO is empty; connect a sound that lasts at least a fraction of a second.")
     entries = waveform.reshape(-1, *waveform.shape[-2:]) if waveform.ndim >= 2 else waveform[None, None]
-    heard = [entry for entry in entries if bool((entry != 0).any())]
-    return (heard or list(entries))[0], int(audio["sample_rate"])
+    heard = (entry for entry in entries if bool((torch.isfinite(entry) & (entry != 0)).any()))
+    return next(heard, entries[0]), int(audio["sample_rate"])
 
 
 def one_of(value: str | None, options: Sequence[str], name: str) -> str | None:

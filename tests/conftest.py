@@ -60,3 +60,22 @@ def appearance(models, portrait):
     from playmate_core.pipeline import extract_appearance
 
     return extract_appearance(models, portrait)
+
+
+@pytest.fixture(scope="session")
+def comfy(tmp_path_factory):
+    """A running ComfyUI 0.3.75 with these nodes, started once. Its log is shown when a test fails to reach it."""
+    from tests.comfy_server import ComfyServer, Unavailable, comfy_path
+
+    try:
+        path = comfy_path()
+    except Unavailable as reason:
+        if os.environ.get("PLAYMATE_REQUIRE_COMFY"):
+            raise
+        pytest.skip(str(reason))
+    server = ComfyServer(path, tmp_path_factory.mktemp("comfyui"))
+    try:
+        server.wait_until_up()
+        yield server
+    finally:
+        server.stop()

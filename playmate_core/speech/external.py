@@ -61,8 +61,8 @@ def external_features(
     if abs(encoded_samples / SAMPLE_RATE - sound.duration) > 0.1:
         raise PlaymateError(f"The connected speech features are of {encoded_samples / SAMPLE_RATE:.2f} s of sound, but "
                             f"the audio lasts {sound.duration:.2f} s; encode the same audio.")
-    # Whisper's rows cover its 30 s window at 50 a second, wav2vec2's cover just the sound.
-    rate = 50.0 if len(encoded) > 50.5 * sound.duration + 1 else len(encoded) / sound.duration
+    # Both families give 50 rows a second; wav2vec2's may be a row or two short, Whisper's cover its whole 30 s window.
+    rate = len(encoded) / sound.duration if abs(len(encoded) - 50 * sound.duration) <= 2 else 50.0
     if len(encoded) / rate < sound.duration - 0.1:
         raise PlaymateError(f"The connected speech features end after {len(encoded) / rate:.0f} s of "
                             f"{sound.duration:.0f} s; disconnect audio_encoder_output for long sounds.")
