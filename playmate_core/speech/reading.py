@@ -185,7 +185,7 @@ def _decode(path: Path, progress: Progress) -> Iterator[tuple[Tensor, int]]:
         if stream is None:
             raise PlaymateError(f"{path} has no sound track; choose a file that holds speech.")
         if stream.codec_context is None:
-            raise PlaymateError(f"{path} holds sound in a format that cannot be decoded here; convert it to wav or mp3.")
+            raise PlaymateError(f"{path} holds sound that cannot be decoded here; convert it to wav or mp3.")
         expected = _expected_seconds(container, stream)
         waiting, held, rate, seconds = [], 0, 0, 0.0
         packets = container.demux(stream)
