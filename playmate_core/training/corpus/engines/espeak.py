@@ -20,8 +20,8 @@ _LIST_END, _PHONEME = 0, 7
 _WORDS_A_MINUTE = 165
 
 LANGUAGES = {
-    "en": ["en-us", "en-gb", "en-gb-x-rp", "en-gb-scotland", "en-029", "en-us-nyc", "en-gb-x-gbcwmd"],
-    "de": ["de"], "fr": ["fr-fr", "fr-be", "fr-ch"], "es": ["es", "es-419"], "it": ["it"], "pt": ["pt-br", "pt"],
+    "en": ["en-us", "en", "en-gb-x-rp", "en-gb-scotland", "en-029", "en-us-nyc", "en-gb-x-gbcwmd"],
+    "de": ["de"], "fr": ["fr", "fr-be", "fr-ch"], "es": ["es", "es-419"], "it": ["it"], "pt": ["pt-br", "pt"],
     "pl": ["pl"], "ru": ["ru"], "zh": ["cmn"], "hi": ["hi"], "cs": ["cs"], "nl": ["nl"], "sv": ["sv"], "tr": ["tr"],
     "id": ["id"], "el": ["el"], "hu": ["hu"], "ro": ["ro"], "fi": ["fi"], "sw": ["sw"],
 }
