@@ -99,8 +99,9 @@ def test_the_expression_hook_reaches_the_expression_head_only(net):
 def test_one_trunk_serves_several_heads(net):
     x = inputs()
     motion, t = x["motion"], x["t"]
-    trunk = net.trunk(**x)
-    assert torch.equal(net.heads(trunk, motion, t), net(**x))
+    speech = net.listen(x.pop("audio"), x.pop("heard"), x.pop("has_audio"))
+    trunk = net.trunk(x.pop("motion"), speech, x.pop("t"), **x)
+    assert torch.equal(net.heads(trunk, motion, t), net(**inputs()))
 
 
 def test_rotary_attention_depends_on_distance_only():

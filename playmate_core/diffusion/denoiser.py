@@ -198,25 +198,33 @@ class Denoiser(nn.Module):
             nn.init.zeros_(head[-1].weight)
             nn.init.zeros_(head[-1].bias)
 
-    def trunk(self, motion: Tensor, audio: Tensor, heard: Tensor, t: Tensor, *, continued: Tensor,
-              identity: Tensor, has_identity: Tensor, has_audio: Tensor, mask: Optional[Tensor] = None) -> Trunk:
+    def listen(self, audio: Tensor, heard: Tensor, has_audio: Tensor) -> Tensor:
+        """Speech tokens [B, P + W + lookahead, D]; they do not depend on t, so a window needs them once.
+
+        Args:
+            audio: [B, P + W + lookahead, C + 3] normalised features and prosody.
+            heard: [B, P + W + lookahead] bool, whether the recording reaches there.
+            has_audio: [B] bool, false where speech is left out (guidance).
+        """
+        return self.audio(audio, heard, has_audio)
+
+    def trunk(self, motion: Tensor, speech: Tensor, t: Tensor, *, continued: Tensor, identity: Tensor,
+              has_identity: Tensor, mask: Optional[Tensor] = None) -> Trunk:
         """Everything before the heads.
 
         Args:
             motion: [B, P + W, K + 6] previous frames, then noisy frames.
-            audio: [B, P + W + lookahead, C + 3] normalised features and prosody.
-            heard: [B, P + W + lookahead] bool, whether the recording reaches there.
+            speech: tokens of ``listen``; those beyond P + W have done their work there.
             t: [B] timesteps, 0 to train_timesteps - 1.
             continued: [B] bool, whether there is a piece before.
-            identity: [B, identity_dim]; has_identity, has_audio: [B] bool, false where left out.
+            identity: [B, identity_dim]; has_identity: [B] bool, false where left out.
             mask: [B, P + W] bool, true where a token exists; None where all do.
         """
         config, previous = self.config, self.config.previous
-        length = motion.shape[1]
         tokens = self.motion(motion)
         before = torch.where(continued[:, None, None], tokens[:, :previous], self.start.to(tokens.dtype))
         tokens = torch.cat((before + self.role[0], tokens[:, previous:] + self.role[1]), 1)
-        tokens = tokens + self.audio(audio, heard, has_audio)[:, :length]
+        tokens = tokens + speech[:, :motion.shape[1]]
         time = self.time(timestep_embedding(t, config.width))
         person = torch.where(has_identity[:, None], self.identity(identity), self.no_identity)
         condition = F.silu(time + person)
@@ -234,10 +242,11 @@ class Denoiser(nn.Module):
         kept = self.alphas_cumprod[t][:, None, None]
         return (1 - kept).sqrt() * motion[:, previous:].float() + kept.sqrt() * out
 
-    def forward(self, motion: Tensor, audio: Tensor, heard: Tensor, t: Tensor, *,
+    def forward(self, motion: Tensor, audio: Tensor, heard: Tensor, t: Tensor, *, has_audio: Tensor,
                 hook: Optional[ExpressionHook] = None, **conditions) -> Tensor:
-        """``heads(trunk(...))``: predicted noise [B, W, K + 6]."""
-        return self.heads(self.trunk(motion, audio, heard, t, **conditions), motion, t, hook)
+        """``heads(trunk(.., listen(..), ..))``: predicted noise [B, W, K + 6]."""
+        speech = self.listen(audio, heard, has_audio)
+        return self.heads(self.trunk(motion, speech, t, **conditions), motion, t, hook)
 
 
 def _alphas_cumprod(config: DenoiserConfig) -> Tensor:

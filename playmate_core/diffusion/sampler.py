@@ -75,14 +75,15 @@ def denoise_window(denoiser: Denoiser, noise: Tensor, audio: Tensor, heard: Tens
         continued=torch.full((terms,), before is not None, device=device),
         identity=identity_row.expand(terms, -1),
         has_identity=torch.full((terms,), identity is not None, device=device),
-        has_audio=torch.tensor([True, False][:terms], device=device),
     )
-    audio, heard = audio.expand(terms, *audio.shape), heard.expand(terms, *heard.shape)
+    speech = denoiser.listen(audio.expand(terms, *audio.shape), heard.expand(terms, *heard.shape),
+                             torch.tensor([True, False][:terms], device=device))
     scheduler = sampling_scheduler(config, guidance.scheduler, guidance.steps)
     x = (noise * guidance.noise_scale.cpu()).to(device)
     for t in scheduler.timesteps:
         motion = torch.cat((clean, x)).expand(terms, -1, -1)
-        eps = denoiser(motion, audio, heard, t.to(device).expand(terms), **conditions)
+        timestep = t.to(device).expand(terms)
+        eps = denoiser.heads(denoiser.trunk(motion, speech, timestep, **conditions), motion, timestep)
         eps = eps[0] if terms == 1 else eps[1] + guidance.audio * (eps[0] - eps[1])
         x = scheduler.step(eps, t, x).prev_sample
         if on_step is not None:
