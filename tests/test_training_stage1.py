@@ -108,7 +108,8 @@ class TestWindows:
         clip = CLIPS[int((source.identity == batch["identity"][0]).all(1).nonzero()[0])].tensors
         said = clip["features"][:, 0]
         heard = batch["audio"][0, :, 0] * statistics.features_deviation[0] + statistics.features_mean[0]
-        spots = [i for i in range(len(said) - len(heard) + 1) if torch.allclose(said[i:i + len(heard)], heard, atol=0.02)]
+        spots = [i for i in range(len(said) - len(heard) + 1)
+                 if torch.allclose(said[i:i + len(heard)], heard, atol=0.02)]
         assert len(spots) == 1
         units = statistics.encode_expression(clip["expression"])[spots[0]:spots[0] + 25]
         torch.testing.assert_close(batch["clean"][0, :, :CONFIG.axes], units.clamp(-OUTLIER, OUTLIER))

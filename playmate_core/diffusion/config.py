@@ -90,7 +90,7 @@ class DenoiserConfig:
         return json.dumps(asdict(self), sort_keys=True)
 
     @staticmethod
-    def from_json(text: str) -> "DenoiserConfig":
+    def from_json(text: str) -> DenoiserConfig:
         """The config written by ``to_json``.
 
         Raises:
@@ -105,7 +105,7 @@ class DenoiserConfig:
         return DenoiserConfig.from_dict(values)
 
     @staticmethod
-    def from_dict(values: dict) -> "DenoiserConfig":
+    def from_dict(values: dict) -> DenoiserConfig:
         """Checked construction from plain values.
 
         Raises:

@@ -58,7 +58,7 @@ class EmotionCurve:
         return not bool((felt > 1e-6).any())
 
     @staticmethod
-    def constant(label: str, strength: float, frames: int, fps: float) -> "EmotionCurve":
+    def constant(label: str, strength: float, frames: int, fps: float) -> EmotionCurve:
         """``label`` held for all ``frames``.
 
         Raises:
@@ -68,7 +68,7 @@ class EmotionCurve:
         return _curve([key], frames, fps)
 
     @staticmethod
-    def parse(text: str, frames: int, fps: float = 25.0) -> "EmotionCurve":
+    def parse(text: str, frames: int, fps: float = 25.0) -> EmotionCurve:
         """``parse_schedule`` under the type's own name."""
         return parse_schedule(text, frames, fps)
 

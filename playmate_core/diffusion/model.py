@@ -62,7 +62,7 @@ class MotionModel:
         return False
 
     @staticmethod
-    def load(path: str | os.PathLike | None = None, device: str | torch.device = "cpu") -> "MotionModel":
+    def load(path: str | os.PathLike | None = None, device: str | torch.device = "cpu") -> MotionModel:
         """A model from ``path``, or the bundled one.
 
         Raises:

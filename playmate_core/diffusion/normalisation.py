@@ -93,7 +93,7 @@ class MotionStatistics:
         size = self.axes.square().sum(1).sqrt().sqrt()
         return (size / size.mean()).clamp(0.3, 3.0)
 
-    def to(self, device) -> "MotionStatistics":
+    def to(self, device) -> MotionStatistics:
         """The same on ``device``."""
         return MotionStatistics(**{k: v.to(device) for k, v in self.tensors().items()})
 

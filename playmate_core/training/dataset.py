@@ -79,7 +79,7 @@ def _infos(metadata: dict[str, str], names: list[str]) -> dict[str, dict]:
         listed = json.loads(metadata.get("clips", "[]"))
     except ValueError:
         return {}
-    return {name: info for name, info in zip(names, listed) if isinstance(info, dict)}
+    return {name: info for name, info in zip(names, listed, strict=False) if isinstance(info, dict)}
 
 
 def _checked(path: Path, name: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -118,7 +118,7 @@ class Windows:
         self.chances = self.lengths.double() * torch.tensor(weights, dtype=torch.float64)
         self.audio = torch.empty(sum(lengths), config.features_dim + 3, dtype=torch.float16)
         self.motion = torch.empty(sum(lengths), config.motion_dim)
-        for start, clip in zip(self.starts.tolist(), clips):
+        for start, clip in zip(self.starts.tolist(), clips, strict=True):
             rows, t = slice(start, start + len(clip)), clip.tensors
             self.audio[rows] = statistics.encode_audio(t["features"], t["loudness"], t["pitch"]).half()
             units = statistics.encode_expression(t["expression"])

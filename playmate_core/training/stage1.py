@@ -90,7 +90,8 @@ class Stage1:
         self.out = Path(out)
         self.out.mkdir(parents=True, exist_ok=True)
         if (self.out / STATE).exists() and not resume:
-            raise PlaymateError(f"{self.out} already holds a run; add --resume to go on with it or choose another folder.")
+            raise PlaymateError(f"{self.out} already holds a run; add --resume to go on with it or choose "
+                                "another folder.")
         if resume and not (self.out / STATE).exists():
             raise PlaymateError(f"There is no run to resume in {self.out}; leave out --resume to start one.")
         clips = corpus if isinstance(corpus, list) else load_corpus(corpus)

@@ -77,4 +77,4 @@ def validate(model: MotionModel, clips: list[Clip], lips: LipReader, *, seed: in
         return {}
     middle = torch.tensor(rows).quantile(0.5, dim=0).tolist()
     names = ("gap_r", "width_r", "gap_ratio", "width_ratio", "joins")
-    return {name: round(value, 4) for name, value in zip(names, middle)}
+    return {name: round(value, 4) for name, value in zip(names, middle, strict=True)}
