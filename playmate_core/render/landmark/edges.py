@@ -71,14 +71,17 @@ def mouth_edges(image: np.ndarray, landmarks: np.ndarray, size: float, is_open: 
 
 
 def lid_edges(landmarks: np.ndarray, size: float, eye: int) -> np.ndarray:
-    """[2, K, 2] the lids' edges; the upper a little low, so that lashes and the lid's own line travel with the lid."""
+    """[2, K, 2] the lids' edges.
+
+    Both a little low: lashes and the upper lid's own line travel with it, and no white stays on the lower lid.
+    """
     upper = through(landmarks[list(topology.EYES_UPPER[eye]), :2])
     lower = through(landmarks[list(topology.EYES_LOWER[eye]), :2])
     opening = lower - upper
     height = np.linalg.norm(opening, axis=1, keepdims=True)
     direction = opening / np.maximum(height, 1e-6)
     upper = upper + direction * np.minimum(0.010 * size, 0.25 * height)
-    lower = lower - direction * np.minimum(0.002 * size, 0.05 * height)
+    lower = lower + direction * np.minimum(0.008 * size, 0.15 * height)
     return np.stack([upper, lower])
 
 

@@ -17,6 +17,8 @@ from .grid import smoothstep
 CLOSED_GAP = 0.008
 """Lip gap up to which a portrait's mouth counts as closed: the mesh reads shut lips as 0 to 0.006, and a sliver of
 darkness between lips, which must not travel with either of them, as 0.01 and more."""
+OVERLAP = 0.018
+"""How much further than the mesh's lower edge an upper lid that shuts comes down, outer-eye distances."""
 SQUEEZE = 0.55
 """Skin between lip and chin is squeezed by at most this share; beyond that the lip pushes the chin before it."""
 USUAL_MOUTH_WIDTH = 0.56
@@ -88,7 +90,7 @@ class FaceShape:
         lip_gap: mean opening over the middle of the inner lips.
         closing: [478, 3] displacement that shuts the portrait's own mouth; zeros if it is closed.
         lids: per eye, corner to corner in the picture's order: (upper Spread, lower Spread).
-        openings: [2, 9, 3] per eye, lower minus upper lid along the curve.
+        openings: [2, 9, 3] per eye, the way along the curve that shuts it.
         eye_width: [2].
         slack: [478, 22] how much further down each point of the lower lip may move than each landmark below it;
             endless for the others.
@@ -137,12 +139,20 @@ def read_shape(shape: np.ndarray, bridge) -> FaceShape:
     for top, bottom in zip(topology.EYES_UPPER, topology.EYES_LOWER):
         above, below = _sides(top, bottom)
         lids.append((Spread.of(shape, top, above, 0.20, 0.05), Spread.of(shape, bottom, below, 0.16, 0.05)))
-        openings.append(shape[list(bottom)] - shape[list(top)])
+        openings.append(_travel(shape[list(bottom)] - shape[list(top)]))
         widths.append(np.linalg.norm(shape[top[0]] - shape[top[-1]]))
     return FaceShape(float(np.clip((width / USUAL_MOUTH_WIDTH) ** 0.8, 0.55, 1.2)), gap, closing, tuple(lids),
                      torch.from_numpy(np.stack(openings).astype(np.float32)),
                      torch.tensor(widths, dtype=torch.float32), torch.from_numpy(_slack(shape).astype(np.float32)),
                      float(0.5 * max(shape[0, 1] - shape[2, 1], 0.02)))
+
+
+def _travel(opening: np.ndarray) -> np.ndarray:
+    """[K, 3] way to shut a lid: its opening and a little more, for edges that lie beside the mesh's (edges.lid_edges)."""
+    height = np.linalg.norm(opening, axis=1, keepdims=True)
+    taper = np.sin(np.linspace(0, np.pi, len(opening)))[:, None]
+    extra = OVERLAP * taper * np.minimum(height / 0.04, 1)
+    return opening * (1 + extra / np.maximum(height, 1e-6))
 
 
 def _slack(shape: np.ndarray) -> np.ndarray:

@@ -191,8 +191,8 @@ def paint(mouth: Mouth, opened: Opened, pose: Pose, jaw: Tensor, source: Texture
 
     cavity, gum = mouth.cavity[:, None, None], mouth.gum[:, None, None]
     colour = cavity * (0.75 + 0.5 * smoothstep((y - 0.02) / 0.2))[:, None]
-    tongue_top = 0.030 + 0.10 * jaw_x ** 2 * 8 - 0.25 * deep
-    tongue = smoothstep((jaw_y - tongue_top) / 0.05) * smoothstep((0.23 - jaw_x.abs()) / 0.07)
+    tongue_top = 0.010 + 0.8 * jaw_x ** 2 - 0.32 * deep
+    tongue = smoothstep((jaw_y - tongue_top) / 0.06) * smoothstep((0.24 - jaw_x.abs()) / 0.09)
     groove = 1 - 0.18 * torch.exp(-((jaw_x / 0.022) ** 2))
     light = 0.42 + 0.38 * smoothstep((jaw_y - tongue_top) / 0.14)
     tongue = (tongue * smoothstep(deep / 0.10))[:, None]

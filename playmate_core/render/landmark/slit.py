@@ -111,9 +111,33 @@ def build(landmarks: np.ndarray, size: float, upper: tuple, lower: tuple, edges:
         # Far behind the slit the field is the face's own: nobody looks there, but it stays smooth.
         far = ~known & ~near
         rows[far], known = base[far], known | far
-        fields.append(smooth(fill(rows, known, grid), grid, 0.010 * size))
+        rows = fill(rows, known, grid)
+        if lips is None:
+            # Behind a lid's edge the field goes on as at the edge: a lid that comes down must not overrun what is
+            # below. Lips part instead of overrunning, and their corners come out rounder without it.
+            edge = nodes[across] - (beyond[across] + 0.5 * grid.step)[:, None] * _down(edges[part]) * (1 - 2 * part)
+            kept = (1 - smoothstep((beyond[across] / size - 0.10) / 0.25))[:, None]
+            rows[across] = rows[across] * (1 - kept) + read_nodes(rows, grid, edge) * kept
+        fields.append(smooth(rows, grid, 0.010 * size))
     return Slit(grid, torch.from_numpy(columns), torch.from_numpy(np.stack(fields)),
                 torch.from_numpy(edges.astype(np.float32)), torch.zeros(edges.shape[1]))
+
+
+def _down(curve: np.ndarray) -> np.ndarray:
+    """[2] the direction in which :func:`heights` are measured."""
+    along = (curve[-1] - curve[0]) / max(np.linalg.norm(curve[-1] - curve[0]), 1e-6)
+    return np.array([-along[1], along[0]])
+
+
+def read_nodes(rows: np.ndarray, grid: Grid, points: np.ndarray) -> np.ndarray:
+    """[M, C] bilinear values of ``rows`` [N, C] at ``points`` [M, 2] pixels."""
+    x = np.clip((points[:, 0] - grid.x0) / grid.step, 0, grid.columns - 1.001)
+    y = np.clip((points[:, 1] - grid.y0) / grid.step, 0, grid.rows - 1.001)
+    column, row = x.astype(int), y.astype(int)
+    fx, fy = (x - column)[:, None].astype(rows.dtype), (y - row)[:, None].astype(rows.dtype)
+    at = row * grid.columns + column
+    top = rows[at] * (1 - fx) + rows[at + 1] * fx
+    return top * (1 - fy) + (rows[at + grid.columns] * (1 - fx) + rows[at + grid.columns + 1] * fx) * fy
 
 
 def fill(rows: np.ndarray, known: np.ndarray, grid: Grid) -> np.ndarray:
