@@ -107,7 +107,7 @@ def build(settings: Settings, progress: Progress = None) -> None:
             else:
                 todo.append(task)
         report(progress, done, total)
-        if stage is not real:
+        if stage is not real and todo:
             _learn(settings, out, tracks)
         for name, about in _work(settings, todo):
             made[name] = about

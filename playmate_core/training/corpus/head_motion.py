@@ -217,5 +217,5 @@ def upper_face(measures: Measures, shut: np.ndarray, raised: np.ndarray, look: n
     upper = torch.zeros(frames, 63)
     still = ("gap", "gap-right", "gap-left", "width")
     upper = measures.move(upper, torch.from_numpy(raised).float(), BROWS, still + EYES)
-    upper = measures.move(upper, torch.from_numpy(look).float(), GAZE, still + EYES)
+    upper = measures.move(upper, torch.from_numpy(look).float(), GAZE, still + EYES + BROWS)
     return measures.move(upper, lids - measures.read(upper, *EYES), EYES, still + BROWS)

@@ -12,7 +12,7 @@ from ...face.bridge import LatentBridge
 from ...speech.encoder import SpeechEncoder
 from ...speech.types import Audio
 from . import augmentation, head_motion, non_speech
-from .closures import Targets, apply_phones, resting
+from .closures import Targets, apply_phones, bump, resting
 from .engines import Engine, Speech, Voice
 from .latents import EYES, GAPS, Measures
 from .phones import Phone, shift
@@ -21,6 +21,7 @@ from .teacher import Teacher
 from .tracks import TYPICAL_GAP_STD, Track, resample_rows
 
 FPS, RATE = 25, 16_000
+_TRACKER_NOISE = 0.05  # seconds of smoothing that take the tracker's tremble out of a real head
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,30 @@ def real_clip(kit: Kit, track: Track, variant: int, split: str, rng: np.random.G
     def at(rows: Tensor) -> Tensor:
         return torch.from_numpy(resample_rows(rows.numpy(), times, FPS)).float()
 
-    # Loud and timid mouths come half way to the typical one; a sampler cannot hear which it is.
+    # Loud and timid mouths come half way to the typical one; a sampler cannot hear which it is. In a real pause lips
+    # are shut or parted as the speaker likes; here a pause means rest.
     usual = float((TYPICAL_GAP_STD / track.gap.std()).clamp(0.6, 1.6)) ** 0.5
-    expression = at(track.latents + (usual - 1.0) * track.mouth)
+    keep = usual * (1.0 - 0.8 * pauses(track.samples, len(track.mouth)))[:, None]
+    expression = at(track.latents + (keep - 1.0) * track.mouth)
+    pose = np.stack([head_motion.smooth(axis, _TRACKER_NOISE) for axis in track.pose.numpy().T], 1)
     about = {"source": "real", "name": track.name, "variant": variant, "language": "und", "split": split,
              "seconds": frames / FPS, "pace": pace, "gap_std": float(track.gap.std())}
     return Clip(heard.features[:frames], heard.loudness[:frames], heard.pitch[:frames], expression,
-                pose_latents(at(track.pose).numpy()), track.identity, about)
+                pose_latents(resample_rows(pose, times, FPS)), track.identity, about)
+
+
+def pauses(samples: np.ndarray, frames: int) -> Tensor:
+    """[frames] 0..1: where a recording is 30 dB below its speech for at least 0.3 s, with soft edges inside."""
+    hop = RATE // FPS
+    power = np.pad(samples, (0, max(frames * hop - len(samples), 0)))[: frames * hop].reshape(frames, hop)
+    quiet = (power ** 2).mean(1) < (augmentation.level(samples) * 10 ** (-30 / 20)) ** 2
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], quiet, [False]]).astype(int)))
+    weight = np.zeros(frames)
+    times = (np.arange(frames) + 0.5) / FPS
+    for start, end in zip(edges[0::2] / FPS, edges[1::2] / FPS, strict=True):
+        if end - start >= 0.3:
+            weight = np.maximum(weight, bump(times, start + 0.14, end - 0.1, 0.14, 0.1))
+    return torch.from_numpy(weight).float()
 
 
 def lesson_mouth(track: Track) -> Tensor:

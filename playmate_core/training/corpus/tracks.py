@@ -115,14 +115,13 @@ def articulation(displacement: Tensor, bridge, measures: Measures, eyes: Tensor 
     """
     if eyes is None:
         latents = bridge.expression(displacement, bridge.evidence * lower_face()).flatten(1)
+        eyes = displacement.new_zeros(len(displacement), 2)
     else:
         latents = bridge.expression(displacement).flatten(1)
     y, x = displacement[..., 1], displacement[..., 0]
     gaps = torch.stack([y[:, 14] - y[:, 13], y[:, 178] - y[:, 81], y[:, 402] - y[:, 311]], 1)
     width = (x[:, 291] - x[:, 61])[:, None]
-    wanted, names = torch.cat([gaps, width], 1), GAPS + ("width",)
-    if eyes is not None:
-        wanted, names = torch.cat([wanted, eyes], 1), names + EYES
+    wanted, names = torch.cat([gaps, width, eyes], 1), GAPS + ("width",) + EYES
     return measures.move(latents, wanted - measures.read(latents, *names), names)
 
 
