@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Iterator
+from typing import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from .warp import displacement, invert, with_slopes
 
 log = logging.getLogger(__name__)
 
-PIXELS_AT_ONCE = 2_000_000
+PIXELS_AT_ONCE = 1_000_000
 """Pixels of moving picture in a batch, when the caller leaves the batch size open."""
 
 
@@ -189,8 +189,8 @@ class LandmarkRenderer:
             return
         opened = slit.open_up(prepared.mouth_slit, stage.mouth_around, clip.landmarks, clip.pose, back,
                               stage.field.grid, size, softness=max(1.0, 0.008 * size), deadzone=0.006 * size)
-        inside = mouth.paint(prepared.mouth, opened, clip.pose, clip.jaw, prepared.texture)
-        _lay(picture, stage, opened, inside, share, prepared)
+        _lay(picture, stage, opened, share, prepared,
+             lambda part: mouth.paint(prepared.mouth, part, clip.pose, clip.jaw, prepared.texture))
 
     def _eye(self, picture: Tensor, prepared: portrait.Prepared, stage: Stage, clip: Clip, back: Tensor,
              side: int) -> None:
@@ -202,15 +202,18 @@ class LandmarkRenderer:
             return
         opened = slit.open_up(prepared.eye_slits[side], stage.eye_around[side], clip.landmarks, clip.pose, back,
                               stage.field.grid, size, softness=max(1.0, 0.006 * size))
-        inside = eye.paint(prepared.eyes[side], opened, clip.pose, clip.gaze[:, side], clip.shut[:, side])
-        _lay(picture, stage, opened, inside, share, prepared)
+        _lay(picture, stage, opened, share, prepared,
+             lambda part: eye.paint(prepared.eyes[side], part, clip.pose, clip.gaze[:, side], clip.shut[:, side]))
 
 
-def _lay(picture: Tensor, stage: Stage, opened: slit.Opened, inside: Tensor, share: Tensor,
-         prepared: portrait.Prepared) -> None:
-    """Puts an opening with its skin into ``picture`` [B, 3, h, w], in place."""
+def _lay(picture: Tensor, stage: Stage, opened: slit.Opened, share: Tensor, prepared: portrait.Prepared,
+         paint: Callable[[slit.Opened], Tensor]) -> None:
+    """Puts an opening, what ``paint`` draws in it and the skin round it into ``picture`` [B, 3, h, w], in place."""
     patch = prepared.texture.read(opened.upper) * opened.above + prepared.texture.read(opened.lower) * opened.below
-    patch = patch + inside * opened.between
+    rows, columns = opened.hole()
+    if rows.stop > rows.start:
+        part = opened.window(rows, columns)
+        patch[:, :, rows, columns] += paint(part) * part.between
     alpha = opened.feather * share[:, None, None, None]
     rows, columns = picture.shape[2:]
     height, width = patch.shape[2:]

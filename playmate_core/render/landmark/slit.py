@@ -202,6 +202,22 @@ class Opened:
     gap: Tensor
     feather: Tensor
 
+    def hole(self) -> tuple[slice, slice]:
+        """(rows, columns) of the box outside which nothing of the opening shows, in any frame."""
+        rows = self.between.amax((0, 1, 3)).nonzero().flatten().tolist()
+        columns = self.between.amax((0, 1, 2)).nonzero().flatten().tolist()
+        if not rows:
+            return slice(0, 0), slice(0, 0)
+        return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+    def window(self, rows: slice, columns: slice) -> "Opened":
+        """The same on a part of the box."""
+        cut = {name: getattr(self, name)[:, rows, columns]
+               for name in ("pixels", "upper", "lower", "along", "depth", "gap")}
+        cut |= {name: getattr(self, name)[:, :, rows, columns] for name in ("above", "below", "between", "feather")}
+        corner = self.corner + self.corner.new_tensor([columns.start, rows.start])
+        return Opened(corner=corner, **cut)
+
 
 def open_up(slit: Slit, around: Surround, landmarks: Tensor, pose: Pose, back: Tensor, back_grid: Grid,
             size: float, softness: float, deadzone: float = 0.0) -> Opened:
@@ -230,16 +246,17 @@ def open_up(slit: Slit, around: Surround, landmarks: Tensor, pose: Pose, back: T
                            max(float(slit.edges[..., 1].min()) - y0, y1 - float(slit.edges[..., 1].max()))])
     low, high = hull.amin(1) - pad, hull.amax(1) + pad
     corner = low.floor()
-    quarter = 2 if size > 40 else 1
+    # Coarser than pixels where the nodes are: the map between them is smooth.
+    stride = max(1, round(0.018 * size))
     extent = (high - corner).amax(0)
-    columns, rows = (int(-(-float(e) // quarter)) + 1 for e in extent)
-    nodes = Grid(0, 0, quarter, rows + 1, columns + 1).nodes_tensor(hull.device) + 0.5
+    columns, rows = (int(-(-float(e) // stride)) + 1 for e in extent)
+    nodes = Grid(0, 0, stride, rows + 1, columns + 1).nodes_tensor(hull.device) + 0.5
     coarse = corner[:, None, None] + nodes
-    height, width = quarter * rows + 1, quarter * columns + 1
+    height, width = stride * rows + 1, stride * columns + 1
     pixels = corner[:, None, None] + Grid(0, 0, 1, height, width).nodes_tensor(hull.device) + 0.5
 
     start = coarse + back_grid.sample(back, coarse).permute(0, 2, 3, 1)
-    found = invert(field, grid, coarse.repeat(2, 1, 1, 1), start.repeat(2, 1, 1, 1), steps=5)
+    found = invert(field, grid, coarse.repeat(2, 1, 1, 1), start.repeat(2, 1, 1, 1), steps=4)
     offset = (found - coarse.repeat(2, 1, 1, 1)).permute(0, 3, 1, 2)
     start_offset = (start - coarse).permute(0, 3, 1, 2)
     fine = F.interpolate(torch.cat([offset, start_offset]), size=(height, width), mode="bilinear", align_corners=True)
