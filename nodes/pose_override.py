@@ -14,11 +14,11 @@ from .host import check_cancelled, one_of
 
 SOURCES = ["constant", "keyframes", "motion"]
 WIDGETS = {  # axis: (default, step, what it does)
-    "pitch": (0.0, 0.5, "Nodding, in degrees"),
-    "yaw": (0.0, 0.5, "Turning to the side, in degrees"),
-    "roll": (0.0, 0.5, "Tilting towards a shoulder, in degrees"),
-    "x": (0.0, 0.01, "Shift to the side, in latent units"),
-    "y": (0.0, 0.01, "Shift up or down, in latent units"),
+    "pitch": (0.0, 0.5, "Nodding, in degrees: above 0 looks down, below 0 up"),
+    "yaw": (0.0, 0.5, "Turning, in degrees: above 0 to the left side of the picture, below 0 to the right"),
+    "roll": (0.0, 0.5, "Tilting, in degrees: above 0 clockwise as you see it"),
+    "x": (0.0, 0.01, "Shift to the right, in latent units (0.1 is a quarter of the eyes' distance)"),
+    "y": (0.0, 0.01, "Shift downwards, in latent units"),
     "scale": (1.0, 0.01, "Size of the head, as a factor"),
 }
 
@@ -44,7 +44,7 @@ class PoseOverride(io.ComfyNode):
                                 tooltip="Which axes are directed, out of pitch, yaw, roll, x, y, scale; all others "
                                         "keep the motion's own. Empty: all that the source has."),
                 *(io.Float.Input(axis, default=default, min=POSE_LIMITS[axis][0], max=POSE_LIMITS[axis][1], step=step,
-                                 tooltip=f"{what}, counted from how the portrait looks. Used when source is constant "
+                                 tooltip=f"{what}. Counted from how the portrait looks; used when source is constant "
                                          f"and axes names {axis}.")
                   for axis, (default, step, what) in WIDGETS.items()),
                 io.String.Input("keyframes", multiline=True, default="0 yaw=0; 1 yaw=15; 2.5 yaw=-10 roll=5",
