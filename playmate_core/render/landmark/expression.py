@@ -17,6 +17,9 @@ from .grid import smoothstep
 CLOSED_GAP = 0.008
 """Lip gap up to which a portrait's mouth counts as closed: the mesh reads shut lips as 0 to 0.006, and a sliver of
 darkness between lips, which must not travel with either of them, as 0.01 and more."""
+GAP_GAIN = 0.88
+"""A drawn opening, dark between sharp edges, is read as larger than a real one of the same height: with this gain the
+gap tracked on rendered frames has the requested size."""
 OVERLAP = 0.018
 """How much further than the mesh's lower edge an upper lid that shuts comes down, outer-eye distances."""
 SQUEEZE = 0.55
@@ -89,6 +92,7 @@ class FaceShape:
         mouth_scale: factor on lip and jaw displacement (small cartoon mouths move less).
         lip_gap: mean opening over the middle of the inner lips.
         closing: [478, 3] displacement that shuts the portrait's own mouth; zeros if it is closed.
+        lips: (upper Spread, lower Spread) of the inner lips.
         lids: per eye, corner to corner in the picture's order: (upper Spread, lower Spread).
         openings: [2, 9, 3] per eye, the way along the curve that shuts it.
         eye_width: [2].
@@ -100,6 +104,7 @@ class FaceShape:
     mouth_scale: float
     lip_gap: float
     closing: Tensor
+    lips: tuple
     lids: tuple
     openings: Tensor
     eye_width: Tensor
@@ -122,7 +127,7 @@ class FaceShape:
 
     def to(self, device) -> "FaceShape":
         return FaceShape(self.mouth_scale, self.lip_gap, self.closing.to(device),
-                         tuple((a.to(device), b.to(device)) for a, b in self.lids), self.openings.to(device),
+                         tuple(s.to(device) for s in self.lips), tuple((a.to(device), b.to(device)) for a, b in self.lids), self.openings.to(device),
                          self.eye_width.to(device), self.slack.to(device), self.rise)
 
 
@@ -133,15 +138,17 @@ def read_shape(shape: np.ndarray, bridge) -> FaceShape:
     gap = float(np.linalg.norm(opening[3:8, :2], axis=1).mean())
     width = float(np.linalg.norm(shape[upper[0]] - shape[upper[-1]]))
     closing = torch.zeros(topology.LANDMARKS, 3)
+    above, below = _sides(upper, lower)
+    lips = (Spread.of(shape, upper, above, 0.35, 0.06), Spread.of(shape, lower, below, 0.50, 0.06))
     if gap > CLOSED_GAP:
-        closing = _closing(shape, opening, bridge)
+        closing = _closing(opening, lips, bridge)
     lids, openings, widths = [], [], []
     for top, bottom in zip(topology.EYES_UPPER, topology.EYES_LOWER):
         above, below = _sides(top, bottom)
         lids.append((Spread.of(shape, top, above, 0.20, 0.05), Spread.of(shape, bottom, below, 0.16, 0.05)))
         openings.append(_travel(shape[list(bottom)] - shape[list(top)]))
         widths.append(np.linalg.norm(shape[top[0]] - shape[top[-1]]))
-    return FaceShape(float(np.clip((width / USUAL_MOUTH_WIDTH) ** 0.8, 0.55, 1.2)), gap, closing, tuple(lids),
+    return FaceShape(float(np.clip((width / USUAL_MOUTH_WIDTH) ** 0.8, 0.55, 1.06)), gap, closing, lips, tuple(lids),
                      torch.from_numpy(np.stack(openings).astype(np.float32)),
                      torch.tensor(widths, dtype=torch.float32), torch.from_numpy(_slack(shape).astype(np.float32)),
                      float(0.5 * max(shape[0, 1] - shape[2, 1], 0.02)))
@@ -162,22 +169,19 @@ def _slack(shape: np.ndarray) -> np.ndarray:
     return np.where(below[:, None], SQUEEZE * distance, 1e6)
 
 
-def _closing(shape: np.ndarray, opening: np.ndarray, bridge) -> Tensor:
+def _closing(opening: np.ndarray, lips: tuple, bridge) -> Tensor:
     """[478, 3] the most probable movement that shuts the mouth, made exact at the lips."""
-    upper, lower = topology.LIPS_INNER_UPPER, topology.LIPS_INNER_LOWER
+    upper, lower = lips
     opening = torch.from_numpy(opening.astype(np.float32))
     opening[:, 2] = 0
     wanted, weights = torch.zeros(1, topology.LANDMARKS, 3), torch.full((topology.LANDMARKS,), 0.02)
-    wanted[0, list(upper)] = UPPER_SHARE * opening
-    wanted[0, list(lower)] = -(1 - UPPER_SHARE) * opening
-    weights[list(upper) + list(lower)] = 1.0
+    wanted[0, upper.curve] = UPPER_SHARE * opening
+    wanted[0, lower.curve] = -(1 - UPPER_SHARE) * opening
+    weights[upper.curve + lower.curve] = 1.0
     movement = bridge.displacement(bridge.expression(wanted, weights=weights))[0].cpu()
-    above, below = _sides(upper, lower)
-    left = opening + movement[list(lower)] - movement[list(upper)]
+    left = opening + movement[lower.curve] - movement[upper.curve]
     left[:, 2] = 0
-    rise = Spread.of(shape, upper, above, 0.35, 0.06)
-    fall = Spread.of(shape, lower, below, 0.50, 0.06)
-    return movement + rise(UPPER_SHARE * left[None])[0] + fall(-(1 - UPPER_SHARE) * left[None])[0]
+    return movement + upper(UPPER_SHARE * left[None])[0] - lower((1 - UPPER_SHARE) * left[None])[0]
 
 
 def mouth_moves(displacement: Tensor) -> bool:
@@ -225,6 +229,10 @@ def adapt(displacement: Tensor, shape: FaceShape, shut: Tensor, close_mouth: boo
     out = displacement.clone()
     out *= _mouth_gain(shape, out.device)[:, None]
     out = shape.unfolded(out)
+    upper, lower = shape.lips
+    opening = out[:, lower.curve] - out[:, upper.curve]
+    opening[..., 0::2] = 0
+    out = out + upper(0.3 * (1 - GAP_GAIN) * opening) - lower(0.7 * (1 - GAP_GAIN) * opening)
     if close_mouth and shape.mouth_open:
         out = out + shape.closing
     for eye, (top, bottom) in enumerate(zip(topology.EYES_UPPER, topology.EYES_LOWER)):
