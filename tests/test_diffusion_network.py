@@ -77,9 +77,20 @@ def test_a_batch_of_one_equals_a_batch_of_many(net):
 def test_untrained_it_returns_its_input_as_noise():
     torch.manual_seed(0)
     fresh = Denoiser(CONFIG)
-    x = inputs()
+    x = {**inputs(), "continued": torch.zeros(2).bool()}
     kept = fresh.alphas_cumprod[x["t"]][:, None, None]
     torch.testing.assert_close(fresh(**x), (1 - kept).sqrt() * x["motion"][:, CONFIG.previous:])
+
+
+def test_untrained_it_carries_the_last_frame_on():
+    """The noise that an untrained network sees is that of a head going on where the last window left it."""
+    torch.manual_seed(0)
+    fresh, x = Denoiser(CONFIG), inputs()
+    kept = fresh.alphas_cumprod[x["t"]][:, None, None]
+    noisy = x["motion"][:, CONFIG.previous:]
+    clean = (noisy - (1 - kept).sqrt() * fresh(**x)) / kept.sqrt()
+    expected = kept.sqrt() * noisy + (1 - kept) * fresh.carry * x["motion"][:, CONFIG.previous - 1:CONFIG.previous]
+    torch.testing.assert_close(clean, expected, atol=2e-3, rtol=1e-3)
 
 
 def test_the_expression_hook_reaches_the_expression_head_only(net):

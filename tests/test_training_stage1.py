@@ -1,9 +1,11 @@
 """Training: windows as the sampler meets them, exact resume, and that it learns."""
 
 import dataclasses
+import itertools
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from safetensors.torch import save_file
 from playmate_core.diffusion.model import MotionModel
 from playmate_core.diffusion.normalisation import fit_statistics
 from playmate_core.errors import PlaymateError
+from playmate_core.training import stage1
 from playmate_core.training.__main__ import main
 from playmate_core.training.dataset import OUTLIER, Clip, Windows, load_corpus
 from playmate_core.training.settings import Settings, Training, load_settings, settings_from
@@ -216,12 +219,14 @@ class TestRun:
         with pytest.raises(PlaymateError, match="another model config"):
             Stage1(CLIPS, other, tmp_path, resume=True, device="cpu")
 
-    def test_minutes_end_a_run_cooled_down(self, tmp_path):
+    def test_minutes_end_a_run_cooled_down(self, tmp_path, monkeypatch):
+        ticks = itertools.count(0.0, 0.5)  # seconds: every look at the clock costs half of one
+        monkeypatch.setattr(stage1, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
         endless = dataclasses.replace(SETTINGS, training=dataclasses.replace(TRAINING, steps=100_000))
         run = Stage1(CLIPS, endless, tmp_path, device="cpu", lips=toy_lips)
-        run.train(minutes=0.02, show=False)
-        assert 1 <= run.step < 1000
-        assert run.optimiser.param_groups[0]["lr"] < 0.2 * TRAINING.learning_rate
+        run.train(minutes=0.1, show=False)
+        assert run.step == 11
+        assert run.optimiser.param_groups[0]["lr"] < 0.1 * TRAINING.learning_rate
 
     def test_it_learns_to_speak(self, tmp_path):
         """A small model hears the toy's mouth, draws clips it has not seen, and its windows join."""

@@ -44,6 +44,7 @@ def save_checkpoint(path: str | os.PathLike, denoiser: Denoiser, statistics: Mot
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         save_file(tensors, temporary, metadata)
+        temporary.chmod(0o644)  # safetensors keeps new files to their owner
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

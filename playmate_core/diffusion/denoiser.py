@@ -4,9 +4,11 @@ Choices where the paper is silent: the projected streams of a frame are added; t
 shift every sub-layer's norm (adaLN); positions are rotary, so a window means the same wherever it lies; the
 convolution module normalises over channels, not over the batch, so that a batch of one equals a batch of many.
 
-The network predicts noise, as Eq. 7 asks, through a skip from its input:
-``eps = sqrt(1 - abar_t) m_t + sqrt(abar_t) heads``. Near pure noise the input already is the answer to within
-sqrt(abar_t), and asking a small network to reproduce its input to four digits would waste it.
+The network predicts noise, as Eq. 7 asks, through skips from its input:
+``eps = sqrt(1 - abar_t) m_t + sqrt(abar_t) (heads - sqrt(1 - abar_t) carry_n last)``. Near pure noise the input
+already is the answer to within sqrt(abar_t), and asking a small network to reproduce its input to four digits would
+waste it. The second skip carries the last previous frame on, fading with a learned rate of its own for every number
+and frame n of the window: heads and faces mostly go on as they were, which is what makes windows join.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ class Trunk(NamedTuple):
 
     hidden: Tensor  # [B, previous + W, D]
     time: Tensor  # [B, D]
+    last: Tensor  # [B, K + 6] last previous frame, zeros where there is none
 
 
 def rotary(length: int, dim: int, device) -> tuple[Tensor, Tensor]:
@@ -185,8 +188,8 @@ class Denoiser(nn.Module):
         self.blocks = nn.ModuleList(ConformerBlock(config) for _ in range(config.blocks))
         self.expression_head = mlp(width, width, config.axes)
         self.pose_head = mlp(width, width, POSE_DIM)
-        betas = _alphas_cumprod(config)
-        self.register_buffer("alphas_cumprod", betas, persistent=False)
+        self.carry = nn.Parameter(_fading(config))
+        self.register_buffer("alphas_cumprod", _alphas_cumprod(config), persistent=False)
         self.reset()
 
     def reset(self) -> None:
@@ -231,7 +234,7 @@ class Denoiser(nn.Module):
         x = tokens + (time + person)[:, None]
         for block in self.blocks:
             x = block(x, condition, mask)
-        return Trunk(x, time)
+        return Trunk(x, time, motion[:, previous - 1] * continued[:, None])
 
     def heads(self, trunk: Trunk, motion: Tensor, t: Tensor, hook: Optional[ExpressionHook] = None) -> Tensor:
         """Predicted noise [B, W, K + 6] of the noisy frames; ``hook`` stands before the Exp-MLP only."""
@@ -240,6 +243,8 @@ class Denoiser(nn.Module):
         feeling = hidden if hook is None else hook(trunk.hidden, trunk.time)[:, previous:]
         out = torch.cat((self.expression_head(feeling), self.pose_head(hidden)), -1).float()
         kept = self.alphas_cumprod[t][:, None, None]
+        carried = self.carry[:out.shape[1]] * trunk.last.float()[:, None]
+        out = out - (1 - kept).sqrt() * carried
         return (1 - kept).sqrt() * motion[:, previous:].float() + kept.sqrt() * out
 
     def forward(self, motion: Tensor, audio: Tensor, heard: Tensor, t: Tensor, *, has_audio: Tensor,
@@ -247,6 +252,13 @@ class Denoiser(nn.Module):
         """``heads(trunk(.., listen(..), ..))``: predicted noise [B, W, K + 6]."""
         speech = self.listen(audio, heard, has_audio)
         return self.heads(self.trunk(motion, speech, t, **conditions), motion, t, hook)
+
+
+def _fading(config: DenoiserConfig) -> Tensor:
+    """[window, K + 6] where training starts: a face is another after a few frames, a head after half a second."""
+    n = torch.arange(config.window, dtype=torch.float32)[:, None]
+    reach = torch.tensor([2.0] * config.axes + [12.0] * POSE_DIM)
+    return torch.exp(-(n + 1) / reach)
 
 
 def _alphas_cumprod(config: DenoiserConfig) -> Tensor:

@@ -46,7 +46,7 @@ class Training:
     drop_identity: float = 0.2
     features_noise: float = 0.0
     previous_noise: int = 50
-    pose_weight: float = 0.5
+    pose_weight: float = 1.0
     source_weights: dict = field(default_factory=dict)
     mixed_precision: str = "auto"
     validate_every: int = 1000
