@@ -149,6 +149,14 @@ def ring_weights(points: np.ndarray, ring: np.ndarray, power: float = 3.0) -> np
     return weight / weight.sum(1, keepdims=True)
 
 
+def _inside(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
+    a, b = polygon, np.roll(polygon, -1, axis=0)
+    x, y = points[:, :1], points[:, 1:]
+    straddles = (a[:, 1] > y) != (b[:, 1] > y)
+    slope = (b[:, 0] - a[:, 0]) / np.where(b[:, 1] == a[:, 1], 1e-12, b[:, 1] - a[:, 1])
+    return (straddles & (x < a[:, 0] + slope * (y - a[:, 1]))).sum(1) % 2 == 1
+
+
 def polygon_distance(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     """[N] distance to a closed polygon's outline, zero inside it."""
     a, b = polygon, np.roll(polygon, -1, axis=0)
@@ -157,7 +165,7 @@ def polygon_distance(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     for start, along in zip(a, edge):
         t = np.clip(((points - start) @ along) / max(float(along @ along), 1e-9), 0, 1)
         best = np.minimum(best, np.linalg.norm(points - start - t[:, None] * along, axis=1))
-    best[topology._inside(points, polygon)] = 0.0
+    best[_inside(points, polygon)] = 0.0
     return best
 
 

@@ -84,8 +84,8 @@ def prepare(image: Tensor, face: Face, bridge) -> Prepared:
         closing = shape.closing.numpy() @ frame.rotation.T * size
     lip_edges = edges.mouth_edges(pixels, landmarks, size, shape.mouth_open)
     upper, lower = topology.LIPS_INNER_UPPER, topology.LIPS_INNER_LOWER
-    mouth_slit = slit.build(landmarks, size, upper, lower, lip_edges, (0.30, 0.30, 0.42), 0.016,
-                            (topology.LIPS_OUTER_UPPER, topology.LIPS_OUTER_LOWER))
+    hole, *lips = topology.mouth_pieces()
+    mouth_slit = slit.build(landmarks, size, upper, lower, lip_edges, (0.30, 0.30, 0.42), 0.016, hole, lips)
     if closing is not None:
         mouth_slit = _with_rest_gap(mouth_slit, closing)
     inside = mouth.prepare(pixels, landmarks, frame, colours, lip_edges, closing)
@@ -93,7 +93,7 @@ def prepare(image: Tensor, face: Face, bridge) -> Prepared:
     for side in (0, 1):
         lids = edges.lid_edges(landmarks, size, side)
         eye_slits.append(slit.build(landmarks, size, topology.EYES_UPPER[side], topology.EYES_LOWER[side], lids,
-                                    (0.14, 0.20, 0.16), 0.012))
+                                    (0.14, 0.20, 0.16), 0.012, topology.eye_piece(side)))
         eyes.append(eye.prepare(pixels, landmarks, frame, lids, side))
     return Prepared(frame, field, shape, texture, mouth_slit, inside, tuple(eye_slits), tuple(eyes))
 

@@ -126,7 +126,7 @@ class LandmarkRenderer:
             count = min(batch_size, total - done)
             try:
                 frames = self._draw(image, prepared, stage, clip[done:done + count].to(self.device))
-            except torch.OutOfMemoryError:
+            except torch.cuda.OutOfMemoryError:
                 if count == 1:
                     raise
                 batch_size = max(1, count // 2)

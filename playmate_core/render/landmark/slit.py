@@ -71,7 +71,7 @@ class Slit:
 
 
 def build(landmarks: np.ndarray, size: float, upper: tuple, lower: tuple, edges: np.ndarray, margin: tuple,
-          step: float, lips: tuple | None = None) -> Slit:
+          step: float, hole: np.ndarray, lips: tuple | None = None) -> Slit:
     """Prepares an opening.
 
     Args:
@@ -81,7 +81,8 @@ def build(landmarks: np.ndarray, size: float, upper: tuple, lower: tuple, edges:
         edges: [2, K, 2] the edges in the picture; equal if the opening is shut.
         margin: left and right, above, below: how far the nodes reach beyond the edges, outer-eye distances.
         step: distance between nodes, outer-eye distances.
-        lips: (outer upper, outer lower) landmarks, for a mouth: each field leaves the other lip's skin out.
+        hole: [898] the triangles between the edges.
+        lips: [898] the triangles of the (upper, lower) lip, for a mouth: each field leaves the other lip's skin out.
     """
     low, high = edges.reshape(-1, 2).min(0), edges.reshape(-1, 2).max(0)
     side, above, below = (m * size for m in margin)
@@ -95,13 +96,12 @@ def build(landmarks: np.ndarray, size: float, upper: tuple, lower: tuple, edges:
         vertex[beside], weight[beside] = vertex[found], weight[found]
     columns = np.unique(np.concatenate([vertex.reshape(-1), list(upper), list(lower)]))
     base = dense(vertex, weight)[:, columns]
-    hole = topology.triangles_between(upper, lower)
     near = np.linalg.norm(nodes - edges.reshape(-1, 2)[nearest(nodes, edges.reshape(-1, 2))], axis=1) < 0.25 * size
     fields = []
     for part in (0, 1):
         taken = ~hole
         if lips is not None:
-            taken &= ~topology.triangles_between(*((lower, lips[1]) if part == 0 else (lips[0], upper)))
+            taken &= ~lips[1 - part]
         vertex, weight, covered = locate(grid, landmarks, taken)
         beyond = heights(nodes, edges[part]) * (1 if part == 0 else -1)
         across = np.isfinite(beyond) & (beyond > -0.25 * grid.step)

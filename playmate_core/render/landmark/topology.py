@@ -17,6 +17,8 @@ LIPS_INNER_UPPER = geometry.LIPS_INNER[:11]
 LIPS_INNER_LOWER = (geometry.LIPS_INNER[0], *geometry.LIPS_INNER[:10:-1], geometry.LIPS_INNER[10])
 LIPS_OUTER_UPPER = geometry.LIPS_OUTER[:11]
 LIPS_OUTER_LOWER = (geometry.LIPS_OUTER[0], *geometry.LIPS_OUTER[:10:-1], geometry.LIPS_OUTER[10])
+LIP_CORNERS = ((61, 76, 62, 78), (291, 306, 292, 308))
+"""From the outer to the inner corner: where upper and lower lip part."""
 EYES_UPPER = (geometry.EYES_UPPER[0], geometry.EYES_UPPER[1][::-1])
 EYES_LOWER = (geometry.EYES_LOWER[0], geometry.EYES_LOWER[1][::-1])
 IRISES = geometry.IRISES
@@ -48,16 +50,55 @@ def triangles() -> np.ndarray:
     return _canonical()[1]
 
 
-def _inside(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
-    a, b = polygon, np.roll(polygon, -1, axis=0)
-    x, y = points[:, :1], points[:, 1:]
-    straddles = (a[:, 1] > y) != (b[:, 1] > y)
-    slope = (b[:, 0] - a[:, 0]) / np.where(b[:, 1] == a[:, 1], 1e-12, b[:, 1] - a[:, 1])
-    return (straddles & (x < a[:, 0] + slope * (y - a[:, 1]))).sum(1) % 2 == 1
+def _edges(curve: tuple) -> set:
+    return {tuple(sorted(pair)) for pair in zip(curve[:-1], curve[1:])}
 
 
-def triangles_between(upper: tuple, lower: tuple) -> np.ndarray:
-    """[898] which triangles lie between two curves that share their ends (a lip, or the opening inside them)."""
-    flat = canonical_vertices()[:, :2]
-    loop = list(upper) + [i for i in reversed(lower) if i not in (upper[0], upper[-1])]
-    return _inside(flat[triangles()].mean(1), flat[loop])
+def enclosed(barriers: set) -> list[np.ndarray]:
+    """Masks [898] of the pieces into which edges cut the mesh, but for the piece that holds the face's outline."""
+    sheet = triangles()
+    neighbours: dict = {}
+    for index, (a, b, c) in enumerate(sheet.tolist()):
+        for edge in ((a, b), (b, c), (c, a)):
+            neighbours.setdefault(tuple(sorted(edge)), []).append(index)
+    piece = np.full(len(sheet), -1)
+    for seed in range(len(sheet)):
+        if piece[seed] >= 0:
+            continue
+        waiting = [seed]
+        piece[seed] = seed
+        while waiting:
+            a, b, c = sheet[waiting.pop()].tolist()
+            for edge in ((a, b), (b, c), (c, a)):
+                edge = tuple(sorted(edge))
+                if edge in barriers:
+                    continue
+                for other in neighbours[edge]:
+                    if piece[other] < 0:
+                        piece[other] = seed
+                        waiting.append(other)
+    outside = piece[(sheet == OVAL[0]).any(1)][0]
+    return [piece == label for label in np.unique(piece) if label != outside]
+
+
+@lru_cache(maxsize=1)
+def mouth_pieces() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Masks [898] of the triangles (between the lips, of the upper lip, of the lower lip)."""
+    barriers = set().union(*(_edges(c) for c in (LIPS_INNER_UPPER, LIPS_INNER_LOWER, LIPS_OUTER_UPPER,
+                                                 LIPS_OUTER_LOWER, *LIP_CORNERS)))
+    holds = {12: None, 15: None}
+    between = None
+    for piece in enclosed(barriers):
+        corners = set(triangles()[piece].reshape(-1).tolist())
+        if corners <= set(LIPS_INNER_UPPER + LIPS_INNER_LOWER):
+            between = piece
+        for point in holds:
+            if point in corners:
+                holds[point] = piece
+    return between, holds[12], holds[15]
+
+
+@lru_cache(maxsize=2)
+def eye_piece(eye: int) -> np.ndarray:
+    """Mask [898] of the triangles between the lids."""
+    return enclosed(_edges(EYES_UPPER[eye]) | _edges(EYES_LOWER[eye]))[0]

@@ -1,0 +1,213 @@
+"""Parts of the landmark renderer, each against something that is known in advance."""
+
+from __future__ import annotations
+
+import importlib.util
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from playmate_core.face import geometry
+from playmate_core.render.landmark import edges, refine, slit, teeth, topology
+from playmate_core.render.landmark.grid import Grid, locate, polygon_distance, smooth
+from playmate_core.render.landmark.head import HeadFrame, limit_slope
+from playmate_core.render.landmark.palette import measure
+from playmate_core.render.landmark.warp import Pose, Texture, invert, rigid, with_slopes
+
+from .render_helpers import drawn_face
+
+
+def test_topology_is_one_sheet():
+    triangles = topology.triangles()
+    assert triangles.shape == (898, 3) and triangles.min() == 0 and triangles.max() == 467
+    pairs = np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), 1)
+    _, counts = np.unique(pairs, axis=0, return_counts=True)
+    assert counts.max() == 2 and (counts == 1).sum() == len(topology.OVAL)
+
+
+def test_lips_mouth_and_eyes_are_apart():
+    between, upper, lower = topology.mouth_pieces()
+    inner = set(topology.LIPS_INNER_UPPER + topology.LIPS_INNER_LOWER)
+    assert set(topology.triangles()[between].reshape(-1).tolist()) == inner
+    assert between.sum() == len(inner) - 2
+    assert not (between & upper).any() and not (between & lower).any() and not (upper & lower).any()
+    for lip, outer in ((upper, topology.LIPS_OUTER_UPPER), (lower, topology.LIPS_OUTER_LOWER)):
+        assert set(outer) <= set(topology.triangles()[lip].reshape(-1).tolist())
+    for eye in (0, 1):
+        ring = set(topology.EYES_UPPER[eye] + topology.EYES_LOWER[eye])
+        assert set(topology.triangles()[topology.eye_piece(eye)].reshape(-1).tolist()) == ring
+
+
+def test_locate_finds_the_landmarks_themselves():
+    _, face = drawn_face()
+    points = face.landmarks.double().numpy()
+    x, y = points[1, :2]
+    grid = Grid(x - 4, y - 4, 4.0, 3, 3)
+    vertex, weight, covered = locate(grid, points, np.ones(898, bool))
+    assert covered.all()
+    assert (points[vertex, :2] * weight[..., None]).sum(1) == pytest.approx(grid.nodes(), abs=1e-6)
+
+
+def test_polygon_distance():
+    square = np.array([[0.0, 0], [10, 0], [10, 10], [0, 10]])
+    assert polygon_distance(np.array([[5.0, 5], [13, 5], [13, 14], [0, -2]]), square).tolist() == [0, 3, 5, 2]
+
+
+def test_smoothing_keeps_constants():
+    grid = Grid(0, 0, 2.0, 9, 7)
+    assert smooth(np.full((63, 2), 3.0), grid, 5.0) == pytest.approx(3.0)
+
+
+def test_relief_is_nowhere_steeper_than_allowed():
+    grid = Grid(0, 0, 1.0, 30, 30)
+    cliff = np.where(grid.nodes()[:, 0] < 15, 0.0, 40.0)
+    limited = limit_slope(cliff, grid, 1.3).reshape(30, 30)
+    assert np.abs(np.diff(limited, axis=1)).max() <= 1.3 + 1e-6
+    assert limited.mean() == pytest.approx(cliff.mean(), rel=0.1)
+    gentle = 0.5 * grid.nodes()[:, 1]
+    assert limit_slope(gentle, grid, 1.3) == pytest.approx(gentle)
+
+
+def test_inverse_of_a_known_movement():
+    grid = Grid(0, 0, 2.0, 60, 60)
+    nodes = grid.nodes_tensor()
+    wave = torch.stack([6 * torch.sin(nodes[..., 1] / 20), 8 * torch.exp(-((nodes - 60) ** 2).sum(-1) / 800)])[None]
+    targets = nodes[6:-6, 6:-6]
+    found = invert(with_slopes(wave, grid.step), grid, targets)
+    back = found + grid.sample(wave, found).permute(0, 2, 3, 1)
+    assert (back - targets).norm(dim=-1).max() < 1e-3
+
+
+def test_turns_go_the_way_the_angles_say():
+    pose = Pose(torch.tensor([[0.0, 0.3, 0.0]]), torch.zeros(1, 2), torch.ones(1), torch.zeros(3), 1.0)
+    nose = rigid(torch.tensor([[[0.0, 0.0, -1.0]]]), pose)[0, 0]
+    assert nose.tolist() == pytest.approx([-np.sin(0.3), 0.0], abs=1e-6)
+    half = rigid(torch.tensor([[[1.0, 0.0, 0.0]]]), pose, weight=torch.tensor([0.5]))[0, 0]
+    assert half.tolist() == pytest.approx([np.cos(0.15), 0.0], abs=1e-6)
+
+
+def test_texture_is_exact_at_pixels_and_sharp_between():
+    image = torch.rand(20, 24, 3, generator=torch.Generator().manual_seed(0))
+    texture = Texture.of(image)
+    row, column = torch.meshgrid(torch.arange(20), torch.arange(24), indexing="ij")
+    centres = torch.stack([column, row], -1)[None].float() + 0.5
+    assert (texture.read(centres)[0].permute(1, 2, 0) - image).abs().max() < 1e-4
+    x = torch.arange(64).float()
+    wave = (0.5 + 0.4 * torch.sin(x * 1.2))[None, :, None].expand(8, -1, 3)
+    half = torch.stack([x[4:-4] + 1.0, torch.full((56,), 4.5)], -1)[None, None]
+    truth = 0.5 + 0.4 * torch.sin((x[4:-4] + 0.5) * 1.2)
+    linear = (wave[0, 4:-4, 0] + wave[0, 5:-3, 0]) / 2
+    error = (Texture.of(wave).read(half)[0, 0, 0] - truth).abs().mean()
+    assert error < 0.35 * (linear - truth).abs().mean()
+
+
+def test_head_frame_of_a_turned_face():
+    from playmate_core.motion.geometry import rotation_matrix
+
+    degrees = torch.tensor([8.0, -20.0, 12.0], dtype=torch.float64)
+    _, face = drawn_face(turn=tuple(degrees.tolist()))
+    frame = HeadFrame.of(face.landmarks.double().numpy())
+    assert frame.size == pytest.approx(60.0, rel=1e-3)
+    assert frame.rotation == pytest.approx(rotation_matrix(degrees).T.numpy(), abs=0.02)
+
+
+def test_lip_line_finds_the_dark_line_beside_the_mesh():
+    image, face = drawn_face(size=80.0)
+    landmarks = face.landmarks.double().numpy()
+    pixels = image.numpy().copy()
+    middle = slit.through((landmarks[list(topology.LIPS_INNER_UPPER), :2]
+                           + landmarks[list(topology.LIPS_INNER_LOWER), :2]) / 2)
+    import cv2
+
+    lips = np.round(landmarks[list(geometry.LIPS_OUTER), :2] * 16 - 8).astype(np.int32)
+    cv2.fillPoly(pixels, [lips], (0.7, 0.35, 0.35), cv2.LINE_AA, 4)
+    line = np.round((middle + [0, 1.6]) * 16 - 8).astype(np.int32)
+    cv2.polylines(pixels, [line], False, (0.2, 0.1, 0.1), 1, cv2.LINE_AA, 4)
+    found = edges.lip_line(pixels, landmarks, 80.0)
+    assert np.abs(found[12:-12, 1] - middle[12:-12, 1] - 1.6).max() < 1.0
+    assert found[0] == pytest.approx(middle[0]) and found[-1] == pytest.approx(middle[-1])
+
+
+def test_a_mesh_on_its_line_is_left_alone_and_a_small_painted_mouth_is_found():
+    import cv2
+
+    image, face = drawn_face(size=80.0)
+    landmarks = face.landmarks.double().numpy()
+    blank = image.numpy().copy()
+    cv2.fillPoly(blank, [np.round(landmarks[list(geometry.OVAL), :2]).astype(np.int32)], (0.8, 0.62, 0.52))
+    corners = landmarks[[78, 308], :2]
+    middle = slit.through((landmarks[list(topology.LIPS_INNER_UPPER), :2]
+                           + landmarks[list(topology.LIPS_INNER_LOWER), :2]) / 2)
+
+    def painted(line):
+        picture = blank.copy()
+        cv2.polylines(picture, [np.round(line * 16 - 8).astype(np.int32)], False, (0.45, 0.15, 0.15), 2, cv2.LINE_AA, 4)
+        return picture
+
+    assert refine.fit_mouth(painted(middle), landmarks, 80.0) is landmarks
+    centre = corners.mean(0) + [5.0, -2.5]
+    small = (middle - middle.mean(0)) * 0.6 + centre
+    moved = refine.fit_mouth(painted(small), landmarks, 80.0)
+    assert moved[[78, 308], :2] == pytest.approx(small[[0, -1]], abs=4.0)
+    assert moved[[33, 263, 10, 152]] == pytest.approx(landmarks[[33, 263, 10, 152]], abs=0.5)
+
+
+def test_a_blank_face_has_no_mouth_line():
+    _, face = drawn_face()
+    landmarks = face.landmarks.double().numpy()
+    assert refine.mouth_line(np.full((256, 256, 3), 0.6), landmarks, 60.0) is None
+    assert refine.fit_mouth(np.full((256, 256, 3), 0.6), landmarks, 60.0) is landmarks
+
+
+@pytest.mark.parametrize("upper", [True, False])
+def test_rows_of_teeth(upper):
+    tooth, gum = np.array([0.9, 0.88, 0.8]), np.array([0.7, 0.4, 0.4])
+    row = teeth.row_of_teeth(upper, 200.0, tooth, gum)
+    box = teeth.UPPER_BOX if upper else teeth.LOWER_BOX
+    assert row.shape == (round((box[3] - box[1]) * 200), round((box[2] - box[0]) * 200), 4)
+    assert row.min() >= 0 and row.max() <= 1
+    edge = row[int((0 - box[1]) * 200) + (10 if upper else -10), row.shape[1] // 2 + 6]
+    crown = row[int((0 - box[1]) * 200) + (-8 if upper else 8), row.shape[1] // 2 + 6]
+    assert edge[3] < 0.2 < 0.9 < crown[3]
+    assert crown[:3].mean() > 0.7
+    assert row[..., 3] == pytest.approx(row[:, ::-1, 3], abs=0.02)
+
+
+def test_palette_follows_the_light():
+    image, face = drawn_face()
+    landmarks = face.landmarks.double().numpy()
+    bright, dim = measure(image.numpy(), landmarks, 60.0), measure(image.numpy() * 0.4, landmarks, 60.0)
+    assert dim.teeth.mean() == pytest.approx(0.4 * bright.teeth.mean(), rel=0.4)
+    assert bright.cavity.mean() < 0.35 * bright.teeth.mean()
+    assert bright.teeth.max() - bright.teeth.min() < 0.25
+
+
+def test_edges_of_an_opening_add_up_everywhere():
+    upper = torch.tensor([[[10.0, 20], [30, 14], [50, 20]]])
+    lower = torch.tensor([[[10.0, 20], [30, 30], [50, 20]]])
+    pixels = Grid(0, 0, 1, 40, 60).nodes_tensor()[None] + 0.5
+    along, top, bottom, down, steep = slit._frame(upper, lower, pixels, torch.zeros(3))
+    assert float((bottom - top)[0, 20, 29]) == pytest.approx(16, abs=0.5)
+    assert (bottom - top)[0, :, :9].abs().max() < 1e-3, "beside the opening its edges are one"
+    assert float(along[0, 5, 29]) == pytest.approx(0.4875, abs=0.02)
+    above = ((top - down) / steep + 0.5).clamp(0, 1)
+    below = ((down - bottom) / steep + 0.5).clamp(0, 1)
+    assert (above + below)[0, :, :9] == pytest.approx(torch.ones(40, 9), abs=1e-3)
+
+
+def test_mesh_converter_reads_the_protobuf(tmp_path):
+    spec = importlib.util.spec_from_file_location(
+        "convert_face_mesh", Path(__file__).resolve().parent.parent / "tools" / "convert_face_mesh.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    floats = np.array([1, 2, 3, 0.5, 0.5], "<f4")
+    mesh = b"".join(b"\x1d" + value.tobytes() for value in floats) + b"\x20\x00\x20\xac\x02\x20\x07"
+    message = b"\x10\x05" + b"\x0a" + bytes([len(mesh)]) + mesh
+    path = tmp_path / "model.task"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(tool.MEMBER, message)
+    vertices, triangles = tool.canonical_mesh(str(path))
+    assert vertices.tolist() == [[1, -2, -3]] and triangles.tolist() == [[0, 300, 7]]
