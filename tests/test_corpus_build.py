@@ -176,7 +176,7 @@ def test_lessons_follow_the_pace_of_their_recording(folder, tmp_path, kit):
     settings = build.Settings(str(tmp_path), str(folder), hours=0, workers=1, variants=3, heldout=())
     build.build(settings)
     track = tracks.load_track(folder / "made_up.safetensors", kit.bridge, kit.measures)
-    lessons = build.lessons_of(tmp_path, [track], kit.measures, kit.bridge)
+    lessons = build.lessons_of(tmp_path, [track])
     assert len(lessons) == 3
     for lesson, clip in zip(lessons, shards.read_shard(tmp_path / "real-made_up.safetensors"), strict=True):
         assert len(lesson.mouth) == len(clip.features)

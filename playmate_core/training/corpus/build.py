@@ -288,7 +288,7 @@ def _learn(settings: Settings, out: Path, paths: list[Path]) -> None:
     bridge = LatentBridge.load()
     measures = Measures(bridge, bridge.covariance)
     tracks = [load_track(path, bridge, measures) for path in paths if path.stem not in settings.heldout]
-    lessons = lessons_of(out, tracks, measures, bridge)
+    lessons = lessons_of(out, tracks)
     _log.info("Fitting the teacher on %d recordings of %d tracks.", len(lessons), len(tracks))
     fitted = teacher.fit(lessons, seed=settings.seed)
     spectrum = PoseStatistics.measure([track.pose.numpy() for track in tracks]).spectrum
@@ -298,7 +298,7 @@ def _learn(settings: Settings, out: Path, paths: list[Path]) -> None:
     fitted.save(out / TEACHER)
 
 
-def lessons_of(out: Path, tracks: list, measures: Measures, bridge, most: int = 12) -> list[teacher.Lesson]:
+def lessons_of(out: Path, tracks: list, most: int = 12) -> list[teacher.Lesson]:
     """The teacher's lessons from the real shards: the first ``most`` recordings of each track."""
     from .tracks import resample_rows
 

@@ -32,7 +32,7 @@ def agreement(taught: teacher.Teacher, track: Track, features: torch.Tensor, mea
                      float(np.corrcoef(said[:, 1], width)[0, 1]), float(said[:, 0].std() / usual))
 
 
-def leave_speakers_out(lessons: list[teacher.Lesson], tracks: list[Track], measures: Measures, folds: int = 6,
+def leave_speakers_out(lessons: list[teacher.Lesson], tracks: list[Track], measures: Measures, groups: int = 6,
                        **options) -> list[Agreement]:
     """Fit without a group of speakers, ask about them, for every group.
 
@@ -40,13 +40,13 @@ def leave_speakers_out(lessons: list[teacher.Lesson], tracks: list[Track], measu
         lessons: the first of each speaker is the recording itself.
         tracks: of the same speakers.
         measures: of the bridge.
-        folds: groups of speakers.
+        groups: of speakers, left out one group at a time.
         options: of :func:`.teacher.fit`.
     """
     names = [track.name for track in tracks]
     found = []
-    for fold in range(min(folds, len(names))):
-        asked = set(names[fold::folds])
+    for group in range(min(groups, len(names))):
+        asked = set(names[group::groups])
         taught = teacher.fit([x for x in lessons if x.speaker not in asked], **options)
         for track in tracks:
             if track.name in asked:

@@ -28,8 +28,8 @@ class Clip:
         expression: [T, 63] latent offsets from rest.
         pose: [T, 7] pitch, yaw, roll (degrees), translation x, y, z (latent units), scale (about 1).
         identity: [63] identity feature.
-        about: source, language, seconds, split ("train", "heldout" or "phones"), weight (how often to draw the clip
-            relative to others) and what else is known; ``phones`` is a list of [symbol, kind, start, end].
+        about: source, language, seconds, split ("train", "heldout" or "phones") and what else is known of the clip;
+            ``phones``, where stored, is a list of [symbol, kind, start, end].
     """
 
     features: Tensor
