@@ -48,7 +48,7 @@ def drawn_face(height: int = 256, width: int = 256, size: float = 60.0, centre=N
     fill(geometry.OVAL, (0.80, 0.62, 0.52))
     fill(geometry.LIPS_OUTER, (0.70, 0.35, 0.35))
     fill(geometry.LIPS_INNER, (0.25, 0.12, 0.12))
-    for eye, iris in zip(geometry.EYES, geometry.IRISES):
+    for eye, iris in zip(geometry.EYES, geometry.IRISES, strict=True):
         fill(eye, (0.92, 0.92, 0.90))
         point = landmarks[iris[0], :2]
         radius = np.linalg.norm(landmarks[list(iris[1:]), :2] - point, axis=1).mean()

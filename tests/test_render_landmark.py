@@ -88,7 +88,7 @@ def test_no_pose_within_the_limits_folds(renderer, bridge, turn):
     dx = (moved[..., 1:] - moved[..., :-1])[:, :, :-1] / grid.step
     dy = (moved[:, :, 1:] - moved[:, :, :-1])[..., :-1] / grid.step
     area = (1 + dx[:, 0]) * (1 + dy[:, 1]) - dx[:, 1] * dy[:, 0]
-    for pose, smallest in zip(LIMITS, area.flatten(1).amin(1).tolist()):
+    for pose, smallest in zip(LIMITS, area.flatten(1).amin(1).tolist(), strict=True):
         if pose[1] == 0 or pose[0] == pose[2] == 0:
             assert smallest > 0.05, pose
     # All three limits at once may crease a node or two, never a visible patch.

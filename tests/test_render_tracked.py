@@ -57,7 +57,8 @@ def test_the_head_follows_the_request(analyzer, renderer, portrait, axis, limit)
     asked = np.linspace(-limit, limit, 5)
     rotation = np.zeros((5, 3))
     rotation[:, axis] = asked
-    seen = geometry.head_pose(track(analyzer, renderer, portrait, motion_of(rotation=rotation.tolist())))[:, axis].numpy()
+    points = track(analyzer, renderer, portrait, motion_of(rotation=rotation.tolist()))
+    seen = geometry.head_pose(points)[:, axis].numpy()
     assert np.corrcoef(asked, seen)[0, 1] >= 0.97
     assert np.polyfit(asked, seen, 1)[0] == pytest.approx(1.0, abs=0.25)
 

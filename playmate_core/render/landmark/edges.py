@@ -26,7 +26,8 @@ def read_bilinear(image: np.ndarray, points: np.ndarray) -> np.ndarray:
     fx, fy = x - x0, y - y0
     if image.ndim == 3:
         fx, fy = fx[..., None], fy[..., None]
-    return (image[y0, x0] * (1 - fx) + image[y0, x1] * fx) * (1 - fy) + (image[y1, x0] * (1 - fx) + image[y1, x1] * fx) * fy
+    top = image[y0, x0] * (1 - fx) + image[y0, x1] * fx
+    return top * (1 - fy) + (image[y1, x0] * (1 - fx) + image[y1, x1] * fx) * fy
 
 
 def lip_line(image: np.ndarray, landmarks: np.ndarray, size: float) -> np.ndarray:

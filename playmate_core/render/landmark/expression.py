@@ -49,7 +49,7 @@ class Spread:
     matrix: Tensor
 
     @staticmethod
-    def of(shape: np.ndarray, curve: tuple, side: np.ndarray, radius: float, softness: float) -> "Spread":
+    def of(shape: np.ndarray, curve: tuple, side: np.ndarray, radius: float, softness: float) -> Spread:
         """``side`` [478] marks the landmarks that may move; ``radius`` is where the effect ends."""
         points = shape[list(curve), :2]
         distance = np.linalg.norm(shape[:, None, :2] - points[None], axis=-1)
@@ -64,7 +64,7 @@ class Spread:
         """[T, K, D] at the curve to [T, 478, D]."""
         return torch.einsum("nk,tkd->tnd", self.matrix.to(correction.device), correction)
 
-    def to(self, device) -> "Spread":
+    def to(self, device) -> Spread:
         return Spread(self.curve, self.matrix.to(device))
 
 
@@ -125,9 +125,10 @@ class FaceShape:
     def mouth_open(self) -> bool:
         return self.lip_gap > CLOSED_GAP
 
-    def to(self, device) -> "FaceShape":
+    def to(self, device) -> FaceShape:
         return FaceShape(self.mouth_scale, self.lip_gap, self.closing.to(device),
-                         tuple(s.to(device) for s in self.lips), tuple((a.to(device), b.to(device)) for a, b in self.lids), self.openings.to(device),
+                         tuple(s.to(device) for s in self.lips),
+                         tuple((a.to(device), b.to(device)) for a, b in self.lids), self.openings.to(device),
                          self.eye_width.to(device), self.slack.to(device), self.rise)
 
 
@@ -143,7 +144,7 @@ def read_shape(shape: np.ndarray, bridge) -> FaceShape:
     if gap > CLOSED_GAP:
         closing = _closing(opening, lips, bridge)
     lids, openings, widths = [], [], []
-    for top, bottom in zip(topology.EYES_UPPER, topology.EYES_LOWER):
+    for top, bottom in zip(topology.EYES_UPPER, topology.EYES_LOWER, strict=True):
         above, below = _sides(top, bottom)
         lids.append((Spread.of(shape, top, above, 0.20, 0.05), Spread.of(shape, bottom, below, 0.16, 0.05)))
         openings.append(_travel(shape[list(bottom)] - shape[list(top)]))
@@ -155,7 +156,7 @@ def read_shape(shape: np.ndarray, bridge) -> FaceShape:
 
 
 def _travel(opening: np.ndarray) -> np.ndarray:
-    """[K, 3] way to shut a lid: its opening and a little more, for edges that lie beside the mesh's (edges.lid_edges)."""
+    """[K, 3] way to shut a lid: its opening and a little more, for edges beside the mesh's (edges.lid_edges)."""
     height = np.linalg.norm(opening, axis=1, keepdims=True)
     taper = np.sin(np.linspace(0, np.pi, len(opening)))[:, None]
     extra = OVERLAP * taper * np.minimum(height / 0.04, 1)
@@ -193,7 +194,7 @@ def mouth_moves(displacement: Tensor) -> bool:
 def closure(displacement: Tensor, shape: FaceShape) -> Tensor:
     """[T, 2] how far each eye is shut: 0 as in the portrait, 1 shut, negative wider."""
     shut = []
-    for top, bottom in zip(topology.EYES_UPPER, topology.EYES_LOWER):
+    for top, bottom in zip(topology.EYES_UPPER, topology.EYES_LOWER, strict=True):
         change = displacement[:, list(bottom[3:6]), 1] - displacement[:, list(top[3:6]), 1]
         shut.append(-change.mean(1) / USUAL_EYE_OPENING)
     shut = torch.stack(shut, 1)
@@ -205,7 +206,7 @@ def closure(displacement: Tensor, shape: FaceShape) -> Tensor:
 def gaze(displacement: Tensor, shape: FaceShape) -> Tensor:
     """[T, 2, 2] shift of each iris within its eye, outer-eye distances."""
     shifts = []
-    for eye, (top, iris) in enumerate(zip(topology.EYES_UPPER, topology.IRISES)):
+    for eye, (top, iris) in enumerate(zip(topology.EYES_UPPER, topology.IRISES, strict=True)):
         corners = displacement[:, [top[0], top[-1]]].mean(1)
         limit = 0.22 * shape.eye_width[eye]
         shift = (displacement[:, iris[0]] - corners)[:, :2] * (shape.eye_width[eye] / USUAL_EYE_WIDTH)
@@ -235,7 +236,7 @@ def adapt(displacement: Tensor, shape: FaceShape, shut: Tensor, close_mouth: boo
     out = out + upper(0.3 * (1 - GAP_GAIN) * opening) - lower(0.7 * (1 - GAP_GAIN) * opening)
     if close_mouth and shape.mouth_open:
         out = out + shape.closing
-    for eye, (top, bottom) in enumerate(zip(topology.EYES_UPPER, topology.EYES_LOWER)):
+    for eye, (top, bottom) in enumerate(zip(topology.EYES_UPPER, topology.EYES_LOWER, strict=True)):
         along = torch.linspace(0, 1, len(top), device=out.device)[None, :, None]
         carried = out[:, [top[0]]] * (1 - along) + out[:, [top[-1]]] * along
         amount = shut[:, eye, None, None] * shape.openings[eye]

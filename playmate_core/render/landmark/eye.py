@@ -33,7 +33,7 @@ class Eye:
     anchor: Tensor
     size: float
 
-    def to(self, device) -> "Eye":
+    def to(self, device) -> Eye:
         texture = Texture(self.texture.pixels.to(device), self.texture.x0, self.texture.y0)
         return Eye(texture, self.iris.to(device), self.radius, self.anchor.to(device), self.size)
 
@@ -127,8 +127,8 @@ def paint(eye: Eye, opened: Opened, pose: Pose, gaze: Tensor, shut: Tensor) -> T
     away = (place - eye.iris - shift).norm(dim=-1, keepdim=True) / eye.radius
     follow = 1 - smoothstep((away - 1.15) / 1.5)
     colour = eye.texture.read(place - shift * follow)
-    cast = (shut.clamp(0, 1)[:, None, None] * torch.exp(-((opened.depth.clamp_min(0) / (0.03 * eye.size)) ** 2)))[:, None]
-    return colour * (1 - 0.25 * cast)
+    below_lid = torch.exp(-((opened.depth.clamp_min(0) / (0.03 * eye.size)) ** 2))
+    return colour * (1 - 0.25 * (shut.clamp(0, 1)[:, None, None] * below_lid)[:, None])
 
 
 __all__ = ["Eye", "paint", "polygon_distance", "prepare"]

@@ -29,10 +29,11 @@ class Grid:
     columns: int
 
     @staticmethod
-    def cover(box, step: float) -> "Grid":
+    def cover(box, step: float) -> Grid:
         """The grid that covers ``box`` (x0, y0, x1, y1)."""
         x0, y0, x1, y1 = (float(v) for v in box)
-        return Grid(x0, y0, step, max(2, int(np.ceil((y1 - y0) / step)) + 1), max(2, int(np.ceil((x1 - x0) / step)) + 1))
+        rows, columns = (max(2, int(np.ceil(extent / step)) + 1) for extent in (y1 - y0, x1 - x0))
+        return Grid(x0, y0, step, rows, columns)
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -162,7 +163,7 @@ def polygon_distance(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     a, b = polygon, np.roll(polygon, -1, axis=0)
     edge = b - a
     best = np.full(len(points), np.inf)
-    for start, along in zip(a, edge):
+    for start, along in zip(a, edge, strict=True):
         t = np.clip(((points - start) @ along) / max(float(along @ along), 1e-9), 0, 1)
         best = np.minimum(best, np.linalg.norm(points - start - t[:, None] * along, axis=1))
     best[_inside(points, polygon)] = 0.0

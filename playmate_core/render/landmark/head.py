@@ -1,4 +1,4 @@
-"""The head in the picture: its size and pose, its relief, and how far its movement carries into hair, neck and background."""
+"""The head in the picture: size, pose and relief, and how far its movement carries into hair, neck and background."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from ...face import geometry
 from ...face.bridge import HEAD_ORIGIN
 from . import topology
-from .grid import (Grid, dense, locate, nearest, polygon_distance, ring_weights, smooth, smoothstep)
+from .grid import Grid, dense, locate, nearest, polygon_distance, ring_weights, smooth, smoothstep
 from .warp import MAX_SLOPE
 
 NODES_PER_EYE_DISTANCE = 24
@@ -20,7 +20,7 @@ MAX_REACH = 2.0
 EXPRESSION_REACH = 0.9
 DEPTH_GAIN = 1.28
 """A picture that is bent, not turned, shows less of a turn than its angle: the outline stays, and smoothing takes the
-relief's edge off. With this much more depth the pose measured on rendered frames follows the request about one to one."""
+relief's edge off. With this much more depth the pose measured on rendered frames follows the request one to one."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class HeadFrame:
     centre: np.ndarray
 
     @staticmethod
-    def of(landmarks: np.ndarray) -> "HeadFrame":
+    def of(landmarks: np.ndarray) -> HeadFrame:
         """The frame of ``landmarks`` [478, 3]: the pose lays the mean face's rigid points on theirs."""
         rigid = list(geometry.RIGID)
         points = torch.from_numpy(landmarks.astype(np.float64))
@@ -131,7 +131,7 @@ def relief(grid: Grid, landmarks: np.ndarray, frame: HeadFrame) -> np.ndarray:
 
 
 def expression_weights(grid: Grid, landmarks: np.ndarray, frame: HeadFrame) -> tuple[np.ndarray, np.ndarray]:
-    """(rows [M], weights [M, 478]): how every node follows the landmarks; outside the face the oval's movement fades."""
+    """(rows [M], weights [M, 478]): how nodes follow the landmarks; outside the face the oval's movement fades."""
     nodes = grid.nodes()
     vertex, weight, covered = locate(grid, landmarks, np.ones(len(topology.triangles()), bool))
     ring = np.array(topology.OVAL)

@@ -55,7 +55,7 @@ class Mouth:
     unit: float
     noise: Tensor
 
-    def to(self, device) -> "Mouth":
+    def to(self, device) -> Mouth:
         moved = {name: getattr(self, name).to(device) for name in
                  ("origin", "axes", "upper", "lower", "gum", "cavity", "noise")}
         own = None if self.own is None else self.own.to(device)
@@ -122,7 +122,7 @@ def _own_mask(landmarks: np.ndarray, edges: np.ndarray, size: float, shape: tupl
     outside = polygon_distance(points, ring)
     a, b = ring, np.roll(ring, -1, axis=0)
     depth = np.full(len(points), np.inf)
-    for start, along in zip(a, b - a):
+    for start, along in zip(a, b - a, strict=True):
         t = np.clip(((points - start) @ along) / max(float(along @ along), 1e-9), 0, 1)
         depth = np.minimum(depth, np.linalg.norm(points - start - t[:, None] * along, axis=1))
     # The lower lip's wet rim often lies inside the mesh's edge: keep further away from it than from the upper.

@@ -9,7 +9,6 @@ import numpy as np
 from . import topology
 from .edges import luminance, read_bilinear
 
-
 AROUND_MOUTH = (57, 287, 164, 167, 393, 186, 410, 43, 273, 106, 335, 18, 200)
 
 
@@ -74,7 +73,8 @@ def measure(image: np.ndarray, landmarks: np.ndarray, size: float) -> Palette:
     wanted = np.clip(0.17 * float(luminance(skin)), 0.8 * float(luminance(black)), 0.25)
     cavity = cavity * wanted / max(float(luminance(cavity)), 1e-3)
     gum = 0.75 * lips * np.array([1.0, 0.82, 0.82]) + 0.10 * skin
-    return Palette(np.clip(teeth, 0, 1), np.clip(gum, 0, 1), np.clip(cavity, 0, 1), skin, _grain(image, landmarks, size))
+    teeth, gum, cavity = (np.clip(colour, 0, 1) for colour in (teeth, gum, cavity))
+    return Palette(teeth, gum, cavity, skin, _grain(image, landmarks, size))
 
 
 def _grain(image: np.ndarray, landmarks: np.ndarray, size: float) -> float:

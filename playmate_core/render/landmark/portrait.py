@@ -39,7 +39,7 @@ class Prepared:
     eye_slits: tuple
     eyes: tuple
 
-    def to(self, device) -> "Prepared":
+    def to(self, device) -> Prepared:
         texture = Texture(self.texture.pixels.to(device), self.texture.x0, self.texture.y0)
         return Prepared(self.frame, self.field, self.shape, texture, self.mouth_slit.to(device), self.mouth.to(device),
                         tuple(s.to(device) for s in self.eye_slits), tuple(e.to(device) for e in self.eyes))

@@ -37,7 +37,8 @@ class Line:
     """A dark stroke near the mesh's mouth.
 
     Attributes:
-        left, right: its ends [2] less the mesh line's own bow, outer-eye distances from the middle of the mesh's inner corners, x along them, y down.
+        left, right: its ends [2] less the mesh line's own bow, outer-eye distances from the middle of the mesh's inner
+            corners, x along them, y down.
         strength: how dark it is on the whole, 0..1 of the darkest stroke there.
         on_mesh: share of the mesh's own line that a dark stroke accompanies.
     """
@@ -90,7 +91,8 @@ def mouth_line(image: np.ndarray, landmarks: np.ndarray, size: float) -> Line | 
     on_mesh = _running_mean(np.where(near, evidence, 0).max(0))[span]
     # A smile's ends lie high: what the line as a whole is off by is what its middle is off by too.
     part = np.linspace(0, 1, last - first + 1)
-    bow = np.interp(part, np.linspace(0, 1, len(mesh)), mesh[:, 1]) * (x[last] - x[first]) / max(mesh[-1, 0] - mesh[0, 0], 1e-6)
+    shrink = (x[last] - x[first]) / max(mesh[-1, 0] - mesh[0, 0], 1e-6)
+    bow = np.interp(part, np.linspace(0, 1, len(mesh)), mesh[:, 1]) * shrink
     stroke = y[path[first:last + 1]]
     tilt = float(np.polyfit(part, stroke - bow, 1)[0])
     height = float((stroke - bow).mean())

@@ -149,7 +149,8 @@ class LandmarkRenderer:
         nodes = field.grid.nodes_tensor(self.device).reshape(-1, 2)
         scale, origin = prepared.texture.scale(pixels)
         return Stage(source, c0, r0, (r1 - r0, c1 - c0), field.grid.places(pixels)[None],
-                     ((pixels - origin) * scale - 1)[None], scale, field, nodes, slit.Surround.of(prepared.mouth_slit, field),
+                     ((pixels - origin) * scale - 1)[None], scale, field, nodes,
+                     slit.Surround.of(prepared.mouth_slit, field),
                      tuple(slit.Surround.of(s, field) for s in prepared.eye_slits))
 
     def _draw(self, image: Tensor, prepared: portrait.Prepared, stage: Stage, clip: Clip) -> Tensor:

@@ -65,7 +65,7 @@ class Slit:
     edges: Tensor
     rest_gap: Tensor
 
-    def to(self, device) -> "Slit":
+    def to(self, device) -> Slit:
         return Slit(self.grid, self.columns.to(device), self.weights.to(device), self.edges.to(device),
                     self.rest_gap.to(device))
 
@@ -168,7 +168,7 @@ class Surround:
     border: Tensor
 
     @staticmethod
-    def of(slit: Slit, field: ClipField) -> "Surround":
+    def of(slit: Slit, field: ClipField) -> Surround:
         nodes = slit.grid.nodes_tensor(field.depth.device)
         head = torch.cat([field.depth[None], field.weight[None], field.border])
         value = field.grid.sample(head.reshape(1, 4, field.grid.rows, field.grid.columns), nodes[None])[0].flatten(1)
@@ -210,7 +210,7 @@ class Opened:
             return slice(0, 0), slice(0, 0)
         return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
-    def window(self, rows: slice, columns: slice) -> "Opened":
+    def window(self, rows: slice, columns: slice) -> Opened:
         """The same on a part of the box."""
         cut = {name: getattr(self, name)[:, rows, columns]
                for name in ("pixels", "upper", "lower", "along", "depth", "gap")}

@@ -51,7 +51,7 @@ def triangles() -> np.ndarray:
 
 
 def _edges(curve: tuple) -> set:
-    return {tuple(sorted(pair)) for pair in zip(curve[:-1], curve[1:])}
+    return {tuple(sorted(pair)) for pair in zip(curve[:-1], curve[1:], strict=True)}
 
 
 def enclosed(barriers: set) -> list[np.ndarray]:

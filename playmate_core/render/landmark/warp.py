@@ -10,7 +10,6 @@ from torch import Tensor
 
 from .grid import Grid
 
-
 MAX_SLOPE = 1.5
 """Steepest relief (depth a pixel) of a prepared head. A turn by t folds it where slope > 1 / tan(t)."""
 CLEARANCE = 0.22
@@ -35,11 +34,12 @@ class Pose:
     pivot: Tensor
     size: float
 
-    def __getitem__(self, frames) -> "Pose":
+    def __getitem__(self, frames) -> Pose:
         return Pose(self.turn[frames], self.shift[frames], self.scale[frames], self.pivot, self.size)
 
-    def to(self, device) -> "Pose":
-        return Pose(self.turn.to(device), self.shift.to(device), self.scale.to(device), self.pivot.to(device), self.size)
+    def to(self, device) -> Pose:
+        moved = (value.to(device) for value in (self.turn, self.shift, self.scale, self.pivot))
+        return Pose(*moved, self.size)
 
 
 def rigid(points: Tensor, pose: Pose, weight: Tensor | None = None) -> Tensor:
@@ -63,7 +63,8 @@ def rigid(points: Tensor, pose: Pose, weight: Tensor | None = None) -> Tensor:
     return torch.stack([new_x, new_y], -1) + pose.shift[:, None] * weight[:, None]
 
 
-def displacement(nodes: Tensor, depth: Tensor, weight: Tensor, border: Tensor, expression: Tensor, pose: Pose) -> Tensor:
+def displacement(nodes: Tensor, depth: Tensor, weight: Tensor, border: Tensor, expression: Tensor,
+                 pose: Pose) -> Tensor:
     """[B, 2, N] how far nodes move, pixels.
 
     Args:
@@ -131,7 +132,7 @@ class Texture:
     y0: int
 
     @staticmethod
-    def of(image: Tensor, x0: int = 0, y0: int = 0) -> "Texture":
+    def of(image: Tensor, x0: int = 0, y0: int = 0) -> Texture:
         """From ``image`` [h, w, C]; pixels between are cubic (-1, 9, 9, -1) / 16 midpoints."""
         pixels = image.permute(2, 0, 1)[None]
         for axis in (2, 3):
