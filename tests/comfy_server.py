@@ -162,7 +162,7 @@ class ComfyServer:
                 command(comfy, base, self.port, "--cpu", "--disable-auto-launch"), stdout=log,
                 stderr=subprocess.STDOUT, cwd=base, env=environment)
 
-    def wait_until_up(self, seconds: float = 240) -> None:
+    def wait_until_up(self, seconds: float = 420) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if self.process.poll() is not None:
