@@ -13,7 +13,7 @@ from playmate_core.face.bridge import LatentBridge
 from playmate_core.motion.types import Motion
 from playmate_core.render.landmark import LandmarkRenderer
 from playmate_core.render.landmark import expression as expressions
-from playmate_core.render.landmark.clip import perform
+from playmate_core.render.landmark.clip import perform, plan
 from playmate_core.render.landmark.warp import displacement, invert, with_slopes
 
 from .render_helpers import blink_latent, drawn_face, gap_latent, motion_of, psnr
@@ -63,8 +63,7 @@ def test_outside_the_moved_region_frames_equal_the_portrait(renderer, bridge):
     appearance = renderer.prepare(image, face)
     motion = motion_of([gap_latent(bridge, 0.15)] * 2, [[3, -4, 2], [-4, 5, -3]])
     frames = draw(renderer, appearance, motion)
-    field = renderer._stage(image, appearance.payload, perform(motion, bridge, appearance.payload.frame,
-                                                               appearance.payload.shape))
+    field = renderer._stage(image, appearance.payload, plan(motion, bridge, appearance.payload.frame).reach)
     outside = torch.ones(400, 420, dtype=torch.bool)
     outside[field.y0:field.y0 + field.size[0], field.x0:field.x0 + field.size[1]] = False
     assert outside.float().mean() > 0.5
@@ -79,8 +78,9 @@ def test_outside_the_moved_region_frames_equal_the_portrait(renderer, bridge):
 def test_no_pose_within_the_limits_folds(renderer, bridge, turn):
     image, face = drawn_face(320, 300, size=62.0, turn=turn)
     payload = renderer.prepare(image, face).payload
-    clip = perform(motion_of(rotation=LIMITS), bridge, payload.frame, payload.shape)
-    stage = renderer._stage(image, payload, clip)
+    motion = motion_of(rotation=LIMITS)
+    clip = perform(motion, bridge, payload.frame, payload.shape, speaks=False)
+    stage = renderer._stage(image, payload, plan(motion, bridge, payload.frame).reach)
     field, grid = stage.field, stage.field.grid
     still = torch.zeros(len(LIMITS), len(stage.nodes), 3)
     moved = displacement(stage.nodes, field.depth, field.weight, field.border, still, clip.pose)
@@ -126,8 +126,9 @@ def test_a_speaking_clip_closes_an_open_mouth(renderer, bridge):
 def test_a_closed_mouth_stays_closed_when_only_the_head_moves(renderer, bridge):
     image, face = drawn_face(open_mouth=0.12)
     payload = renderer.prepare(image, face).payload
-    assert not perform(motion_of(rotation=[[5, 5, 0]]), bridge, payload.frame, payload.shape).speaks
-    assert perform(motion_of([gap_latent(bridge, 0.1)]), bridge, payload.frame, payload.shape).speaks
+    assert not plan(motion_of(rotation=[[5, 5, 0]]), bridge, payload.frame).speaks
+    late = motion_of([gap_latent(bridge, 0.0)] * 300 + [gap_latent(bridge, 0.1)])
+    assert plan(late, bridge, payload.frame).speaks, "one frame decides for the clip"
 
 
 def test_eyes_shut_with_skin(renderer, portrait, bridge):
@@ -246,8 +247,8 @@ def test_appearance_carries_identity_and_own_expression(portrait):
 def test_a_portrait_that_is_turned_already_turns_less(renderer, bridge):
     image, face = drawn_face(turn=(0.0, 26.0, 0.0))
     frame = renderer.prepare(image, face).payload
-    away = perform(motion_of(rotation=[[0, 25, 0]]), bridge, frame.frame, frame.shape).pose.turn.norm()
-    back = perform(motion_of(rotation=[[0, -25, 0]]), bridge, frame.frame, frame.shape).pose.turn.norm()
+    away = perform(motion_of(rotation=[[0, 25, 0]]), bridge, frame.frame, frame.shape, False).pose.turn.norm()
+    back = perform(motion_of(rotation=[[0, -25, 0]]), bridge, frame.frame, frame.shape, False).pose.turn.norm()
     assert torch.rad2deg(back) == pytest.approx(25, abs=0.5)
     assert 8 < torch.rad2deg(away) < 20
 
@@ -257,7 +258,7 @@ def test_translation_and_scale_move_the_head(renderer, portrait, bridge):
     shift = bridge.head_translation(torch.tensor([[0.2, -0.1], [0.0, 0.0]]))
     motion = replace(base, translation=shift, scale=torch.tensor([[1.0], [1.1]]))
     payload = portrait.payload
-    pose = perform(motion, bridge, payload.frame, payload.shape).pose
+    pose = perform(motion, bridge, payload.frame, payload.shape, False).pose
     assert pose.shift[0].tolist() == pytest.approx([0.2 * payload.frame.size, -0.1 * payload.frame.size], rel=1e-3)
     assert pose.scale.tolist() == pytest.approx([1.0, 1.1])
     frames = draw(renderer, portrait, motion)

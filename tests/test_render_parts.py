@@ -104,6 +104,18 @@ def test_texture_is_exact_at_pixels_and_sharp_between():
     assert error < 0.35 * (linear - truth).abs().mean()
 
 
+def test_huge_textures_are_not_doubled(monkeypatch):
+    from playmate_core.render.landmark import warp
+
+    image = torch.rand(12, 10, 3, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(warp, "LARGEST_DOUBLED", 100)
+    texture = Texture.of(image, 3, 4)
+    assert texture.pixels.shape == (1, 3, 12, 10)
+    at = torch.tensor([[[[5.5, 9.5], [5.0, 9.5]]]])
+    expected = torch.stack([image[5, 2], (image[5, 1] + image[5, 2]) / 2])
+    assert texture.read(at)[0, :, 0].T == pytest.approx(expected, abs=1e-4)
+
+
 def test_head_frame_of_a_turned_face():
     from playmate_core.motion.geometry import rotation_matrix
 

@@ -1,4 +1,4 @@
-"""One Motion on one portrait: the movement of the head and of every landmark, frame by frame, in pixels."""
+"""A Motion on one portrait: the movement of the head and of every landmark, frame by frame, in pixels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .warp import Pose
 
 @dataclass(frozen=True)
 class Clip:
-    """Everything about T frames that is cheap to hold: no pictures.
+    """Everything about T frames but their pictures.
 
     Attributes:
         landmarks: [T, 478, 3] displacement before the head turns, picture's axes, pixels.
@@ -37,26 +37,35 @@ class Clip:
     speaks: bool
     moves: Tensor
 
-    def __getitem__(self, frames: slice) -> Clip:
-        return Clip(self.landmarks[frames], self.pose[frames], self.shut[frames], self.gaze[frames], self.jaw[frames],
-                    self.speaks, self.moves[frames])
-
     def to(self, device) -> Clip:
         return Clip(self.landmarks.to(device), self.pose.to(device), self.shut.to(device), self.gaze.to(device),
                     self.jaw.to(device), self.speaks, self.moves.to(device))
 
-    @property
-    def reach(self) -> float:
-        """How far beyond the head its movement must fade for nothing to crease, outer-eye distances.
 
-        The crown lies about 1.6 outer-eye distances from the centre of turns; a smooth fall from 1 to 0 over a width
-        w is 1.5 / w steep at most, so 2.4 times the largest shift leaves the fold far away.
-        """
-        if not len(self.moves):
-            return 0.0
-        turn = self.pose.turn.norm(dim=-1)
-        shift = self.pose.shift.norm(dim=-1) / self.pose.size + (self.pose.scale - 1).abs() * 1.6
-        return float((turn * 1.6 + shift).max()) * 2.4
+@dataclass(frozen=True)
+class Plan:
+    """What must be the same in every frame of a clip, so that clips can be drawn piece by piece.
+
+    Attributes:
+        speaks: the clip animates the mouth.
+        reach: how far beyond the head its movement fades, outer-eye distances.
+    """
+
+    speaks: bool
+    reach: float
+
+
+def plan(motion: Motion, bridge, frame: HeadFrame) -> Plan:
+    """Looks a whole motion through in pieces: memory does not grow with its length."""
+    motion = motion.to("cpu")
+    offsets = motion.expression_offset
+    speaks = any(expression.mouth_moves(bridge.displacement(offsets[start:start + 256]).cpu())
+                 for start in range(0, len(offsets), 256))
+    # The crown lies about 1.6 outer-eye distances from the centre of turns; a smooth fall from 1 to 0 over a width w
+    # is 1.5 / w steep at most, so 2.4 times the largest shift leaves creases far away.
+    pose = head_movement(motion, bridge, frame)
+    shift = pose.shift.norm(dim=-1) / pose.size + (pose.scale - 1).abs() * 1.6
+    return Plan(speaks, float((pose.turn.norm(dim=-1) * 1.6 + shift).max()) * 2.4 if len(motion) else 0.0)
 
 
 def _rotation_vector(quaternion: Tensor) -> Tensor:
@@ -97,11 +106,10 @@ def head_movement(motion: Motion, bridge, frame: HeadFrame) -> Pose:
                 torch.from_numpy(frame.pivot).float(), frame.size)
 
 
-def perform(motion: Motion, bridge, frame: HeadFrame, shape: expression.FaceShape) -> Clip:
+def perform(motion: Motion, bridge, frame: HeadFrame, shape: expression.FaceShape, speaks: bool) -> Clip:
     """What ``motion`` does to the portrait; computed on the CPU, whose arithmetic is the same everywhere."""
     motion = motion.to("cpu")
     raw = bridge.displacement(motion.expression_offset).cpu()
-    speaks = expression.mouth_moves(raw)
     shut = expression.closure(raw, shape)
     adapted = expression.adapt(raw, shape, shut, close_mouth=speaks)
     pose = head_movement(motion, bridge, frame)

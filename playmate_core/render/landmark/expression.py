@@ -62,10 +62,7 @@ class Spread:
 
     def __call__(self, correction: Tensor) -> Tensor:
         """[T, K, D] at the curve to [T, 478, D]."""
-        return torch.einsum("nk,tkd->tnd", self.matrix.to(correction.device), correction)
-
-    def to(self, device) -> Spread:
-        return Spread(self.curve, self.matrix.to(device))
+        return torch.einsum("nk,tkd->tnd", self.matrix, correction)
 
 
 def _sides(upper: tuple, lower: tuple) -> tuple[np.ndarray, np.ndarray]:
@@ -124,12 +121,6 @@ class FaceShape:
     @property
     def mouth_open(self) -> bool:
         return self.lip_gap > CLOSED_GAP
-
-    def to(self, device) -> FaceShape:
-        return FaceShape(self.mouth_scale, self.lip_gap, self.closing.to(device),
-                         tuple(s.to(device) for s in self.lips),
-                         tuple((a.to(device), b.to(device)) for a, b in self.lids), self.openings.to(device),
-                         self.eye_width.to(device), self.slack.to(device), self.rise)
 
 
 def read_shape(shape: np.ndarray, bridge) -> FaceShape:

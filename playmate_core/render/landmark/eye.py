@@ -34,8 +34,7 @@ class Eye:
     size: float
 
     def to(self, device) -> Eye:
-        texture = Texture(self.texture.pixels.to(device), self.texture.x0, self.texture.y0)
-        return Eye(texture, self.iris.to(device), self.radius, self.anchor.to(device), self.size)
+        return Eye(self.texture.to(device), self.iris.to(device), self.radius, self.anchor.to(device), self.size)
 
 
 def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame, edges: np.ndarray, eye: int) -> Eye:

@@ -106,8 +106,8 @@ def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame, palette:
         return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)[None].float()
 
     return Mouth(torch.from_numpy(origin).float(), torch.from_numpy(np.stack([across, down])).float(),
-                 picture(teeth.row_of_teeth(True, per_unit, tooth, gum)),
-                 picture(teeth.row_of_teeth(False, per_unit, tooth * 0.86, gum)),
+                 picture(teeth.row_of_teeth(True, per_unit, tooth, gum, palette.colourful)),
+                 picture(teeth.row_of_teeth(False, per_unit, tooth * 0.86, gum, palette.colourful)),
                  torch.from_numpy(np.asarray(gum)).float(), torch.from_numpy(np.asarray(palette.cavity)).float(),
                  edge, None if own is None else torch.from_numpy(own).float()[None, None], own_box, size, unit, noise)
 

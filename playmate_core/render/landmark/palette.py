@@ -21,6 +21,7 @@ class Palette:
         gum: gums and tongue.
         cavity: the dark at the back of the mouth.
         skin: the lit cheek.
+        colourful: 0 for a picture in greys, 1 for one with colours.
         grain: standard deviation of the finest detail of the face, 0..1.
     """
 
@@ -28,6 +29,7 @@ class Palette:
     gum: np.ndarray
     cavity: np.ndarray
     skin: np.ndarray
+    colourful: float
     grain: float
 
 
@@ -58,6 +60,13 @@ def measure(image: np.ndarray, landmarks: np.ndarray, size: float) -> Palette:
 
     lips = read_bilinear(image, landmarks[[0, 37, 267, 17, 84, 314, 11, 16, 12, 15], :2]).mean(0)
 
+    both = np.stack([skin, lips])
+    chroma = float(((both.max(-1) - both.min(-1)) / np.maximum(both.max(-1), 1e-3)).mean())
+    colourful = float(np.clip(chroma / 0.15, 0, 1))
+
+    def tinted(*factors):
+        return 1 + (np.array(factors) - 1) * colourful
+
     # Teeth: as white as the eyes' white allows, under the light that the skin shows, never brighter than the face.
     tint = skin / max(float(luminance(skin)), 1e-3)
     tint = 1 + 0.45 * (tint - 1)
@@ -68,13 +77,13 @@ def measure(image: np.ndarray, landmarks: np.ndarray, size: float) -> Palette:
     local = float(np.quantile(luminance(near), 0.7))
     local = min(local, float(luminance(skin)))
     wanted = np.clip(1.05 * local + 0.05, 0.35 * bright, 1.08 * bright + 0.04)
-    teeth = teeth * (wanted / max(float(luminance(teeth)), 1e-3)) * np.array([1.0, 0.975, 0.92])
-    cavity = 0.5 * black + 0.5 * lips * np.array([0.45, 0.24, 0.22])
+    teeth = teeth * (wanted / max(float(luminance(teeth)), 1e-3)) * tinted(1.0, 0.975, 0.92)
+    cavity = 0.5 * black + 0.5 * lips * 0.3 * tinted(1.5, 0.8, 0.73)
     wanted = np.clip(0.17 * float(luminance(skin)), 0.8 * float(luminance(black)), 0.25)
     cavity = cavity * wanted / max(float(luminance(cavity)), 1e-3)
-    gum = 0.75 * lips * np.array([1.0, 0.82, 0.82]) + 0.10 * skin
+    gum = 0.75 * lips * tinted(1.0, 0.82, 0.82) + 0.10 * skin
     teeth, gum, cavity = (np.clip(colour, 0, 1) for colour in (teeth, gum, cavity))
-    return Palette(teeth, gum, cavity, skin, _grain(image, landmarks, size))
+    return Palette(teeth, gum, cavity, skin, colourful, _grain(image, landmarks, size))
 
 
 def _grain(image: np.ndarray, landmarks: np.ndarray, size: float) -> float:

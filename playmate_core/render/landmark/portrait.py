@@ -40,9 +40,9 @@ class Prepared:
     eyes: tuple
 
     def to(self, device) -> Prepared:
-        texture = Texture(self.texture.pixels.to(device), self.texture.x0, self.texture.y0)
-        return Prepared(self.frame, self.field, self.shape, texture, self.mouth_slit.to(device), self.mouth.to(device),
-                        tuple(s.to(device) for s in self.eye_slits), tuple(e.to(device) for e in self.eyes))
+        return Prepared(self.frame, self.field, self.shape, self.texture.to(device), self.mouth_slit.to(device),
+                        self.mouth.to(device), tuple(s.to(device) for s in self.eye_slits),
+                        tuple(e.to(device) for e in self.eyes))
 
 
 def head_frame_shape(landmarks: np.ndarray, frame: HeadFrame) -> np.ndarray:

@@ -13,11 +13,12 @@ from ...errors import PlaymateError
 from ...face.bridge import LatentBridge
 from ...face.geometry import identity_feature
 from ...face.types import Face
+from ...motion.edits import slice_frames
 from ...motion.types import Motion
 from ...progress import Progress, report
 from ..base import Appearance
 from . import eye, mouth, portrait, slit, topology
-from .clip import Clip, perform
+from .clip import Clip, perform, plan
 from .grid import smoothstep
 from .head import ClipField, cut
 from .warp import displacement, invert, with_slopes
@@ -117,15 +118,17 @@ class LandmarkRenderer:
             return
         prepared: portrait.Prepared = appearance.payload
         image = appearance.image.to(self.device)
-        clip = perform(motion, self.bridge, prepared.frame, prepared.shape)
-        stage = self._stage(image, prepared, clip)
+        whole = plan(motion, self.bridge, prepared.frame)
+        stage = self._stage(image, prepared, whole.reach)
         if batch_size is None:
             batch_size = max(1, min(16, PIXELS_AT_ONCE // max(1, stage.size[0] * stage.size[1])))
         done = 0
         while done < total:
             count = min(batch_size, total - done)
             try:
-                frames = self._draw(image, prepared, stage, clip[done:done + count].to(self.device))
+                clip = perform(slice_frames(motion, done, done + count), self.bridge, prepared.frame, prepared.shape,
+                               whole.speaks)
+                frames = self._draw(image, prepared, stage, clip.to(self.device))
             except torch.cuda.OutOfMemoryError:
                 if count == 1:
                     raise
@@ -137,8 +140,8 @@ class LandmarkRenderer:
             yield frames
             report(progress, done, total)
 
-    def _stage(self, image: Tensor, prepared: portrait.Prepared, clip: Clip) -> Stage:
-        field = cut(prepared.field, prepared.frame, clip.reach, self.device)
+    def _stage(self, image: Tensor, prepared: portrait.Prepared, reach: float) -> Stage:
+        field = cut(prepared.field, prepared.frame, reach, self.device)
         x0, y0, x1, y1 = field.grid.box
         height, width = image.shape[:2]
         c0, r0 = max(0, int(-(-(x0 - 0.5) // 1))), max(0, int(-(-(y0 - 0.5) // 1)))

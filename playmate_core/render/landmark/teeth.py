@@ -26,8 +26,11 @@ def _smooth_step(x: np.ndarray) -> np.ndarray:
     return x * x * (3 - 2 * x)
 
 
-def row_of_teeth(upper: bool, per_unit: float, tooth: np.ndarray, gum: np.ndarray) -> np.ndarray:
-    """[h, w, 4] RGBA (straight alpha) of a row over ``UPPER_BOX`` or ``LOWER_BOX``, ``per_unit`` pixels a unit."""
+def row_of_teeth(upper: bool, per_unit: float, tooth: np.ndarray, gum: np.ndarray, warmth: float = 1.0) -> np.ndarray:
+    """[h, w, 4] RGBA (straight alpha) of a row over ``UPPER_BOX`` or ``LOWER_BOX``, ``per_unit`` pixels a unit.
+
+    ``warmth`` 0..1 is how much yellower teeth are towards their roots.
+    """
     x0, y0, x1, y1 = UPPER_BOX if upper else LOWER_BOX
     fine = 4
     width, height = (max(8, int(round((b - a) * per_unit))) for a, b in ((x0, x1), (y0, y1)))
@@ -59,7 +62,7 @@ def row_of_teeth(upper: bool, per_unit: float, tooth: np.ndarray, gum: np.ndarra
     shade = shade * (1 - 0.10 * bow ** 2) * (0.90 + 0.12 * np.sin(np.pi * np.clip(height_in, 0, 1) ** 0.8))
     gap = np.exp(-0.5 * (from_side / max(0.0045, 0.4 * pixel)) ** 2)
     shade = shade * (1 - (0.22 if upper else 0.26) * gap)
-    warm = 1 - np.array([0.0, 0.03, 0.09]) * (1 - height_in)[..., None] - np.array([0.0, 0.01, 0.02])
+    warm = 1 - warmth * (np.array([0.0, 0.03, 0.09]) * (1 - height_in)[..., None] + np.array([0.0, 0.01, 0.02]))
     colour = tooth * shade[..., None] * warm
     gums = gum * (0.45 + 0.45 * np.cos(angle))[..., None] * (1 - 0.25 * gap[..., None])
     colour = colour * is_tooth[..., None] + gums * (1 - is_tooth[..., None])

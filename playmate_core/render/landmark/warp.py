@@ -12,6 +12,8 @@ from .grid import Grid
 
 MAX_SLOPE = 1.5
 """Steepest relief (depth a pixel) of a prepared head. A turn by t folds it where slope > 1 / tan(t)."""
+LARGEST_DOUBLED = 4_500_000
+"""Pixels of the largest picture that is kept at twice its resolution (four times the memory)."""
 CLEARANCE = 0.22
 """The least to which a turn may squeeze a piece of skin: a fold would be below zero."""
 
@@ -123,18 +125,23 @@ class Texture:
     """A piece of a picture at twice its resolution, so that a bilinear look-up is sharp.
 
     Attributes:
-        pixels: [1, C, 2h - 1, 2w - 1]; even rows and columns hold the picture's own pixels, untouched.
+        pixels: [1, C, 2h - 1, 2w - 1]; even rows and columns hold the picture's own pixels, untouched. Huge pictures,
+            whose detail spans many pixels anyway, are kept as they are: [1, C, h, w].
         x0, y0: pixel column and row of the first.
+        factor: 2 or 1.
     """
 
     pixels: Tensor
     x0: int
     y0: int
+    factor: int = 2
 
     @staticmethod
     def of(image: Tensor, x0: int = 0, y0: int = 0) -> Texture:
         """From ``image`` [h, w, C]; pixels between are cubic (-1, 9, 9, -1) / 16 midpoints."""
         pixels = image.permute(2, 0, 1)[None]
+        if image.shape[0] * image.shape[1] > LARGEST_DOUBLED:
+            return Texture(pixels.contiguous(), x0, y0, 1)
         for axis in (2, 3):
             pixels = _twice(pixels, axis)
         return Texture(pixels.clamp(0, 1).contiguous(), x0, y0)
@@ -144,10 +151,14 @@ class Texture:
         scale, origin = self.scale(points)
         return self.read_at((points - origin) * scale - 1)
 
+    def to(self, device) -> Texture:
+        """The same on ``device``."""
+        return Texture(self.pixels.to(device), self.x0, self.y0, self.factor)
+
     def scale(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """(scale [2], origin [2]): ``(pixels - origin) * scale - 1`` is what :meth:`read_at` takes."""
         height, width = self.pixels.shape[2:]
-        return (like.new_tensor([4.0 / max(width - 1, 1), 4.0 / max(height - 1, 1)]),
+        return (like.new_tensor([2.0 * self.factor / max(width - 1, 1), 2.0 * self.factor / max(height - 1, 1)]),
                 like.new_tensor([self.x0 + 0.5, self.y0 + 0.5]))
 
     def read_at(self, places: Tensor) -> Tensor:
