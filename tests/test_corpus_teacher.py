@@ -29,7 +29,7 @@ def _lessons(speakers=4, frames=400, noise=0.3):
 @pytest.mark.parametrize("networks", [0, 1])
 def test_teacher_learns_and_carries_to_a_new_speaker(networks, tmp_path):
     lessons = _lessons()
-    taught = teacher.fit(lessons[:-1], networks=networks, steps=150, folds=2)
+    taught = teacher.fit(lessons[:-1], networks=networks, steps=60, folds=2)
     said = taught.mouth(lessons[-1].features)
     correlation = np.corrcoef(said.flatten().numpy(), lessons[-1].mouth.flatten().numpy())[0, 1]
     assert correlation > 0.9
