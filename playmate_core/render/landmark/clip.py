@@ -37,6 +37,10 @@ class Clip:
     speaks: bool
     moves: Tensor
 
+    def __getitem__(self, frames: slice) -> Clip:
+        return Clip(self.landmarks[frames], self.pose[frames], self.shut[frames], self.gaze[frames], self.jaw[frames],
+                    self.speaks, self.moves[frames])
+
     def to(self, device) -> Clip:
         return Clip(self.landmarks.to(device), self.pose.to(device), self.shut.to(device), self.gaze.to(device),
                     self.jaw.to(device), self.speaks, self.moves.to(device))

@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 PIXELS_AT_ONCE = 1_000_000
 """Pixels of moving picture in a batch, when the caller leaves the batch size open."""
 
+FRAMES_AHEAD = 96
+"""Frames whose landmarks are worked out at once, at most."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -122,13 +125,15 @@ class LandmarkRenderer:
         stage = self._stage(image, prepared, whole.reach)
         if batch_size is None:
             batch_size = max(1, min(16, PIXELS_AT_ONCE // max(1, stage.size[0] * stage.size[1])))
-        done = 0
+        done = start = stop = 0
         while done < total:
-            count = min(batch_size, total - done)
-            try:
-                clip = perform(slice_frames(motion, done, done + count), self.bridge, prepared.frame, prepared.shape,
+            if done >= stop:
+                start, stop = done, min(done + FRAMES_AHEAD, total)
+                clip = perform(slice_frames(motion, start, stop), self.bridge, prepared.frame, prepared.shape,
                                whole.speaks)
-                frames = self._draw(image, prepared, stage, clip.to(self.device))
+            count = min(batch_size, stop - done)
+            try:
+                frames = self._draw(image, prepared, stage, clip[done - start:done - start + count].to(self.device))
             except torch.cuda.OutOfMemoryError:
                 if count == 1:
                     raise
@@ -174,8 +179,8 @@ class LandmarkRenderer:
         picture = prepared.texture.read_at(torch.addcmul(stage.on_texture, offset, stage.texture_scale))
         # What no frame of the batch moves stays bit for bit; looking a picture up would round it.
         moved = (back.abs().amax((0, 1), keepdim=True) > 2e-4).float()
-        still = grid.sample_at(moved, stage.on_grid) == 0
-        picture = torch.where(still, stage.source, picture)
+        moved = (grid.sample_at(moved, stage.on_grid) > 0).float()
+        picture.mul_(moved).add_(stage.source * (1 - moved))
 
         if clip.speaks:
             self._mouth(picture, prepared, stage, clip, back)

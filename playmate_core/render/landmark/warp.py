@@ -164,7 +164,7 @@ class Texture:
     def read_at(self, places: Tensor) -> Tensor:
         """As :meth:`read`, at [B, H, W, 2] in -1..1."""
         return F.grid_sample(self.pixels.expand(places.shape[0], -1, -1, -1), places, mode="bilinear",
-                             padding_mode="reflection", align_corners=True)
+                             padding_mode="border", align_corners=True)
 
 
 def _twice(pixels: Tensor, axis: int) -> Tensor:
