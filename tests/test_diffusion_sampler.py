@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from playmate_core.diffusion.emotion import EmotionCurve
-from playmate_core.diffusion.sampler import audio_window, window_noise
+from playmate_core.diffusion.sampler import audio_window, settle_head, window_noise
 from playmate_core.errors import PlaymateError
 from playmate_core.motion.edits import resample
 from playmate_core.speech.types import SpeechFeatures
@@ -138,6 +138,30 @@ def test_default_knobs_come_from_the_checkpoint():
     model.sampling = dict(audio_guidance=2.0, temperature=0.25)
     assert same(a, model.sample(toy_features(20), steps=2))
     assert not same(a, model.sample(toy_features(20), steps=2, temperature=1.0))
+
+
+class TestHead:
+    before = torch.linspace(0, 1, 10)[:, None].expand(-1, 6)
+
+    def test_a_steady_turn_passes_unchanged(self):
+        turn = torch.linspace(0, 6, 60)[:, None].expand(-1, 6)
+        torch.testing.assert_close(settle_head(turn[10:], turn[:10]), turn[10:], atol=1e-4, rtol=0)
+
+    def test_a_step_at_the_join_fades(self):
+        settled = settle_head(torch.full((50, 6), 4.0), self.before)
+        path = torch.cat((self.before, settled))
+        assert path.diff(dim=0).abs().max() < 0.35, "a step of three units in a single frame before"
+        torch.testing.assert_close(settled[-5:], torch.full((5, 6), 4.0), atol=1e-2, rtol=0)
+
+    def test_shaking_is_damped_and_moving_is_not(self):
+        time = torch.arange(100)[:, None] / 25
+        nod, shake = torch.sin(2 * torch.pi * 0.5 * time), torch.sin(2 * torch.pi * 8 * time)
+        assert settle_head(nod, None).std() > 0.95 * nod.std() and settle_head(shake, None).std() < 0.15 * shake.std()
+
+    @pytest.mark.parametrize("frames", [1, 2, 5])
+    def test_short_windows(self, frames):
+        assert settle_head(torch.ones(frames, 6), self.before).shape == (frames, 6)
+        torch.testing.assert_close(settle_head(torch.ones(frames, 6), None), torch.ones(frames, 6))
 
 
 def test_identity_is_used_and_may_be_left_out(model):

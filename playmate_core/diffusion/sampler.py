@@ -18,6 +18,12 @@ from .config import DenoiserConfig
 from .denoiser import Denoiser
 from .schedule import sampling_scheduler
 
+HEAD_SMOOTHING = 1.5
+"""Deviation in frames of the Gaussian on pose: heads move below about 2 Hz."""
+
+HEAD_EASE = 25
+"""Frames over which a step of the pose at a window's start fades out."""
+
 
 @dataclass(frozen=True)
 class Guidance:
@@ -91,6 +97,28 @@ def denoise_window(denoiser: Denoiser, noise: Tensor, audio: Tensor, heard: Tens
     return x
 
 
+def settle_head(pose: Tensor, before: Optional[Tensor], smoothing: float = HEAD_SMOOTHING,
+                ease: int = HEAD_EASE) -> Tensor:
+    """A window's pose [W, 6] that goes on where ``before`` [P, 6] stopped, without what necks cannot do.
+
+    What remains of a step at the join fades out over ``ease`` frames; then every frame becomes the value of a line
+    fitted to its surroundings, those before the window included, under Gaussian weights of ``smoothing`` frames: in
+    the middle plain Gaussian smoothing, at the ends without its drag. (JoyVASA, Ditto and MoDA smooth pose too and
+    leave expression alone: PAPER.md 5.5.)
+    """
+    past = pose[:0] if before is None else before
+    if len(past) >= 2:
+        step = pose[0] - (2 * past[-1] - past[-2])
+        n = torch.arange(len(pose), device=pose.device).clamp(max=ease)
+        pose = pose - 0.5 * (1 + torch.cos(torch.pi * n / ease))[:, None] * step
+    away = torch.arange(-len(past), len(pose))[None] - torch.arange(len(pose))[:, None].double()
+    weight = torch.exp(-0.5 * (away / smoothing) ** 2)
+    first, second = (weight * away).sum(1), (weight * away ** 2).sum(1)
+    line = weight * (second[:, None] - first[:, None] * away)
+    line = line / line.sum(1, keepdim=True) if len(pose) + len(past) > 1 else weight
+    return line.to(pose) @ torch.cat((past, pose))
+
+
 @torch.inference_mode()
 def sample_windows(denoiser: Denoiser, audio: Tensor, identity: Optional[Tensor], guidance: Guidance, seed: int,
                    progress: Progress = None) -> Iterator[Tensor]:
@@ -112,6 +140,9 @@ def sample_windows(denoiser: Denoiser, audio: Tensor, identity: Optional[Tensor]
         speech, heard = audio_window(audio, start, config)
         noise = window_noise(seed, index, config.window, config.motion_dim)[:length]
         made = denoise_window(denoiser, noise, speech, heard, before, identity, guidance, stepped)
+        axes = config.axes
+        head = settle_head(made[:, axes:], None if before is None else before[:, axes:])
+        made = torch.cat((made[:, :axes], head), 1)
         yield made
         recent = made if before is None else torch.cat((before, made))
         before = recent[-config.previous:]
