@@ -1,7 +1,5 @@
 """Motion models as files."""
 
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,9 +8,7 @@ from safetensors.torch import save_file
 
 from playmate_core.diffusion.model import MotionModel
 from playmate_core.errors import PlaymateError
-
-sys.path.insert(0, str(Path(__file__).parent))
-from diffusion_helpers import toy_features, toy_model  # noqa: E402
+from tests.diffusion_helpers import toy_features, toy_model
 
 
 @pytest.fixture()

@@ -1,8 +1,6 @@
 """The stage-1 network, its normalisation and its schedules."""
 
 import dataclasses
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,9 +10,7 @@ from playmate_core.diffusion.denoiser import Denoiser, rotary, rotate
 from playmate_core.diffusion.normalisation import POSE_FLOOR, fit_statistics, prosody
 from playmate_core.diffusion.schedule import sampling_scheduler, training_scheduler
 from playmate_core.errors import PlaymateError
-
-sys.path.insert(0, str(Path(__file__).parent))
-from diffusion_helpers import CONFIG, toy_clip, toy_model  # noqa: E402
+from tests.diffusion_helpers import CONFIG, toy_clip, toy_model
 
 
 def inputs(batch=2, frames=CONFIG.window, seed=0):

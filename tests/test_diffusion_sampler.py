@@ -1,9 +1,7 @@
 """Windows, streaming, guidance and what the sampler promises."""
 
 import dataclasses
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,9 +11,7 @@ from playmate_core.diffusion.sampler import audio_window, settle_head, window_no
 from playmate_core.errors import PlaymateError
 from playmate_core.motion.edits import resample
 from playmate_core.speech.types import SpeechFeatures
-
-sys.path.insert(0, str(Path(__file__).parent))
-from diffusion_helpers import CONFIG, toy_features, toy_model  # noqa: E402
+from tests.diffusion_helpers import CONFIG, toy_features, toy_model
 
 FIELDS = ("expression", "rotation", "translation", "scale")
 

@@ -3,8 +3,6 @@
 import dataclasses
 import itertools
 import json
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -20,9 +18,7 @@ from playmate_core.training.dataset import OUTLIER, Clip, Windows, load_corpus
 from playmate_core.training.settings import Settings, Training, load_settings, settings_from
 from playmate_core.training.stage1 import LOG, RESULT, STATE, Stage1, learning_rate, noise_loss
 from playmate_core.training.validation import correlation, join_velocity, validate
-
-sys.path.insert(0, str(Path(__file__).parent))
-from diffusion_helpers import CONFIG, toy_clip  # noqa: E402
+from tests.diffusion_helpers import CONFIG, toy_clip
 
 TRAINING = Training(batch=16, steps=6, learning_rate=3e-3, warm_up=2, decay=0.9, validate_every=3, save_every=3)
 SETTINGS = Settings(CONFIG, TRAINING, dict(audio_guidance=1.0, temperature=0.3))
