@@ -105,11 +105,13 @@ def run_animate(args: argparse.Namespace) -> Path:
     """
     from . import pipeline
     from .images import read_image
+    from .motion.edits import with_neutral_lead
     from .motion.files import load_motion, save_motion, save_template
     from .motion.pose import PoseKeyframes, override_pose
-    from .video import write_video
+    from .video import check_suffix, write_video
 
     # What the user typed is checked before minutes are spent on it.
+    check_suffix(args.output)
     pose = None if args.pose is None else PoseKeyframes.parse(args.pose)
     emotion_text = args.emotion
     policy, index = ("index", int(args.face)) if args.face.lstrip("-").isdigit() else (args.face, 0)
@@ -137,7 +139,11 @@ def run_animate(args: argparse.Namespace) -> Path:
     if pose is not None:
         motion = override_pose(motion, pose)
     if args.motion_out:
-        (save_motion if args.motion_out.endswith(".safetensors") else save_template)(motion, args.motion_out)
+        if args.motion_out.endswith(".pkl"):
+            # LivePortrait takes a template's first frame as its neutral one.
+            save_template(with_neutral_lead(motion), args.motion_out)
+        else:
+            save_motion(motion, args.motion_out)
     frames = pipeline.render_frames(models, appearance, motion)
     return write_video(args.output, frames, motion.fps, len(motion), audio=args.audio,
                        progress=ProgressBar("drawing"))

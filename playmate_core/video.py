@@ -27,6 +27,18 @@ SOUND_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _SOUND_BLOCK = 1 << 16
 
 
+def check_suffix(path: str | os.PathLike) -> Path:
+    """``path``, if a video can be written under that name.
+
+    Raises:
+        PlaymateError: it does not end in one of ``SUFFIXES``.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise PlaymateError(f"The video cannot be written as {path.name!r}; end the name in {', '.join(SUFFIXES)}.")
+    return path
+
+
 def write_video(path: str | os.PathLike, frames: Iterable[Tensor], fps: float, total_frames: int,
                 audio: SoundSource = None, *, crf: int = 16, progress: Progress = None) -> Path:
     """Encodes frames as they come, with the sound beside them.
@@ -50,9 +62,7 @@ def write_video(path: str | os.PathLike, frames: Iterable[Tensor], fps: float, t
     """
     import av
 
-    path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise PlaymateError(f"The video cannot be written as {path.name!r}; end the name in {', '.join(SUFFIXES)}.")
+    path = check_suffix(path)
     if total_frames < 1:
         raise PlaymateError("There are no frames to write; give a motion of at least one frame.")
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")

@@ -60,11 +60,11 @@ def test_same_seed_same_motion_bit_for_bit(spoken, inputs, models):
 
 def test_a_kept_motion_is_drawn_again_with_a_pose_and_another_rate(spoken, inputs, tmp_path):
     status = cli.main(["animate", inputs[0], inputs[1], "-o", str(tmp_path / "b.mp4"), "--device", "cpu",
-                       "--from-motion", str(spoken[1]), "--fps", "12.5", "--pose", "0 yaw=0; 1 yaw=10",
+                       "--from-motion", str(spoken[1]), "--fps", "12", "--pose", "0 yaw=0; 1 yaw=10",
                        "--motion-out", str(tmp_path / "b.pkl")])
     frames, fps, _ = facts(tmp_path / "b.mp4")
-    assert status == 0 and fps == 12.5
-    assert abs(frames - seconds_of(inputs[1]) * 12.5) <= 1
+    assert status == 0 and fps == 12
+    assert abs(frames - seconds_of(inputs[1]) * 12) <= 1
     from playmate_core.motion.files import load_motion
 
     # Templates hold rotation matrices, from which degrees come back.
@@ -86,7 +86,7 @@ def test_demo_runs_from_the_samples(tmp_path, capsys):
     ({4: ["--device", "abacus"]}, "abacus"),
     ({4: ["--renderer", "crayon"]}, "crayon"),
     ({4: ["--scheduler", "dice"]}, "dice"),
-    ({4: ["--steps", "0"]}, "steps"),
+    ({4: ["--steps", "0"]}, "Steps is 0"),
     ({4: ["--emotion", "hungry"]}, "hungry"),
     ({4: ["--emotion", "happy"]}, "emotion"),
     ({4: ["--face", "7"]}, "face"),
