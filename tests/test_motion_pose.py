@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -106,7 +107,7 @@ def test_every_axis_goes_where_it_belongs():
 
 def test_keyframes_direct_what_they_name():
     motion = random_motion()
-    keyframes = PoseKeyframes.parse(TEXT + "; 0 scale=1.2")
+    keyframes = PoseKeyframes.parse(TEXT + "; 0 scale=1.2 roll=1")
     result, curves = override_pose(motion, keyframes), keyframes.sample(75, 25.0)
     for column, axis in enumerate(("pitch", "yaw", "roll")):
         assert torch.equal(result.rotation[:, column], curves[axis])
@@ -256,3 +257,14 @@ def test_any_pose_stays_inside_the_limits():
                 assert torch.allclose(offsets[:, column], untouched[:, column], atol=1e-3)
 
     check()
+
+
+def test_an_axis_named_later_eases_in_from_the_motion_s_own():
+    generated = torch.full((76, 3), 2.0)
+    motion = replace(Motion.rest(76), rotation=generated)
+    directed = override_pose(motion, PoseKeyframes.parse("0 yaw=0; 1 yaw=15; 2.5 yaw=-10 roll=5"))
+    assert torch.equal(directed.rotation[:, 0], generated[:, 0])  # pitch is nowhere named
+    roll = directed.rotation[:, 2]
+    assert torch.allclose(roll[:26], generated[:26, 2]) and torch.allclose(roll[63:], torch.full((13,), 5.0))
+    assert bool((roll[26:63].diff() > 0).all())
+    assert float(directed.rotation[25, 1]) == pytest.approx(15) and float(directed.rotation[0, 1]) == 0

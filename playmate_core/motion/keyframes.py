@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import PlaymateError
-from .curves import monotone_cubic
+from .curves import monotone_cubic, smoothstep
 
 POSE_AXES = ("pitch", "yaw", "roll", "x", "y", "scale")
 """pitch, yaw, roll: degrees in LivePortrait's signs; x, y: translation in latent units; scale: factor."""
@@ -72,7 +72,8 @@ class PoseKeyframes:
         """The value of every directed axis in every frame.
 
         Each axis eases: it leaves its first keyframe and reaches its last at rest (between two keyframes that is
-        3u^2 - 2u^3), passes through those between without overshooting, and is held before and after.
+        3u^2 - 2u^3), passes through those between without overshooting, and is held before and after. How much an
+        axis counts before its first keyframe is told by ``presence``.
 
         Args:
             frames: how many.
@@ -88,6 +89,30 @@ class PoseKeyframes:
             knots = torch.tensor(points, dtype=torch.float64)
             curves[axis] = monotone_cubic(knots[:, 0], knots[:, 1:], times, flat_ends=True)[:, 0].float()
         return curves
+
+
+    def presence(self, frames: int, fps: float, start: float = 0.0) -> dict[str, Tensor]:
+        """How far every directed axis has taken over from the motion that it is applied to.
+
+        An axis that the text names only at a later keyframe is left alone up to the keyframe before it and eased in
+        between the two ("0 yaw=0; 2 roll=5" tilts the head from 0 s to 2 s); one named at the first keyframe counts
+        from the start.
+
+        Args:
+            frames, fps, start: as for ``sample``.
+
+        Returns:
+            For each axis [frames] float32, 0 to 1.
+        """
+        times = start + torch.arange(frames, dtype=torch.float64) / fps
+        moments = sorted({time for points in self.axes.values() for time, _ in points})
+        shares = {}
+        for axis, points in self.axes.items():
+            entry = points[0][0]
+            before = [moment for moment in moments if moment < entry]
+            share = smoothstep((times - before[-1]) / (entry - before[-1])) if before else torch.ones_like(times)
+            shares[axis] = share.float()
+        return shares
 
 
 def _number(word: str) -> float | None:

@@ -106,18 +106,20 @@ def override_pose(
         wanted = "any axis" if axes is None else ", ".join(axes) or "no axis"
         raise PlaymateError(f"The pose source has {', '.join(available) or 'no axis'} but {wanted} shall be directed.")
 
-    own = pose_offsets(motion)
+    own, shares = pose_offsets(motion), {}
     if isinstance(source, Motion):
         given = dict(zip(POSE_AXES, pose_offsets(fitted).unbind(1), strict=True))
     elif isinstance(source, PoseKeyframes):
         given = {axis: curve.to(own) for axis, curve in source.sample(len(motion), motion.fps, start).items()}
+        shares = {axis: share.to(own) for axis, share in source.presence(len(motion), motion.fps, start).items()}
     else:
         given = {axis: own.new_full((len(motion),), float(value)) for axis, value in source.items()}
 
     result = own.clone()
     for axis in chosen:
         column = POSE_AXES.index(axis)
-        result[:, column] = _combine(own[:, column], given[axis], mode, amount, axis == "scale")
+        directed = _combine(own[:, column], given[axis], mode, amount, axis == "scale")
+        result[:, column] = torch.lerp(own[:, column], directed, shares[axis]) if axis in shares else directed
     if mode == "mix" and isinstance(source, Motion) and all(axis in chosen for axis in ANGLES):
         target = torch.stack([given[axis] for axis in ANGLES], dim=1)
         result[:, :3] = slerp_degrees(own[:, :3], target, own.new_tensor(amount))
