@@ -176,6 +176,17 @@ def test_espeak_events_become_phones(monkeypatch):
     assert "de+f3" in engine.voices("de") and engine.voices("tlh") == []
 
 
+def test_espeak_repeats_itself_on_a_new_instance():
+    if not available(["espeak"]) or not sys.platform.startswith("linux"):
+        pytest.skip("espeak-ng is not installed, or not on Linux")
+    said = []
+    for _ in range(2):
+        engine = espeak.Espeak()
+        said.append([engine.say(text, Voice("en-us+m7")).waveform for text in ("A map of Peru.", "A map of Peru.")])
+    assert not np.array_equal(said[0][0], said[0][1])  # it does remember; else this test proves nothing
+    assert all(np.array_equal(a, b) for a, b in zip(*said, strict=True))
+
+
 def test_espeak_without_its_data_is_left_out(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: _Library(rate=-1))
     assert available(["espeak"]) == {}

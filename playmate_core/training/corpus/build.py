@@ -197,11 +197,14 @@ def _real_shard(settings: Settings, kit: recipes.Kit, name: str) -> list[shards.
 
 
 def _engines() -> dict:
-    if _state["engines"] is None:
-        from .engines import available
+    """The engines for one shard: kept, but for those that what they said before makes speak otherwise."""
+    from .engines import available
 
+    if _state["engines"] is None:
         _state["engines"] = available()
-    return _state["engines"]
+    engines = _state["engines"]
+    engines.update(available([name for name, engine in engines.items() if getattr(engine, "remembers", False)]))
+    return engines
 
 
 def _sentence(language: str, seed: int, rng: np.random.Generator) -> str:
@@ -263,11 +266,12 @@ def _check_shard(settings: Settings, kit: recipes.Kit, index: int) -> list[shard
 
     rng = _rng(settings, "phones", index)
     name, voice_name = CHECK_VOICES[index]
+    engine = _engines()[name]
     clips: list[shards.Clip] = []
     seconds = 0.0
     while seconds < settings.check_minutes * 60 / len(CHECK_VOICES):
         voice = Voice(voice_name, "en", float(np.exp(rng.normal(0.0, 0.08))))
-        passage = _passage(settings, _engines()[name], voice, rng, float(rng.uniform(6.0, 10.0)))
+        passage = _passage(settings, engine, voice, rng, float(rng.uniform(6.0, 10.0)))
         if passage is None:
             break
         phones = [[p.symbol, p.kind, round(float(p.start), 4), round(float(p.end), 4)] for p in passage[1]]

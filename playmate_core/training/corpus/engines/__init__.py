@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 def available(names=None) -> dict[str, Engine]:
     """The installed engines among ``names`` (all by default), ready to speak; the missing ones are logged."""
     found: dict[str, Engine] = {}
-    for name in names or ENGINES:
+    for name in ENGINES if names is None else names:
         try:
             found[name] = ENGINES[name]()
         except (ImportError, OSError) as missing:

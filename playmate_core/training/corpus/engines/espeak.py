@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import shutil
+import tempfile
+import zlib
+from pathlib import Path
 
 import numpy as np
 
@@ -42,13 +46,43 @@ class _Event(ctypes.Structure):
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
 
 
+def _load_apart(name: str) -> ctypes.CDLL:
+    """The library with globals of its own.
+
+    What espeak says depends on all that it said before: the voice's tremble runs on in a global that nothing sets
+    back. The loader gives a copy of the file globals of its own. Only Linux tells where the file lies; elsewhere the
+    common instance is used, and only a new process repeats itself.
+    """
+    common = ctypes.CDLL(name)
+    maps = Path("/proc/self/maps")
+    mapped = maps.read_text().splitlines() if maps.is_file() else []
+    path = next((line.split()[-1] for line in mapped if "libespeak-ng" in line), None)
+    if path is None:
+        return common
+    with tempfile.NamedTemporaryFile(suffix=".so") as copy:
+        shutil.copyfile(path, copy.name)
+        return ctypes.CDLL(copy.name)
+
+
+def _seed_noise(seed: int) -> None:
+    """Breath and hiss come from the C library's rand()."""
+    try:
+        ctypes.CDLL(None).srand(seed)
+    except (OSError, AttributeError, TypeError):  # a system without a common C library: nothing to seed
+        return
+
+
 class Espeak:
-    """See :class:`.base.Engine`. One a process: the library keeps its state in globals."""
+    """See :class:`.base.Engine`.
+
+    The same sentences in the same order sound the same on every new instance, so one is made for every shard.
+    """
 
     name = "espeak"
+    remembers = True
 
     def __init__(self) -> None:
-        self._library = ctypes.CDLL(ctypes.util.find_library("espeak-ng") or "libespeak-ng.so.1")
+        self._library = _load_apart(ctypes.util.find_library("espeak-ng") or "libespeak-ng.so.1")
         self._rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, None, _PHONEME_EVENTS | _IPA)
         if self._rate <= 0:
             raise OSError("espeak-ng is installed without its data")
@@ -84,6 +118,7 @@ class Espeak:
         library.espeak_SetParameter(_PITCH, int(np.clip(50 * (voice.pitch * 2 - 1), 0, 99)), 0)
         library.espeak_SetParameter(_RANGE, int(np.clip(50 * voice.liveliness, 0, 99)), 0)
         data = text.encode("utf-8")
+        _seed_noise(zlib.crc32(data))
         library.espeak_Synth(data, ctypes.c_size_t(len(data) + 1), 0, 1, 0, _UTF8, None, None)
         library.espeak_Synchronize()
         if not self._sound:
