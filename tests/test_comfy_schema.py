@@ -107,10 +107,10 @@ def test_every_node_has_a_help_page_that_tells_all(nodes, comfy):
 
 def test_the_log_shows_no_trouble_at_import(comfy):
     log = comfy.log_text()
-    assert "ComfyUI-Playmate" in log
-    for word in ("IMPORT FAILED", "Traceback", "Error while calling comfy_entrypoint", "Cannot import", "lack of NODE"):
-        assert word not in log
     start = log[:log.index("To see the GUI")]
+    assert "ComfyUI-Playmate" in start
+    for word in ("IMPORT FAILED", "Traceback", "Error while calling comfy_entrypoint", "Cannot import", "lack of NODE"):
+        assert word not in start
     assert not [line for line in start.splitlines() if re.search(r"playmate", line, re.I)
                 and re.search(r"warn|error|deprecat", line, re.I)]
 
