@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import Iterable, Iterator, Tuple, Union
@@ -84,46 +85,71 @@ def _encode(path: Path, frames: Iterable[Tensor], rate: Fraction, total: int, au
             progress: Progress) -> None:
     import av
 
-    duration = float(total / rate)
-    sound = None if audio is None else _sound_blocks(audio, duration)
-    done = 0
+    sound = None if audio is None else _sound_blocks(audio, float(total / rate))
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
-        stream = None
-        sound_stream = None
-        sound_time = 0.0
-        for batch in frames:
-            pixels = _to_uint8(batch)
-            if stream is None:
-                stream = _video_stream(container, rate, pixels.shape[2], pixels.shape[1], crf)
-                if sound is not None:
-                    sample_rate, channels, blocks = sound
-                    sound_stream = container.add_stream("aac", rate=sample_rate)
-                    sound_stream.layout = "mono" if channels == 1 else "stereo"
-                    sound_stream.bit_rate = 96_000 * channels
-            for picture in pixels:
-                frame = av.VideoFrame.from_ndarray(_even(picture), format="rgb24")
-                frame.pts = done
-                # H.264 of this size is BT.709 full chain; say so, or players guess differently.
-                container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace="ITU709")))
-                done += 1
-            # Sound is fed no further than the picture so that the muxer never queues a whole film of it.
-            while sound_stream is not None and sound_time <= float(done / rate):
-                block = next(blocks, None)
-                if block is None:
-                    break
-                container.mux(sound_stream.encode(_sound_frame(block, sample_rate, sound_time)))
-                sound_time += block.shape[1] / sample_rate
-            report(progress, done, total)
-        if stream is None:
-            raise PlaymateError("There are no frames to write; the renderer gave none.")
-        if sound_stream is not None:
-            for block in blocks:
-                container.mux(sound_stream.encode(_sound_frame(block, sample_rate, sound_time)))
-                sound_time += block.shape[1] / sample_rate
-            container.mux(sound_stream.encode(None))
-        container.mux(stream.encode(None))
-    if done != total:
-        logger.warning("The video %s holds %d frames where %d were announced.", path.name, done, total)
+        # One batch is encoded while the next is drawn: the encoder does not hold Python's lock.
+        with ThreadPoolExecutor(1) as pool:
+            writer, pending = _Writer(container, rate, sound, crf), None
+            for batch in frames:
+                pixels = _to_uint8(batch)
+                if pending is not None:
+                    report(progress, pending.result(), total)
+                pending = pool.submit(writer.write, pixels)
+            if pending is None:
+                raise PlaymateError("There are no frames to write; the renderer gave none.")
+            report(progress, pending.result(), total)
+        writer.finish()
+    if writer.done != total:
+        logger.warning("The video %s holds %d frames where %d were announced.", path.name, writer.done, total)
+
+
+class _Writer:
+    """An open container with its picture and sound streams; the streams are made when the first frames are known."""
+
+    def __init__(self, container, rate: Fraction, sound, crf: int) -> None:
+        self.container, self.rate, self.crf = container, rate, crf
+        self.sample_rate, self.channels, self.blocks = (0, 0, None) if sound is None else sound
+        self.stream = self.sound_stream = None
+        self.done, self.sound_time = 0, 0.0
+
+    def write(self, pixels: np.ndarray) -> int:
+        """Encodes [B, H, W, 3] uint8 and the sound up to there; returns how many frames are written in all."""
+        import av
+
+        if self.stream is None:
+            self._open(pixels.shape[2], pixels.shape[1])
+        for picture in pixels:
+            frame = av.VideoFrame.from_ndarray(_even(picture), format="rgb24")
+            frame.pts = self.done
+            # The stream says BT.709, so the conversion must be that too, or players show other colours.
+            self.container.mux(self.stream.encode(frame.reformat(format="yuv420p", dst_colorspace="ITU709")))
+            self.done += 1
+        # Sound is fed no further than the picture so that the muxer never queues a whole film of it.
+        while self.sound_stream is not None and self.sound_time <= float(self.done / self.rate):
+            block = next(self.blocks, None)
+            if block is None:
+                break
+            self._sound(block)
+        return self.done
+
+    def finish(self) -> None:
+        """Writes what is left of the sound and what the encoders still hold."""
+        if self.sound_stream is not None:
+            for block in self.blocks:
+                self._sound(block)
+            self.container.mux(self.sound_stream.encode(None))
+        self.container.mux(self.stream.encode(None))
+
+    def _open(self, width: int, height: int) -> None:
+        self.stream = _video_stream(self.container, self.rate, width, height, self.crf)
+        if self.blocks is not None:
+            self.sound_stream = self.container.add_stream("aac", rate=self.sample_rate)
+            self.sound_stream.layout = "mono" if self.channels == 1 else "stereo"
+            self.sound_stream.bit_rate = 96_000 * self.channels
+
+    def _sound(self, block: np.ndarray) -> None:
+        self.container.mux(self.sound_stream.encode(_sound_frame(block, self.sample_rate, self.sound_time)))
+        self.sound_time += block.shape[1] / self.sample_rate
 
 
 def _video_stream(container, rate: Fraction, width: int, height: int, crf: int):
