@@ -11,6 +11,7 @@ Only this module and the nodes see every part of the library.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Iterator, Tuple, Union
@@ -194,9 +195,10 @@ def generate_motion(models: Models, features: SpeechFeatures, appearance: Appear
         PlaymateError: settings out of range, or features of another encoder than the model's.
     """
     guidance = {} if audio_guidance is None else {"audio_guidance": audio_guidance}
-    return models.motion.sample(
-        features, None if appearance is None else appearance.identity, seed=seed, steps=steps, scheduler=scheduler,
-        head_motion=head_motion, fps=fps, emotion=emotion, progress=progress, **guidance)
+    with _a_core_left_free():
+        return models.motion.sample(
+            features, None if appearance is None else appearance.identity, seed=seed, steps=steps, scheduler=scheduler,
+            head_motion=head_motion, fps=fps, emotion=emotion, progress=progress, **guidance)
 
 
 def render_frames(models: Models, appearance: Appearance, motion: Motion, batch_size: int | None = None,
@@ -209,4 +211,21 @@ def render_frames(models: Models, appearance: Appearance, motion: Motion, batch_
     if appearance.renderer != models.renderer.name:
         raise PlaymateError(f"The appearance was prepared for the {appearance.renderer} renderer, but "
                             f"{models.renderer.name} is loaded; extract it again with these models.")
-    return models.renderer.render(appearance, motion, batch_size=batch_size, progress=progress)
+    return _drawn(models.renderer.render(appearance, motion, batch_size=batch_size, progress=progress))
+
+
+def _drawn(batches: Iterator[Tensor]) -> Iterator[Tensor]:
+    with _a_core_left_free():
+        yield from batches
+
+
+@contextlib.contextmanager
+def _a_core_left_free():
+    """One CPU thread fewer for torch meanwhile: the video encoder runs beside the renderer, and on two cores the
+    small networks and warps lose more by waiting for each other than a second thread gains (``benchmarks``)."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads - 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
