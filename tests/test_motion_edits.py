@@ -13,20 +13,9 @@ from playmate_core.motion import edits
 from playmate_core.motion.curves import monotone_cubic
 from playmate_core.motion.geometry import relative_rotation, rotation_matrix
 from playmate_core.motion.smoothing import gaussian_smooth, kalman_smooth
-from playmate_core.motion.types import Motion, Neutral
+from playmate_core.motion.types import Motion
 
-FIELDS = ("expression", "rotation", "translation", "scale")
-
-
-def random_motion(frames=20, fps=25.0, seed=0, neutral=True):
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(*shape):
-        return torch.randn(*shape, generator=generator)
-
-    rest = Neutral(0.02 * draw(21, 3), 5 * draw(3), 0.1 * draw(3), torch.tensor([1.3])) if neutral else Neutral.rest()
-    return Motion(0.02 * draw(frames, 21, 3), 8 * draw(frames, 3), 0.05 * draw(frames, 3),
-                  1 + 0.1 * torch.rand(frames, 1, generator=generator), fps, rest)
+from .motion_helpers import FIELDS, random_motion
 
 
 def same(a, b):

@@ -19,21 +19,11 @@ from playmate_core.motion import unpickle
 from playmate_core.motion.edits import with_neutral_lead
 from playmate_core.motion.files import load_motion, save_motion, save_template
 from playmate_core.motion.geometry import rotation_matrix
-from playmate_core.motion.types import Motion, Neutral
+from playmate_core.motion.types import Neutral
 
-FIELDS = ("expression", "rotation", "translation", "scale")
+from .motion_helpers import FIELDS, random_motion
+
 PICKLED = ("d5", "d7", "d8", "laugh", "talking", "wink")
-
-
-def random_motion(frames=12, fps=25.0, seed=0, neutral=True):
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(*shape):
-        return torch.randn(*shape, generator=generator)
-
-    rest = Neutral(0.02 * draw(21, 3), 5 * draw(3), 0.1 * draw(3), torch.tensor([1.3])) if neutral else Neutral.rest()
-    return Motion(0.02 * draw(frames, 21, 3), 8 * draw(frames, 3), 0.05 * draw(frames, 3),
-                  1 + 0.1 * torch.rand(frames, 1, generator=generator), fps, rest)
 
 
 def same(a, b):
@@ -85,12 +75,12 @@ def test_the_suffix_is_added_and_the_file_says_what_it_is(tmp_path):
 
 
 def test_another_neutral_can_be_asked_for(tmp_path):
-    path = save_motion(random_motion(), tmp_path / "a")
+    path = save_motion(random_motion(12), tmp_path / "a")
     assert torch.equal(load_motion(path, Neutral.rest()).neutral.scale, torch.ones(1))
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypatch):
-    path = save_motion(random_motion(), tmp_path / "a.safetensors")
+    path = save_motion(random_motion(12), tmp_path / "a.safetensors")
     before = path.read_bytes()
 
     def full(*_):
@@ -104,7 +94,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypatch
 
 def test_a_folder_that_is_missing_is_one_sentence(tmp_path):
     with pytest.raises(PlaymateError, match="Cannot write"):
-        save_motion(random_motion(), tmp_path / "nowhere" / "a.safetensors")
+        save_motion(random_motion(12), tmp_path / "nowhere" / "a.safetensors")
 
 
 def broken(change):
@@ -145,7 +135,7 @@ def test_a_foreign_safetensors_is_refused_with_its_reason(tmp_path, case):
 
 
 def test_other_files_are_refused(tmp_path):
-    path = save_motion(random_motion(), tmp_path / "a.safetensors")
+    path = save_motion(random_motion(12), tmp_path / "a.safetensors")
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(path.read_bytes()[:-7])
     assert "cut off" in refused(cut)
