@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 import time
 from pathlib import Path
@@ -152,6 +153,8 @@ def run_animate(args: argparse.Namespace) -> Path:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Exit status 0 when the video is there, 1 with one sentence when it is not, 130 when interrupted."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    # Read when torch loads, which is later: waiting threads that spin slow small networks on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     args = build_parser().parse_args(argv)
     start = time.monotonic()
     try:
