@@ -12,7 +12,8 @@ Only this module and the nodes see every part of the library.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Iterator, Tuple, Union
 
@@ -27,16 +28,29 @@ from .speech.types import SpeechFeatures
 
 if TYPE_CHECKING:
     from .diffusion.emotion import EmotionCurve
+    from .diffusion.emotion_plan import EmotionPlan
     from .diffusion.model import MotionModel
     from .face.analyzer import FaceAnalyzer
     from .face.bridge import LatentBridge
     from .speech.encoder import SpeechEncoder
+
+log = logging.getLogger(__name__)
 
 AudioSource = Union[str, PathLike, Tuple[Tensor, int]]
 """A sound file, or ``(waveform, rate)`` with the waveform [.., C, N]."""
 
 RENDERERS = ("landmark",)
 """Renderers that this version can load."""
+
+LAID_OVER = ("The loaded motion model has no emotion head, so the emotion is laid over the generated expression, and "
+             "the way of speaking does not change with it.")
+"""What the user is told when emotions are drawn without stage 2."""
+
+CLOSED_LIPS = 0.01
+"""Lip gap above the resting one, in outer-eye distances, below which generated lips are taken as shut."""
+
+MOST_OPENING = 2.0
+"""How far, in multiples of the generated lip gap, an emotion that is laid over it may open the lips further."""
 
 
 @dataclass(frozen=True)
@@ -178,8 +192,12 @@ def encode_audio(models: Models, audio: AudioSource, fps: float = 25.0, progress
 def generate_motion(models: Models, features: SpeechFeatures, appearance: Appearance | None = None, *,
                     seed: int = 0, steps: int = 10, scheduler: str = "dpmsolver++",
                     audio_guidance: float | None = None, head_motion: float = 1.0, fps: float = 25.0,
-                    emotion: EmotionCurve | None = None, progress: Progress = None) -> Motion:
+                    emotion: EmotionPlan | EmotionCurve | str | None = None, emotion_guidance: float | None = None,
+                    progress: Progress = None) -> Motion:
     """Speech to motion with the diffusion model; T = round(duration * fps).
+
+    A model without an emotion head (stage 1 alone) is told nothing of the emotion: its mean expression is laid over
+    the generated one, and a warning says so.
 
     Args:
         appearance: whose face it is; without one an average face is assumed.
@@ -189,16 +207,77 @@ def generate_motion(models: Models, features: SpeechFeatures, appearance: Appear
         audio_guidance: strength of the sound's pull; None takes the model's own default.
         head_motion: 0 holds the head still, 1 is natural.
         fps: frames a second of the result.
-        emotion: what is felt when; None is neutral.
+        emotion: what is felt when: a plan, a schedule's text, or a curve at any rate; None is neutral.
+        emotion_guidance: strength of the emotion's pull (w_e of PAPER.md 1.8); None takes the model's own default.
+            Without an emotion head it has no effect.
 
     Raises:
-        PlaymateError: settings out of range, or features of another encoder than the model's.
+        PlaymateError: settings out of range, features of another encoder than the model's, or an emotion that
+            cannot be read.
     """
-    guidance = {} if audio_guidance is None else {"audio_guidance": audio_guidance}
+    curve = emotion_curve(emotion, features)
+    laid_over = emotion_note(models, curve) is not None
+    scales = {"audio_guidance": audio_guidance,
+              "emotion_guidance": emotion_guidance if models.motion.has_emotion_head else None}
     with _a_core_left_free():
-        return models.motion.sample(
+        motion = models.motion.sample(
             features, None if appearance is None else appearance.identity, seed=seed, steps=steps, scheduler=scheduler,
-            head_motion=head_motion, fps=fps, emotion=emotion, progress=progress, **guidance)
+            head_motion=head_motion, fps=fps, emotion=None if laid_over else curve, progress=progress,
+            **{name: scale for name, scale in scales.items() if scale is not None})
+    if laid_over:
+        log.warning(LAID_OVER)
+        motion = lay_emotion_over(models.bridge, motion, curve)
+    return motion
+
+
+def emotion_curve(emotion: EmotionPlan | EmotionCurve | str | None, features: SpeechFeatures) -> EmotionCurve | None:
+    """What is felt in every frame of ``features``, at their rate; None stays None.
+
+    Raises:
+        PlaymateError: a text that cannot be read, or something that is no emotion.
+    """
+    from .diffusion.emotion import EmotionCurve
+    from .diffusion.emotion_plan import EmotionPlan
+
+    if emotion is None:
+        return None
+    if isinstance(emotion, EmotionCurve):
+        return emotion.resampled(len(features), features.fps)
+    return EmotionPlan.of(emotion).curve(len(features), features.fps)
+
+
+def emotion_note(models: Models, curve: EmotionCurve | None) -> str | None:
+    """A sentence for the user if the loaded motion model cannot draw ``curve`` itself, else None."""
+    if curve is None or curve.is_neutral or models.motion.has_emotion_head:
+        return None
+    return LAID_OVER
+
+
+def lay_emotion_over(bridge: LatentBridge, motion: Motion, curve: EmotionCurve) -> Motion:
+    """Emotion as an offset in latent space, for motion that was made without it.
+
+    Lips keep shutting on p, b and m: an emotion opens them further by ``MOST_OPENING`` times the gap that the motion
+    has in the frame, so not at all where they are shut. What it would open beyond is taken off along the latents'
+    most probable way of opening the lips. Emotions that press the lips together are left as they are.
+
+    Args:
+        bridge: reads the lip gap off latents.
+        motion: T frames at any rate.
+        curve: what is felt from the motion's first frame on, at any rate; its last frame holds.
+
+    Returns:
+        Motion with the expression changed and all else as it was.
+    """
+    from .diffusion.emotion_offsets import emotion_expression
+
+    offset = emotion_expression(curve.resampled(len(motion), motion.fps)).to(motion.expression)
+    shown = bridge.lip_gap(motion.expression_offset)
+    opening = bridge.lip_gap(offset)
+    excess = (opening - MOST_OPENING * (shown - CLOSED_LIPS).clamp_min(0.0)).clamp_min(0.0)
+    readout = bridge.lip_gap(torch.eye(bridge.covariance.shape[0]))
+    opener = bridge.covariance @ readout
+    opener = (opener / (readout @ opener)).reshape(offset.shape[1:]).to(offset)
+    return replace(motion, expression=motion.expression + offset - excess[:, None, None] * opener)
 
 
 def render_frames(models: Models, appearance: Appearance, motion: Motion, batch_size: int | None = None,
