@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..playmate_core.diffusion.emotion import LABELS, MAX_STRENGTH, parse_schedule
+from ..playmate_core.diffusion.emotion import LABELS, MAX_STRENGTH
+from ..playmate_core.diffusion.emotion_plan import COMBINE, EmotionLayer, EmotionPlan
 from ..playmate_core.errors import PlaymateError
 from . import sockets
 from .host import one_of
 
-NEUTRAL = "neutral"
+NEUTRAL, NONE = "neutral", "none"
 CHOICES = [NEUTRAL, *(label for label in LABELS if label != NEUTRAL)]
+SECOND = [NONE, *(label for label in LABELS if label != NEUTRAL)]
 
 
 class EmotionControl(io.ComfyNode):
@@ -20,8 +22,8 @@ class EmotionControl(io.ComfyNode):
             node_id="PlaymateEmotionControl",
             display_name="Emotion Control",
             category=sockets.CATEGORY,
-            description="Plans the head's emotions over time. This version draws neutral only and says so if "
-                        "anything else is asked for.",
+            description="Plans the head's emotions over time: one or a mixture of two with start, end and fades, or a "
+                        "schedule written as text. Several of these nodes chain into one plan.",
             inputs=[
                 io.Combo.Input("emotion", options=CHOICES, default=NEUTRAL,
                                tooltip="What the head feels between start and end. Not used when a schedule is "
@@ -33,70 +35,60 @@ class EmotionControl(io.ComfyNode):
                 io.Float.Input("end", default=0.0, min=0.0, max=86400.0, step=0.1,
                                tooltip="When it is over, in seconds. 0 holds it to the end of the voice."),
                 io.Float.Input("fade_in", default=0.5, min=0.0, max=60.0, step=0.05,
-                               tooltip="How long it takes to rise to full strength, in seconds."),
+                               tooltip="How long it takes to rise to full strength after start, in seconds. Fades "
+                                       "ease; those that do not fit between start and end are shortened."),
                 io.Float.Input("fade_out", default=0.5, min=0.0, max=60.0, step=0.05,
-                               tooltip="How long it takes to fall back to neutral before the end, in seconds."),
+                               tooltip="How long it takes to fall back before the end, in seconds."),
                 io.String.Input("schedule", multiline=True, default="",
                                 tooltip="Emotions over time as text, in place of the settings above: "
                                         "'0.0 neutral; 1.5 happy 0.8; 3.0 sad 0.5 + fear 0.5'. Seconds, label, "
-                                        "strength. Leave it empty to use the settings above."),
+                                        "strength. A label without a time holds for the whole clip. Leave it empty "
+                                        "to use the settings above."),
+                io.Combo.Input("second_emotion", options=SECOND, default=NONE, optional=True,
+                               tooltip="Another emotion felt at the same time, for mixtures such as sad with a little "
+                                       "fear. Not used when a schedule is written."),
+                io.Float.Input("second_strength", default=0.5, min=0.0, max=MAX_STRENGTH, step=0.05, optional=True,
+                               tooltip="How strongly the second emotion is felt. Both together may come to 2."),
+                io.Combo.Input("combine", options=list(COMBINE), default="add", optional=True,
+                               tooltip="With a previous plan connected. add: this on top of it. replace: this instead "
+                                       "of it from start (a schedule's first time) to end, cross-faded, and the "
+                                       "previous plan before and after."),
+                sockets.Emotion.Input("previous", optional=True,
+                                      tooltip="The plan of another Emotion Control, which this one builds on."),
             ],
             outputs=[sockets.Emotion.Output("emotion_curve", display_name="emotion",
-                                            tooltip="The plan, for the sampler's emotion input.")],
+                                            tooltip="The plan, for the sampler's emotion input or another Emotion "
+                                                    "Control.")],
         )
 
     @classmethod
-    def validate_inputs(cls, emotion=None, schedule=None) -> bool | str:
-        wrong = one_of(emotion, CHOICES, "emotion")
-        if wrong is None and schedule and schedule.strip():
+    def validate_inputs(cls, emotion=None, strength=None, start=None, end=None, schedule=None, second_emotion=NONE,
+                        second_strength=0.5, combine=None) -> bool | str:
+        wrong = one_of(emotion, CHOICES, "emotion") or one_of(second_emotion, SECOND, "second_emotion") \
+            or one_of(combine, COMBINE, "combine")
+        # What arrives over a wire is None here and is checked when the node runs.
+        known = schedule if schedule and schedule.strip() else \
+            schedule is not None and None not in (emotion, strength, start, end, second_emotion, second_strength)
+        if wrong is None and known:
             try:
-                _checked(_one_line(schedule))
+                _layer(emotion, strength, start, end, 0.0, 0.0, schedule, second_emotion, second_strength)
             except PlaymateError as error:
                 wrong = str(error)
-        elif wrong is None and emotion not in (None, NEUTRAL):
-            wrong = _NOT_YET
         return wrong or True
 
     @classmethod
-    def execute(cls, emotion, strength, start, end, fade_in, fade_out, schedule) -> io.NodeOutput:
-        text = _one_line(schedule) or _schedule(emotion, strength, start, end, fade_in, fade_out)
-        return io.NodeOutput(_checked(text))
+    def execute(cls, emotion, strength, start, end, fade_in, fade_out, schedule, second_emotion=NONE,
+                second_strength=0.5, combine="add", previous=None) -> io.NodeOutput:
+        inserted = previous is not None and combine == "replace"
+        layer = _layer(emotion, strength, start, end, fade_in, fade_out, schedule, second_emotion, second_strength,
+                       inserted)
+        return io.NodeOutput(EmotionPlan.of(previous).then(layer, combine))
 
 
-_NOT_YET = ("Emotions other than neutral take effect in the next version; set emotion to neutral or disconnect "
-            "Emotion Control.")
-
-
-def _one_line(schedule: str) -> str:
-    return "; ".join(entry.strip() for entry in schedule.replace("\n", ";").split(";") if entry.strip())
-
-
-def _schedule(emotion: str, strength: float, start: float, end: float, fade_in: float, fade_out: float) -> str:
-    """The settings as schedule text: a trapezium of the emotion over time."""
-    felt = f"{emotion} {strength:g}"
-    if end and end <= start:
-        raise PlaymateError(f"The emotion ends at {end:g} s, before it starts at {start:g} s; set end later, or to 0.")
-    if not start and not end and not fade_in:
-        return felt
-    rise = start + max(fade_in, 0.001)
-    if end:
-        rise = min(rise, end - 0.002)
-    keys = [(start, NEUTRAL), (rise, felt)]
-    if end:
-        keys += [(max(end - fade_out, rise + 0.001), felt), (end, NEUTRAL)]
-    return "; ".join(f"{time:.3f} {what}" for time, what in keys)
-
-
-def _checked(text: str) -> str:
-    """``text`` itself if it can be read and asks for nothing but neutral.
-
-    Raises:
-        PlaymateError: anything else.
-    """
-    parse_schedule(text, 1)
-    for entry in text.split(";"):
-        first, _, rest = entry.strip().partition(" ")
-        bare = rest if first.rstrip("s").replace(".", "", 1).lstrip("+-").isdigit() else entry
-        if not parse_schedule(bare, 1).is_neutral:
-            raise PlaymateError(_NOT_YET)
-    return text
+def _layer(emotion, strength, start, end, fade_in, fade_out, schedule, second_emotion, second_strength,
+           inserted=False) -> EmotionLayer:
+    if schedule.strip():
+        return EmotionLayer.inserted(schedule, end or None, fade_in, fade_out) if inserted \
+            else EmotionLayer.parse(schedule)
+    second = [] if second_emotion == NONE else [(second_emotion, second_strength)]
+    return EmotionLayer.held([(emotion, strength), *second], start, end or None, fade_in, fade_out)

@@ -28,6 +28,21 @@ def check_cancelled() -> None:
     comfy.model_management.throw_exception_if_processing_interrupted()
 
 
+_told: set[str] = set()
+
+
+def tell(note: str | None) -> None:
+    """Shows a sentence on the node that is running, in the front end; None takes away what an earlier run said."""
+    from comfy_execution.utils import get_executing_context
+    from server import PromptServer
+
+    context, server = get_executing_context(), getattr(PromptServer, "instance", None)
+    if context is None or server is None or not (note or context.node_id in _told):
+        return
+    (_told.add if note else _told.discard)(context.node_id)
+    server.send_progress_text(note or "", context.node_id)
+
+
 def picture(image: Tensor, index: int) -> Tensor:
     """One picture [H, W, C] of an IMAGE batch [B, H, W, C].
 

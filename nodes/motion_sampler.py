@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..playmate_core import pipeline
-from ..playmate_core.diffusion.emotion import EmotionCurve
 from . import sockets
-from .host import one_of, progress
+from .host import one_of, progress, tell
 
 SCHEDULERS = ["dpmsolver++", "ddim"]
 
@@ -43,6 +42,10 @@ class MotionSampler(io.ComfyNode):
                                                  "face is assumed."),
                 sockets.Emotion.Input("emotion", optional=True,
                                       tooltip="What the head feels, from Emotion Control. Without it: neutral."),
+                io.Float.Input("emotion_guidance", default=0.0, min=0.0, max=10.0, step=0.1, optional=True,
+                               tooltip="How strongly the emotion pulls the face: 1 is plain, 1.5 to 3 shows it more. "
+                                       "0 takes the value that came with the motion model. Strength, in Emotion "
+                                       "Control, says how much is felt; this, how clearly it shows."),
             ],
             outputs=[sockets.Motion.Output("motion", display_name="motion",
                                            tooltip="Expression and head pose of every frame: edit it, save it, or "
@@ -55,9 +58,12 @@ class MotionSampler(io.ComfyNode):
 
     @classmethod
     def execute(cls, models, speech, seed, steps, scheduler, audio_guidance, head_motion, fps, appearance=None,
-                emotion=None) -> io.NodeOutput:
-        curve = None if emotion is None else EmotionCurve.parse(emotion, len(speech), speech.fps)
-        return io.NodeOutput(pipeline.generate_motion(
+                emotion=None, emotion_guidance=0.0) -> io.NodeOutput:
+        curve = pipeline.emotion_curve(emotion, speech)
+        note = pipeline.emotion_note(models, curve)
+        tell(note)
+        motion = pipeline.generate_motion(
             models, speech, appearance, seed=seed, steps=steps, scheduler=scheduler,
             audio_guidance=audio_guidance or None, head_motion=head_motion, fps=fps, emotion=curve,
-            progress=progress()))
+            emotion_guidance=emotion_guidance or None, progress=progress())
+        return io.NodeOutput(motion, ui=ui.PreviewText(note) if note else None)

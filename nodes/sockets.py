@@ -15,4 +15,4 @@ Speech = io.Custom("PLAYMATE_SPEECH")
 Motion = io.Custom("PLAYMATE_MOTION")
 """``motion.types.Motion``"""
 Emotion = io.Custom("PLAYMATE_EMOTION")
-"""An emotion schedule as text (``diffusion.emotion.parse_schedule``): it has no length until it meets a voice."""
+"""``diffusion.emotion_plan.EmotionPlan``, or a schedule's text: it has no length until it meets a voice."""

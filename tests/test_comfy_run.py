@@ -278,11 +278,13 @@ def test_choices_and_texts_are_checked_before_anything_runs(studio):
 
 
 @pytest.mark.parametrize("changes, said", [
-    ({"emotion": "happy"}, "next version"),
-    ({"schedule": "0.0 neutral; 1.5 happy 0.8"}, "next version"),
     ({"schedule": "0.0 joyful"}, "joyful"),
+    ({"emotion": "joyful"}, "emotion is 'joyful'"),
+    ({"emotion": "happy", "strength": 1.5, "second_emotion": "sad", "second_strength": 1.0}, "add up to 2.5"),
+    ({"emotion": "happy", "start": 2.0, "end": 1.0}, "before it starts"),
+    ({"emotion": "happy", "combine": "stir"}, "combine is 'stir'"),
 ])
-def test_emotions_other_than_neutral_are_refused_in_one_sentence(studio, changes, said):
+def test_emotions_that_cannot_be_are_refused_in_one_sentence(studio, changes, said):
     prompt = api("quick_start")
     sampler = next(node for node in prompt.values() if node["class_type"] == "PlaymateMotionSampler")
     prompt["e"] = {"class_type": "PlaymateEmotionControl", "inputs": emotion(**changes)}
@@ -290,14 +292,17 @@ def test_emotions_other_than_neutral_are_refused_in_one_sentence(studio, changes
     assert said in refusals(studio, prompt)
 
 
-def test_a_neutral_schedule_reaches_the_sampler(studio):
+def test_chained_emotions_reach_the_sampler(studio):
     prompt = api("quick_start")
     sampler = next(key for key, node in prompt.items() if node["class_type"] == "PlaymateMotionSampler")
-    prompt["e"] = {"class_type": "PlaymateEmotionControl", "inputs": emotion(schedule="0.0 neutral\n1.5 neutral 0.5")}
-    prompt[sampler]["inputs"].update(emotion=["e", 0], steps=2)
+    prompt["e"] = {"class_type": "PlaymateEmotionControl", "inputs": emotion(schedule="0.0 neutral\n1.5 happy 0.5")}
+    prompt["f"] = {"class_type": "PlaymateEmotionControl",
+                   "inputs": emotion(emotion="sad", start=2.0, second_emotion="fear", combine="replace",
+                                     previous=["e", 0])}
+    prompt[sampler]["inputs"].update(emotion=["f", 0], steps=2, emotion_guidance=1.5)
     prompt = without_video(prompt)
     prompt["s"] = {"class_type": "PlaymateSaveMotion", "inputs": {"motion": [sampler, 0], "format": "safetensors",
-                                                                  "filename_prefix": "motions/neutral"}}
+                                                                  "filename_prefix": "motions/felt"}}
     ended_well(studio.run(prompt))
 
 
