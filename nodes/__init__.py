@@ -11,6 +11,7 @@ from .extract_appearance import ExtractAppearance
 from .folders import register_folders
 from .load_models import LoadModels
 from .load_motion import LoadMotion
+from .motion_from_video import MotionFromVideo
 from .motion_sampler import MotionSampler
 from .pose_override import PoseOverride
 from .preview_motion import PreviewMotion
@@ -26,6 +27,7 @@ NODES: list[type[io.ComfyNode]] = [
     MotionSampler,
     PoseOverride,
     BlendMotion,
+    MotionFromVideo,
     LoadMotion,
     SaveMotion,
     PreviewMotion,

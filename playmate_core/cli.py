@@ -12,6 +12,7 @@ from typing import Sequence
 
 from . import __version__
 from .errors import PlaymateError
+from .motion_command import add_motion_command
 
 SAMPLES = Path(__file__).resolve().parent.parent / "workflows" / "inputs"
 """Portrait and voice of the demo, beside the package in a clone."""
@@ -56,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     for command in (animate, demo):
         _add_knobs(command)
+    add_motion_command(commands, ProgressBar)
     return parser
 
 
@@ -70,7 +72,10 @@ def _add_knobs(command: argparse.ArgumentParser) -> None:
     command.add_argument("--pose", default=None, metavar="KEYFRAMES",
                          help='e.g. "0 yaw=0; 1 yaw=15; 2.5 yaw=-10 roll=5" (seconds, degrees)')
     command.add_argument("--emotion", default=None, metavar="SCHEDULE",
-                         help='e.g. "happy 0.8" or "0 neutral; 1.5 happy; 3 sad 0.5 + fear 0.5"')
+                         help='e.g. "happy 0.8" or "0 neutral; 1.5 happy; 3 sad 0.5 + fear 0.5" (seconds, strength 0 '
+                              'to 2); labels: angry, disgusted, contempt, fear, happy, sad, surprised, neutral')
+    command.add_argument("--emotion-guidance", type=float, default=None,
+                         help="how strongly the emotion pulls; the model's own default if left out")
     command.add_argument("--face", default="largest", help="largest, left, right, or a number counted from the left")
     command.add_argument("--renderer", default="landmark", help="landmark")
     command.add_argument("--motion-model", default=None, metavar="FILE",
@@ -105,6 +110,7 @@ def run_animate(args: argparse.Namespace) -> Path:
         PlaymateError: whatever in the inputs cannot be used.
     """
     from . import pipeline
+    from .diffusion.emotion_plan import EmotionPlan
     from .images import read_image
     from .motion.edits import with_neutral_lead
     from .motion.files import load_motion, save_motion, save_template
@@ -114,7 +120,7 @@ def run_animate(args: argparse.Namespace) -> Path:
     # What the user typed is checked before minutes are spent on it.
     check_suffix(args.output)
     pose = None if args.pose is None else PoseKeyframes.parse(args.pose)
-    emotion_text = args.emotion
+    emotion = None if args.emotion is None else EmotionPlan.parse(args.emotion)
     policy, index = ("index", int(args.face)) if args.face.lstrip("-").isdigit() else (args.face, 0)
     if args.motion_out and Path(args.motion_out).suffix not in (".safetensors", ".pkl"):
         raise PlaymateError(f"The motion cannot be saved as {args.motion_out!r}; end the name in .safetensors or .pkl.")
@@ -129,14 +135,10 @@ def run_animate(args: argparse.Namespace) -> Path:
             motion = resample(motion, args.fps)
     else:
         features = pipeline.encode_audio(models, args.audio, progress=ProgressBar("listening"))
-        emotion = None
-        if emotion_text is not None:
-            from .diffusion.emotion import EmotionCurve
-            emotion = EmotionCurve.parse(emotion_text, frames=len(features), fps=features.fps)
         motion = pipeline.generate_motion(
             models, features, appearance, seed=args.seed, steps=args.steps, scheduler=args.scheduler,
             audio_guidance=args.audio_guidance, head_motion=args.head_motion, fps=args.fps, emotion=emotion,
-            progress=ProgressBar("moving"))
+            emotion_guidance=args.emotion_guidance, progress=ProgressBar("moving"))
     if pose is not None:
         motion = override_pose(motion, pose)
     if args.motion_out:
@@ -165,5 +167,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped; nothing was written\n")
         return 130
-    sys.stdout.write(f"video: {path.resolve()} ({time.monotonic() - start:.1f} s)\n")
+    sys.stdout.write(f"{getattr(args, 'product', 'video')}: {path.resolve()} ({time.monotonic() - start:.1f} s)\n")
     return 0

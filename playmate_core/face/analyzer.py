@@ -43,6 +43,8 @@ _AGREED = 0.28  # largest mean distance between the detector's and the mesh's fe
 _FEATURES = ((33, 133), (362, 263), (1,), (13, 14))  # landmarks whose middles are the detector's first keypoints
 _MOVED = 0.08  # a crop that would still move by this share of its side is read once more
 _LOOK_AGAIN = 10  # in video without a face, every which frame is searched thoroughly
+_JUMP = 0.3  # a followed face that moves or grows by more of its crop's side from frame to frame is looked for anew
+_REACH = 0.6  # where several faces were seen, one farther than this from the lost one is another (see ``nearest``)
 
 
 class FaceAnalyzer:
@@ -188,7 +190,9 @@ class FaceAnalyzer:
         """One face through a video. Frames are read as they are needed, ``batch_size`` at a time.
 
         The first frame that shows a face decides which is followed (``policy`` and ``index`` as in ``select_face``);
-        when it is lost it is looked for again, nearest to where it was. Detection is only run then.
+        when it is lost, or seems to jump, it is looked for again, nearest to where it was and as large. Detection is
+        only run then. Where it was ever seen beside others, only a face near its last place is taken for it; a face
+        that is always alone may come back anywhere.
 
         Args:
             frames: pictures [H, W, C] or batches of them [B, H, W, C], 0 to 1.
@@ -203,20 +207,25 @@ class FaceAnalyzer:
             PlaymateError: as ``analyze`` and ``select_face``.
         """
         last: Face | None = None
-        missing = 0
+        missing, alone = 0, True
         for batch in _batches(frames, batch_size):
             pictures = [self._prepare(picture) for picture in batch]
             followed: list[Face | None] = [None] * len(pictures)
             if last is not None and not missing:
                 followed = self._follow(pictures, last, min_presence)
             for picture, face in zip(pictures, followed, strict=True):
+                if face is not None and last is not None:
+                    moved = shift(landmark_roi(last.landmarks), landmark_roi(face.landmarks))
+                    face = face if moved <= _JUMP else None
                 if face is None:
                     rare = missing % _LOOK_AGAIN == 0
                     name = "full" if detector == "auto" and not rare else detector
                     faces = self.analyze(picture, name, min_score=min_score, min_presence=min_presence)[0]
-                    if faces:
-                        face = nearest(faces, last) if last is not None else select_face(
-                            faces, tuple(picture.shape[:2]), policy, index)
+                    alone = alone and len(faces) <= 1
+                    if faces and last is None:
+                        face = select_face(faces, tuple(picture.shape[:2]), policy, index)
+                    elif faces:
+                        face = nearest(faces, last, math.inf if alone else _REACH)
                 missing = missing + 1 if face is None else 0
                 last = face or last
                 yield face

@@ -68,10 +68,25 @@ def bounds(points: Tensor) -> Tensor:
     return torch.cat([points[:, :2].amin(0), points[:, :2].amax(0)])
 
 
-def nearest(faces: Sequence[Face], last: Face) -> Face:
-    """The face whose middle is nearest to that of ``last``."""
-    middle = last.landmarks[:, :2].mean(0)
-    return min(faces, key=lambda face: float((face.landmarks[:, :2].mean(0) - middle).norm()))
+def nearest(faces: Sequence[Face], last: Face, reach: float = math.inf) -> Face | None:
+    """The face most like ``last`` in place and size.
+
+    Distance is counted in sides of its crop, and a face twice or half as large is as far off as one a side away.
+
+    Args:
+        reach: faces farther off are not considered.
+
+    Returns:
+        None where there is none within reach.
+    """
+    roi = landmark_roi(last.landmarks)
+
+    def distance(face: Face) -> float:
+        other = landmark_roi(face.landmarks)
+        return math.hypot(other.x - roi.x, other.y - roi.y) / roi.size + abs(math.log2(other.size / roi.size))
+
+    best = min(faces, key=distance, default=None)
+    return best if best is not None and distance(best) <= reach else None
 
 
 def whole(picture: Tensor) -> Roi:
