@@ -71,6 +71,38 @@ def test_a_kept_motion_is_drawn_again_with_a_pose_and_another_rate(spoken, input
     assert abs(float(load_motion(tmp_path / "b.pkl").rotation[-1, 1]) - 10) < 1e-2
 
 
+def test_emotion_and_its_guidance_reach_the_model(inputs, tmp_path, monkeypatch):
+    from playmate_core.diffusion.model import MotionModel
+    from playmate_core.motion.types import Motion
+
+    asked = {}
+
+    def sample(self, features, identity, **knobs):
+        asked.update(knobs, frames=len(features))
+        return Motion.rest(2, knobs["fps"])
+
+    monkeypatch.setattr(MotionModel, "has_emotion_head", True)
+    monkeypatch.setattr(MotionModel, "sample", sample)
+    status = cli.main(["animate", inputs[0], inputs[1], "-o", str(tmp_path / "c.mp4"), "--device", "cpu",
+                       "--emotion", "0 neutral; 1 happy 0.8 + fear 0.5", "--emotion-guidance", "2.5"])
+    curve = asked["emotion"]
+    assert status == 0 and asked["emotion_guidance"] == 2.5
+    assert len(curve) == asked["frames"] and float(curve.strength[-1]) == pytest.approx(1.3)
+
+
+def test_emotion_without_an_emotion_head_is_drawn_and_said(inputs, tmp_path, monkeypatch, caplog):
+    from playmate_core import pipeline
+    from playmate_core.diffusion.model import MotionModel
+
+    monkeypatch.setattr(MotionModel, "has_emotion_head", False)
+    laid = []
+    monkeypatch.setattr(pipeline, "lay_emotion_over", lambda bridge, motion, curve: laid.append(curve) or motion)
+    status = cli.main(["animate", inputs[0], inputs[1], "-o", str(tmp_path / "d.mp4"), "--device", "cpu", "--fps", "5",
+                       "--steps", "1", "--emotion", "sad 0.5"])
+    assert status == 0 and [float(curve.strength[0]) for curve in laid] == [0.5]
+    assert pipeline.LAID_OVER in caplog.text
+
+
 def test_demo_runs_from_the_samples(tmp_path, capsys):
     assert cli.main(["demo", "-o", str(tmp_path / "demo.mp4"), "--device", "cpu", "--steps", "2", "--fps", "5"]) == 0
     assert "demo.mp4" in capsys.readouterr().out
@@ -88,7 +120,7 @@ def test_demo_runs_from_the_samples(tmp_path, capsys):
     ({4: ["--scheduler", "dice"]}, "dice"),
     ({4: ["--steps", "0"]}, "Steps is 0"),
     ({4: ["--emotion", "hungry"]}, "hungry"),
-    ({4: ["--emotion", "happy"]}, "emotion"),
+    ({4: ["--emotion", "1 happy; sad"]}, "no time"),
     ({4: ["--face", "7"]}, "face"),
     ({4: ["--from-motion", "nothing.pkl"]}, "nothing.pkl"),
     ({4: ["--motion-out", "a.txt"]}, "safetensors or .pkl"),
