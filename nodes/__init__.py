@@ -7,7 +7,9 @@ from comfy_api.latest import ComfyExtension, io
 from .audio_encoder import AudioEncoder
 from .blend_motion import BlendMotion
 from .emotion_control import EmotionControl
+from .expression_edit import ExpressionEdit
 from .extract_appearance import ExtractAppearance
+from .eyes import Eyes
 from .folders import register_folders
 from .load_models import LoadModels
 from .load_motion import LoadMotion
@@ -26,6 +28,8 @@ NODES: list[type[io.ComfyNode]] = [
     EmotionControl,
     MotionSampler,
     PoseOverride,
+    ExpressionEdit,
+    Eyes,
     BlendMotion,
     MotionFromVideo,
     LoadMotion,

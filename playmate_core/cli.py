@@ -71,6 +71,10 @@ def _add_knobs(command: argparse.ArgumentParser) -> None:
     command.add_argument("--head-motion", type=float, default=1.0, help="0 holds the head still, 1 is natural")
     command.add_argument("--pose", default=None, metavar="KEYFRAMES",
                          help='e.g. "0 yaw=0; 1 yaw=15; 2.5 yaw=-10 roll=5" (seconds, degrees)')
+    command.add_argument("--blink", type=float, default=None, metavar="RATE",
+                         help="natural blinks a minute in place of the motion's own; 0 stops blinking")
+    command.add_argument("--gaze", default=None, metavar="KEYFRAMES",
+                         help='e.g. "0 x=0 y=0; 1.5 x=0.5" (seconds; -1 to 1, x to the right in the picture, y up)')
     command.add_argument("--emotion", default=None, metavar="SCHEDULE",
                          help='e.g. "happy 0.8" or "0 neutral; 1.5 happy; 3 sad 0.5 + fear 0.5" (seconds, strength 0 '
                               'to 2); labels: angry, disgusted, contempt, fear, happy, sad, surprised, neutral')
@@ -112,14 +116,20 @@ def run_animate(args: argparse.Namespace) -> Path:
     from . import pipeline
     from .diffusion.emotion_plan import EmotionPlan
     from .images import read_image
+    from .motion.blinks import plan_blinks
     from .motion.edits import with_neutral_lead
+    from .motion.eyes import direct_eyes
     from .motion.files import load_motion, save_motion, save_template
+    from .motion.gaze import GazeKeyframes
     from .motion.pose import PoseKeyframes, override_pose
     from .video import check_suffix, write_video
 
     # What the user typed is checked before minutes are spent on it.
     check_suffix(args.output)
     pose = None if args.pose is None else PoseKeyframes.parse(args.pose)
+    if args.blink is not None:
+        plan_blinks(0.0, args.blink)
+    gaze = None if args.gaze is None else GazeKeyframes.parse(args.gaze)
     emotion = None if args.emotion is None else EmotionPlan.parse(args.emotion)
     policy, index = ("index", int(args.face)) if args.face.lstrip("-").isdigit() else (args.face, 0)
     if args.motion_out and Path(args.motion_out).suffix not in (".safetensors", ".pkl"):
@@ -141,6 +151,9 @@ def run_animate(args: argparse.Namespace) -> Path:
             emotion_guidance=args.emotion_guidance, progress=ProgressBar("moving"))
     if pose is not None:
         motion = override_pose(motion, pose)
+    if args.blink is not None or gaze is not None:
+        motion = direct_eyes(motion, blink_mode="keep" if args.blink is None else "replace",
+                             blink_rate=args.blink or 0.0, seed=args.seed, gaze_mode="replace", gaze=gaze)
     if args.motion_out:
         if args.motion_out.endswith(".pkl"):
             # LivePortrait takes a template's first frame as its neutral one.
