@@ -29,7 +29,8 @@ def add_motion_command(commands, progress_bar: Callable) -> None:
     command.add_argument("--missing", default="interpolate",
                          help="what frames without a face become: interpolate, hold, or fail")
     command.add_argument("--smoothing", type=float, default=0.03, help="seconds; 0 keeps every tremor")
-    command.add_argument("--fps", type=float, default=None, help="frames a second of the motion; the clip's if left out")
+    command.add_argument("--fps", type=float, default=None,
+                         help="frames a second of the motion; the clip's if left out")
     command.add_argument("--start", type=float, default=0.0, help="seconds to leave out at the beginning")
     command.add_argument("--seconds", type=float, default=None, help="length to read; to the end if left out")
     command.add_argument("--face", default="largest", help="largest, left, right, or a number counted from the left")

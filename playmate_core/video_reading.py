@@ -71,7 +71,8 @@ class VideoReader:
                 except av.error.FFmpegError as error:
                     if not given:
                         raise
-                    logger.warning("%s ends early at %.2f s (%s).", _name(self.source), time, error.strerror or error)
+                    logger.warning("%s ends early, after %d frames (%s).", _name(self.source), given,
+                                   error.strerror or error)
                     return
                 if frame is None:
                     return

@@ -142,7 +142,7 @@ def test_poses_count_from_the_neutral_frame():
     result = override_pose(motion, {"yaw": 15.0, "pitch": -5.0, "roll": 2.0, "x": 0.1, "scale": 1.2})
     relative = relative_rotation(result.rotation, motion.neutral.rotation)
     assert torch.allclose(relative, torch.tensor([-5.0, 15.0, 2.0]).expand_as(relative), atol=1e-3)
-    assert torch.allclose(result.translation[:, 0], motion.neutral.translation[0] + 0.1)
+    assert torch.allclose(result.translation[:, 0], motion.neutral.translation[0] + 0.1 * motion.neutral.scale)
     assert torch.equal(result.translation[:, 1:], motion.translation[:, 1:])
     assert torch.allclose(result.scale, motion.neutral.scale * 1.2)
 

@@ -1,8 +1,8 @@
 """Cutting, joining, blending and retiming motion. Nothing here changes its inputs.
 
 Motions count from their own neutral frames, so whatever brings two together first re-bases the second onto the
-neutral frame of the first (SPEC.md section 10.1): expression and translation by difference, scale by ratio, rotation
-by the turn R R_0^T. Two motions that share a neutral frame are left bit for bit as they are.
+neutral frame of the first (SPEC.md section 10.1): expression by difference, scale by ratio, rotation by the turn
+R R_0^T, translation by difference in sizes of the head. Two motions that share a neutral frame are left bit for bit.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from .types import KEYPOINTS, Motion, Neutral
 
 __all__ = [
     "EXPRESSION_REGIONS", "LENGTH_POLICIES", "REGIONS", "REGION_KEYPOINTS", "blend", "concatenate", "fit_length",
-    "rebase", "region_masks", "resample", "slice_frames", "slice_seconds", "smooth", "with_neutral_lead",
+    "keep_regions", "rebase", "region_masks", "resample", "retime", "slice_frames", "slice_seconds", "smooth", "still",
+    "with_neutral_lead",
 ]
 
 LENGTH_POLICIES = ("constant", "cycle", "mirror", "cut")
@@ -61,6 +62,8 @@ def rebase(motion: Motion, neutral: Neutral) -> Motion:
 
     Returns:
         Motion whose ``neutral`` is the given one and whose offsets from it are those that ``motion`` had from its own.
+        Where the neutral scales differ, so do the crops in whose halves translation is counted: it is converted, so
+        that the head moves by as many of its own sizes as before.
     """
     old, new = motion.neutral, neutral.to(motion.expression.device)
     rotation = motion.rotation
@@ -70,7 +73,7 @@ def rebase(motion: Motion, neutral: Neutral) -> Motion:
         motion,
         expression=_shift(motion.expression, old.expression, new.expression),
         rotation=rotation,
-        translation=_shift(motion.translation, old.translation, new.translation),
+        translation=_shift(motion.translation, old.translation, new.translation, new.scale / old.scale),
         scale=motion.scale if torch.equal(old.scale, new.scale) else motion.scale / old.scale * new.scale,
         neutral=new,
     )
@@ -126,6 +129,37 @@ def resample(motion: Motion, fps: float) -> Motion:
         scale=curve[:, -1:],
         fps=fps,
     )
+
+
+def retime(motion: Motion, speed: float = 1.0, seconds: float | None = None) -> Motion:
+    """The motion slower or faster, at the same frame rate, curves and rotations as :func:`resample` draws them.
+
+    Args:
+        motion: any motion.
+        speed: above 0; 2 is twice as fast and half as long.
+        seconds: the length to stretch to instead, after the speed; above 0.
+
+    Returns:
+        Motion of round(duration / speed * fps) or round(seconds * fps) frames, at least one if there were any.
+
+    Raises:
+        PlaymateError: a speed or length that is not above 0, or no frames to stretch.
+    """
+    if not 0 < speed < float("inf"):
+        raise PlaymateError(f"A motion cannot be played at {speed} times its speed; give a number above 0.")
+    frames = round(motion.duration / speed * motion.fps)
+    if seconds is not None:
+        if not 0 < seconds < float("inf"):
+            raise PlaymateError(f"A motion cannot be stretched to {seconds} seconds; give a number above 0.")
+        if not len(motion):
+            raise PlaymateError("A motion without frames cannot be stretched; give one that has frames.")
+        frames = round(seconds * motion.fps)
+    frames = max(frames, min(len(motion), 1))
+    if frames == len(motion):
+        return motion
+    # Read as if it had been sampled at another rate: the times fit when both last as long.
+    stretched = replace(motion, fps=motion.fps * len(motion) / frames)
+    return fit_length(resample(stretched, motion.fps), frames)
 
 
 def fit_length(motion: Motion, frames: int, policy: str = "constant") -> Motion:
@@ -228,6 +262,36 @@ def blend(a: Motion, b: Motion, weights: Weight | Mapping[str, Weight], length: 
     return _mix(a, b, {name: _weight(name, value, len(a)).to(device) for name, value in weights.items()})
 
 
+def still(motion: Motion) -> Motion:
+    """As many frames of ``motion``'s neutral frame."""
+    n, frames = motion.neutral, len(motion)
+    return replace(
+        motion,
+        expression=n.expression.expand(frames, -1, -1).clone(),
+        rotation=n.rotation.expand(frames, -1).clone(),
+        translation=n.translation.expand(frames, -1).clone(),
+        scale=n.scale.expand(frames, -1).clone(),
+    )
+
+
+def keep_regions(motion: Motion, amounts: Mapping[str, Weight], background: Motion | None = None,
+                 length: str = "constant") -> Motion:
+    """Keeps some parts of a motion; the others come from its neutral frame or from another motion.
+
+    Args:
+        motion: gives frame rate, neutral frame and, unless ``length`` is "cut", the length.
+        amounts: from REGIONS to how much of ``motion`` is kept, 0 to 1, a number or [T]; regions left out are not.
+        background: what shows where ``motion`` is not kept; None is rest.
+        length: as in :func:`blend`, for a shorter background.
+
+    Raises:
+        PlaymateError: as :func:`blend`.
+    """
+    check_regions(amounts)
+    given = {name: 1.0 - torch.as_tensor(amounts.get(name, 0.0), dtype=torch.float32) for name in REGIONS}
+    return blend(motion, still(motion) if background is None else background, given, length)
+
+
 def _mix(a: Motion, b: Motion, weights: Mapping[str, Tensor]) -> Motion:
     """Two motions of equal length and neutral frame; weights [T] by region."""
     field = torch.zeros_like(a.expression)
@@ -257,8 +321,9 @@ def _weight(name: str, value: Weight, frames: int) -> Tensor:
     return weight
 
 
-def _shift(value: Tensor, old: Tensor, new: Tensor) -> Tensor:
-    return value if torch.equal(old, new) else value - old + new
+def _shift(value: Tensor, old: Tensor, new: Tensor, factor: Tensor | float = 1.0) -> Tensor:
+    same = torch.equal(old, new) and bool(torch.as_tensor(factor == 1.0).all())
+    return value if same else (value - old) * factor + new
 
 
 def _index(motion: Motion, index: Tensor) -> Motion:

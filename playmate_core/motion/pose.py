@@ -47,7 +47,8 @@ def pose_offsets(motion: Motion) -> Tensor:
         motion: T frames.
 
     Returns:
-        [T, 6] in the order of POSE_AXES: pitch, yaw, roll in degrees, x and y by difference, scale by ratio.
+        [T, 6] in the order of POSE_AXES: pitch, yaw, roll in degrees, x and y by difference for a neutral scale of
+            1 (see ``edits.rebase``), scale by ratio.
     """
     moved = rebase(motion, Neutral.rest())
     return torch.cat([moved.rotation, moved.translation[:, :2], moved.scale], dim=1)
@@ -164,7 +165,7 @@ def _with_pose(motion: Motion, pose: Tensor, axes: Collection[str]) -> Motion:
     translation = motion.translation.clone()
     for column, axis in enumerate(("x", "y")):
         if axis in axes:
-            translation[:, column] = pose[:, 3 + column] + neutral.translation[column]
+            translation[:, column] = pose[:, 3 + column] * neutral.scale + neutral.translation[column]
     changes["translation"] = translation
     if "scale" in axes:
         changes["scale"] = pose[:, 5:] * neutral.scale
