@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .audio_encoder import AudioEncoder
 from .blend_motion import BlendMotion
+from .concatenate_motion import ConcatenateMotion
 from .emotion_control import EmotionControl
 from .expression_edit import ExpressionEdit
 from .extract_appearance import ExtractAppearance
@@ -13,13 +14,17 @@ from .eyes import Eyes
 from .folders import register_folders
 from .load_models import LoadModels
 from .load_motion import LoadMotion
+from .loop_motion import LoopMotion
 from .motion_from_video import MotionFromVideo
 from .motion_sampler import MotionSampler
 from .pose_override import PoseOverride
 from .preview_motion import PreviewMotion
+from .region_mask import RegionMask
 from .render_frames import RenderFrames
 from .render_video import RenderVideo
+from .retime_motion import RetimeMotion
 from .save_motion import SaveMotion
+from .smooth_motion import SmoothMotion
 
 NODES: list[type[io.ComfyNode]] = [
     LoadModels,
@@ -31,6 +36,11 @@ NODES: list[type[io.ComfyNode]] = [
     ExpressionEdit,
     Eyes,
     BlendMotion,
+    RegionMask,
+    ConcatenateMotion,
+    RetimeMotion,
+    LoopMotion,
+    SmoothMotion,
     MotionFromVideo,
     LoadMotion,
     SaveMotion,

@@ -38,7 +38,8 @@ class BlendMotion(io.ComfyNode):
                                tooltip="If motion_b is shorter: constant holds its last frame, cycle starts it again, "
                                        "mirror runs it backwards and forwards, cut ends the result there."),
             ],
-            outputs=[sockets.Motion.Output("blended_motion", display_name="motion", tooltip="One motion made of the two.")],
+            outputs=[sockets.Motion.Output("blended_motion", display_name="motion",
+                                           tooltip="One motion made of the two.")],
         )
 
     @classmethod
