@@ -42,7 +42,7 @@ class MotionSampler(io.ComfyNode):
                                                  "face is assumed."),
                 sockets.Emotion.Input("emotion", optional=True,
                                       tooltip="What the head feels, from Emotion Control. Without it: neutral."),
-                io.Float.Input("emotion_guidance", default=0.0, min=0.0, max=10.0, step=0.1, optional=True,
+                io.Float.Input("emotion_guidance", default=0.0, min=0.0, max=3.0, step=0.1, optional=True,
                                tooltip="How strongly the emotion pulls the face: 1 is plain, 1.5 to 3 shows it more. "
                                        "0 takes the value that came with the motion model. Strength, in Emotion "
                                        "Control, says how much is felt; this, how clearly it shows."),
