@@ -71,6 +71,19 @@ def test_a_kept_motion_is_drawn_again_with_a_pose_and_another_rate(spoken, input
     assert abs(float(load_motion(tmp_path / "b.pkl").rotation[-1, 1]) - 10) < 1e-2
 
 
+def test_blinks_and_gaze_are_directed(spoken, inputs, tmp_path):
+    from playmate_core.motion.blinks import find_blinks
+    from playmate_core.motion.eyes import read_eyes
+    from playmate_core.motion.files import load_motion
+
+    status = cli.main(["animate", inputs[0], inputs[1], "-o", str(tmp_path / "e.mp4"), "--device", "cpu",
+                       "--from-motion", str(spoken[1]), "--fps", "10", "--blink", "0", "--gaze", "0 x=0.4; 1 x=-0.4",
+                       "--motion-out", str(tmp_path / "e.safetensors")])
+    closure, gaze = read_eyes(load_motion(tmp_path / "e.safetensors").expression_offset)
+    assert status == 0 and not find_blinks(closure, 10.0)
+    assert float(gaze[5, 0]) == pytest.approx(10, abs=0.1) and float(gaze[20, 0]) == pytest.approx(-10, abs=0.1)
+
+
 def test_emotion_and_its_guidance_reach_the_model(inputs, tmp_path, monkeypatch):
     from playmate_core.diffusion.model import MotionModel
     from playmate_core.motion.types import Motion
@@ -115,6 +128,8 @@ def test_demo_runs_from_the_samples(tmp_path, capsys):
     ({1: "missing.wav"}, "missing.wav"),
     ({3: "out.gif"}, "end the name in"),
     ({4: ["--pose", "yaw twenty"]}, "yaw"),
+    ({4: ["--gaze", "0 x=left"]}, "x=left"),
+    ({4: ["--blink", "-3"]}, "blink rate"),
     ({4: ["--device", "abacus"]}, "abacus"),
     ({4: ["--renderer", "crayon"]}, "crayon"),
     ({4: ["--scheduler", "dice"]}, "dice"),

@@ -32,7 +32,8 @@ Blink = tuple[float, float, float, float]
 """Begin, shut, opens, open again: seconds."""
 
 
-def plan_blinks(duration: float, rate: float, seed: int = 0, existing: Sequence[tuple[float, float]] = ()) -> list[Blink]:
+def plan_blinks(duration: float, rate: float, seed: int = 0,
+                existing: Sequence[tuple[float, float]] = ()) -> list[Blink]:
     """Natural blinks over a stretch of time.
 
     Pauses are log-normal with the mean that the rate asks for; the first is cut at a random point, as when a camera is

@@ -6,6 +6,7 @@ import math
 import random
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Mapping, Sequence
 
 import torch
@@ -141,7 +142,7 @@ def jumps(points: Sequence[tuple[float, float]], times: Tensor) -> Tensor:
         [M] float64.
     """
     value = torch.full_like(times, points[0][1], dtype=torch.float64)
-    for (_, before), (moment, after) in zip(points, points[1:]):
+    for (_, before), (moment, after) in pairwise(points):
         value = value + (after - before) * smoothstep((times.double() - moment) / JUMP)
     return value
 

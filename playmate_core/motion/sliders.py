@@ -114,13 +114,13 @@ def envelope(frames: int, fps: float, start: float = 0.0, end: float | None = No
         raise PlaymateError(f"The edit ends at {end:g} s, but it starts at {start:g} s; set its end later.")
     time = torch.arange(frames, dtype=torch.float64) / fps
     # A frame on the border may miss it by a rounding error.
-    time = time + 1e-9
-    level = (time >= start).double()
+    reached = time + 1e-9
+    level = (reached >= start).double()
     rise = min(fade, (end - start) / 2) if end is not None else fade
     if rise > 0:
         level = level * smoothstep((time - start) / rise)
     if end is not None:
-        level = level * (time < end)
+        level = level * (reached < end)
         if rise > 0:
             level = level * smoothstep((end - time) / rise)
     return level.float()
