@@ -2,7 +2,8 @@
 
 Tensors ``denoiser.*`` (float16) are the network's parameters under their own names, ``statistics.*`` (float32) the
 fields of ``MotionStatistics``. Metadata: ``format``, ``version``, ``config`` (DenoiserConfig as JSON), ``sampling``
-(default knobs as JSON), ``reached`` (figures measured when it was made, as JSON).
+(default knobs as JSON), ``reached`` (figures measured when it was made, as JSON). A model with an emotion head also
+holds ``controller.*`` (float16) and ``emotion.means`` [7, 63] (float32), each emotion's mean expression.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import torch
 from torch import Tensor
 
 from ..errors import PlaymateError
-from .config import DenoiserConfig
+from .config import EXPRESSION_DIM, DenoiserConfig
+from .controller import EmotionController
 from .denoiser import Denoiser
+from .emotion_offsets import FELT
 from .normalisation import MotionStatistics
 
 FORMAT = "playmate-motion"
@@ -25,12 +28,14 @@ BUNDLED = "motion_stage1.safetensors"
 
 
 def save_checkpoint(path: str | os.PathLike, denoiser: Denoiser, statistics: MotionStatistics,
-                    sampling: dict | None = None, reached: dict | None = None) -> None:
+                    sampling: dict | None = None, reached: dict | None = None,
+                    controller: EmotionController | None = None, emotion_means: Tensor | None = None) -> None:
     """Write a model so that a reader never sees half of it.
 
     Args:
         sampling: default knobs (``audio_guidance``, ``temperature``).
         reached: figures to keep with the weights.
+        controller, emotion_means: of stage 2, both or neither.
     """
     from safetensors.torch import save_file
 
@@ -38,6 +43,10 @@ def save_checkpoint(path: str | os.PathLike, denoiser: Denoiser, statistics: Mot
                for k, v in denoiser.state_dict().items()}
     tensors |= {f"statistics.{k}": v.detach().to("cpu", torch.float32).contiguous()
                 for k, v in statistics.tensors().items()}
+    if controller is not None:
+        tensors |= {f"controller.{k}": v.detach().to("cpu", torch.float16).contiguous()
+                    for k, v in controller.state_dict().items()}
+        tensors["emotion.means"] = emotion_means.detach().to("cpu", torch.float32).contiguous()
     metadata = dict(format=FORMAT, version=VERSION, config=denoiser.config.to_json(),
                     sampling=json.dumps(sampling or {}), reached=json.dumps(reached or {}))
     path = Path(path)
@@ -52,6 +61,8 @@ def save_checkpoint(path: str | os.PathLike, denoiser: Denoiser, statistics: Mot
 
 def load_checkpoint(path: str | os.PathLike) -> tuple[Denoiser, MotionStatistics, dict]:
     """The network (fp32, evaluation mode, CPU), its statistics and ``dict(sampling=.., reached=..)``.
+
+    With an emotion head the dict also has ``controller`` and ``emotion_means``.
 
     Raises:
         PlaymateError: no such file, not a safetensors file, another kind of file, or tensors that do not fit.
@@ -78,10 +89,19 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[Denoiser, MotionStatistics
     denoiser = Denoiser(config)
     wanted = {f"denoiser.{k}": tuple(v.shape) for k, v in denoiser.state_dict().items()}
     wanted |= {f"statistics.{k}": v for k, v in MotionStatistics.shapes(config.axes, config.features_dim).items()}
+    controller = None
+    if any(key.startswith("controller.") for key in tensors):
+        controller = EmotionController(config.width, config.heads)
+        wanted |= {f"controller.{k}": tuple(v.shape) for k, v in controller.state_dict().items()}
+        wanted["emotion.means"] = (len(FELT), EXPRESSION_DIM)
     _check(path.name, wanted, tensors)
     denoiser.load_state_dict(_part(tensors, "denoiser."))
     statistics = MotionStatistics(**_part(tensors, "statistics."))
-    return denoiser.eval(), statistics, {k: _json(metadata.get(k)) for k in ("sampling", "reached")}
+    extra = {k: _json(metadata.get(k)) for k in ("sampling", "reached")}
+    if controller is not None:
+        controller.load_state_dict(_part(tensors, "controller."))
+        extra |= dict(controller=controller.eval(), emotion_means=tensors["emotion.means"].float())
+    return denoiser.eval(), statistics, extra
 
 
 def _check(name: str, wanted: dict[str, tuple], tensors: dict[str, Tensor]) -> None:

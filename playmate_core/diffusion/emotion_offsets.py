@@ -6,6 +6,7 @@ knows of windows or networks.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import torch
@@ -22,6 +23,11 @@ BEYOND = 0.6
 
 FELT = tuple(label for label in LABELS if label != "neutral")
 """The seven labels that move the face, in the order of ``amounts``."""
+
+PACE: dict[str, float] = {"angry": 0.20, "disgusted": 0.25, "contempt": 0.30, "fear": 0.15, "happy": 0.25, "sad": 0.40,
+                         "surprised": 0.12}
+"""Seconds in which a face gets two thirds of the way to a new emotion: startled quickly, saddened slowly (Ekman 2003,
+Emotions Revealed: surprise is the briefest emotion; the seconds are ours)."""
 
 ATTITUDE: dict[str, tuple[float, float, float, float]] = {
     "angry": (2.0, 0.0, 0.0, 1.2),
@@ -68,6 +74,21 @@ def response(felt: Tensor) -> Tensor:
     total = felt.sum(-1, keepdim=True)
     reached = total.clamp(max=1.0) + BEYOND * (total - 1.0).clamp(min=0.0)
     return felt * (reached / total.clamp(min=1e-6))
+
+
+def onset(felt: Tensor, fps: float) -> Tensor:
+    """[T, 7] amounts as asked for -> as a face can follow them: a first-order approach at each emotion's ``PACE``.
+
+    The first frame is where it is asked to be.
+    """
+    if len(felt) < 2:
+        return felt
+    keep = torch.tensor([math.exp(-1.0 / (fps * PACE[label])) for label in FELT], dtype=felt.dtype)
+    rows, state = [], felt[0]
+    for row in felt:
+        state = keep * state + (1 - keep) * row
+        rows.append(state)
+    return torch.stack(rows)
 
 
 def emotion_expression(curve: EmotionCurve) -> Tensor:

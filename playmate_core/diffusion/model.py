@@ -17,8 +17,10 @@ from ..speech.types import SpeechFeatures
 from ..weights import bundled
 from .checkpoint import BUNDLED, load_checkpoint, save_checkpoint
 from .config import FPS, POSE_DIM, DenoiserConfig
+from .controller import EmotionController
 from .denoiser import Denoiser
 from .emotion import EmotionCurve
+from .feeling import Feeling, feeling
 from .normalisation import MotionStatistics
 from .retiming import FIELDS, retimed
 from .sampler import Guidance, sample_windows
@@ -30,22 +32,34 @@ DEFAULT_AUDIO_GUIDANCE = 1.5
 DEFAULT_TEMPERATURE = 1.0
 
 
+DEFAULT_EMOTION_GUIDANCE = 1.0
+"""Neutral in Eq. 8: the strength of a curve is already a condition. The paper, without strengths, uses 1.5."""
+
+
 class MotionModel:
-    """Stage 1 of Playmate: what speech does to a face.
+    """Playmate's two stages: what speech does to a face, and what an emotion makes of that.
+
+    Stage 2 moves about each emotion's mean expression as stage 1 moves about the neutral one (Eq. 5 with statistics
+    of every emotion): the diffusion runs on what is left after the mean is taken off, so the frozen network meets
+    motion of the kind it knows however strong the emotion.
 
     Attributes:
         config: sizes, and the encoder it listens to.
         sampling: default knobs that came with the weights: ``audio_guidance``, ``temperature``.
         reached: figures measured when the weights were made.
+        controller, emotion_means: the emotion head and [7, 63] mean expressions, None for stage 1 alone.
     """
 
     def __init__(self, denoiser: Denoiser, statistics: MotionStatistics, sampling: dict | None = None,
-                 reached: dict | None = None, device: str | torch.device = "cpu") -> None:
+                 reached: dict | None = None, device: str | torch.device = "cpu",
+                 controller: Optional[EmotionController] = None, emotion_means: Optional[Tensor] = None) -> None:
         self.device = torch.device(device)
         self.denoiser = denoiser.to(self.device).eval()
         self.statistics = statistics.to(self.device)
         self.sampling = dict(sampling or {})
         self.reached = dict(reached or {})
+        self.controller = None if controller is None else controller.to(self.device).eval()
+        self.emotion_means = None if emotion_means is None else emotion_means.to(self.device)
 
     @property
     def config(self) -> DenoiserConfig:
@@ -59,7 +73,7 @@ class MotionModel:
     @property
     def has_emotion_head(self) -> bool:
         """Whether emotion curves take effect (stage 2)."""
-        return False
+        return self.controller is not None
 
     @staticmethod
     def load(path: str | os.PathLike | None = None, device: str | torch.device = "cpu") -> MotionModel:
@@ -73,7 +87,8 @@ class MotionModel:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write it where ``load`` finds it again; half precision."""
-        save_checkpoint(path, self.denoiser, self.statistics, self.sampling, self.reached)
+        save_checkpoint(path, self.denoiser, self.statistics, self.sampling, self.reached, self.controller,
+                        self.emotion_means)
 
     def sample(self, features: SpeechFeatures, identity: Optional[Tensor] = None, **knobs) -> Motion:
         """The whole motion of ``features``; arguments as ``stream``. T = round(duration * fps) frames."""
@@ -85,7 +100,8 @@ class MotionModel:
     def stream(self, features: SpeechFeatures, identity: Optional[Tensor] = None, *, seed: int = 0, steps: int = 10,
                scheduler: str = "dpmsolver++", audio_guidance: Optional[float] = None,
                temperature: Optional[float] = None, head_motion: float = 1.0, fps: float = FPS,
-               emotion: Optional[EmotionCurve] = None, progress: Progress = None) -> Iterator[Motion]:
+               emotion: Optional[EmotionCurve] = None, emotion_guidance: Optional[float] = None,
+               progress: Progress = None) -> Iterator[Motion]:
         """Motion piece by piece as windows are finished, on the CPU; memory does not grow with the speech.
 
         Expression counts from the resting, closed mouth; rotation, translation and scale from a straight head.
@@ -102,30 +118,45 @@ class MotionModel:
                 keep their variety. None for the model's own default.
             head_motion: 0 (still) to 3; 1 is natural.
             fps: output frames a second; the model itself always runs at 25 and the motion is resampled.
-            emotion: neutral or None; others need a model with an emotion head.
+            emotion: a curve as long as the features, at 25 fps; anything but neutral needs a model with an emotion
+                head. It also decides how the head is held, in step with ``head_motion`` up to 1.
+            emotion_guidance: w_e of Eq. 8, 0 to 3; None for the model's own default. It scales the mean expression
+                too, as extrapolating between two distributions of equal spread does.
             progress: windows times steps.
 
         Raises:
             PlaymateError: settings out of range, features of another encoder or frame rate, or an emotion.
         """
         guidance = self._check(features, identity, steps, scheduler, audio_guidance, temperature, head_motion, fps,
-                               emotion)
+                               emotion, emotion_guidance)
+        feels = feeling(emotion, len(features), self.emotion_means, guidance.emotion, head_motion)
         audio = self.statistics.encode_audio(*(x.to(self.device, torch.float32) for x in
                                                (features.features, features.loudness, features.pitch)))
         person = None if identity is None else identity.to(self.device, torch.float32).reshape(-1)
-        windows = sample_windows(self.denoiser, audio, person, guidance, int(seed), progress)
-        pieces = (self._decode(w, head_motion) for w in windows)
+        windows = sample_windows(self.denoiser, audio, person, guidance, int(seed), progress, self.controller,
+                                 None if feels is None else feels.felt)
+        pieces = self._decoded(windows, head_motion, feels)
         return pieces if fps == FPS else retimed(pieces, float(fps), round(features.duration * fps))
 
-    def _decode(self, units: Tensor, head_motion: float) -> Motion:
-        expression = self.statistics.decode_expression(units[:, :self.config.axes])
-        pose = self.statistics.decode_pose(units[:, self.config.axes:], head_motion)
-        expression, pose = expression.cpu().clone(), pose.cpu().clone()
-        return Motion(expression.reshape(-1, KEYPOINTS, 3), pose[:, :3], pose[:, 3:6], pose[:, 6:], FPS,
-                      Neutral.rest())
+    def _decoded(self, windows: Iterator[Tensor], head_motion: float, feels: Optional[Feeling]) -> Iterator[Motion]:
+        start = 0
+        for units in windows:
+            rows = slice(start, start + len(units))
+            start += len(units)
+            expression = self.statistics.decode_expression(units[:, :self.config.axes])
+            moved = units[:, self.config.axes:]
+            if feels is not None:
+                expression = expression + feels.mean[rows]
+                moved = moved * feels.liveliness[rows, None]
+            pose = self.statistics.decode_pose(moved, head_motion)
+            if feels is not None:
+                pose[:, :3] += feels.turn[rows]
+            expression, pose = expression.cpu().clone(), pose.cpu().clone()
+            yield Motion(expression.reshape(-1, KEYPOINTS, 3), pose[:, :3], pose[:, 3:6], pose[:, 6:], FPS,
+                         Neutral.rest())
 
     def _check(self, features, identity, steps, scheduler, audio_guidance, temperature, head_motion, fps,
-               emotion) -> Guidance:
+               emotion, emotion_guidance) -> Guidance:
         config = self.config
         if features.encoder != config.encoder:
             raise PlaymateError(f"The speech features come from {features.encoder}, but this motion model was trained "
@@ -143,6 +174,7 @@ class MotionModel:
             raise PlaymateError(f"The identity feature must be {config.identity_dim} finite numbers.")
         guidance = self._knob("audio_guidance", audio_guidance, DEFAULT_AUDIO_GUIDANCE, 10.0)
         warmth = self._knob("temperature", temperature, DEFAULT_TEMPERATURE, 1.5)
+        feeling_scale = self._knob("emotion_guidance", emotion_guidance, DEFAULT_EMOTION_GUIDANCE, 3.0)
         _in_range("head_motion", head_motion, 0.0, 3.0)
         _in_range("fps", fps, 1.0, 240.0)
         sampling_scheduler(config, scheduler, steps)  # refuses before the first window is asked for
@@ -152,7 +184,7 @@ class MotionModel:
         share = self.statistics.speech_share
         spoken = (share / share.max().clamp(min=1e-6)).clamp(0.0, 1.0)
         scale = torch.cat((1.0 + (warmth - 1.0) * spoken, spoken.new_ones(POSE_DIM)))
-        return Guidance(scheduler, int(steps), guidance, scale)
+        return Guidance(scheduler, int(steps), guidance, scale, feeling_scale)
 
     def _knob(self, name: str, value: Optional[float], default: float, highest: float) -> float:
         value = self.sampling.get(name, default) if value is None else value

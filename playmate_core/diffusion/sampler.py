@@ -15,11 +15,15 @@ from torch import Tensor
 
 from ..progress import Progress, report
 from .config import DenoiserConfig
-from .denoiser import Denoiser
+from .controller import EmotionController
+from .denoiser import Denoiser, Trunk
 from .schedule import sampling_scheduler
 
 HEAD_SMOOTHING = 1.5
 """Deviation in frames of the Gaussian on pose: heads move below about 2 Hz."""
+
+FELT_AT_ALL = 1e-3
+"""Least amount of an emotion that is drawn."""
 
 HEAD_EASE = 25
 """Frames over which a step of the pose at a window's start fades out."""
@@ -33,12 +37,14 @@ class Guidance:
         scheduler, steps: see ``schedule.sampling_scheduler``.
         audio: scale w_a of Eq. 8; 1 leaves the conditional prediction alone and halves the cost.
         noise_scale: [K + 6] deviation of the start noise; below 1 stays nearer to the likeliest motion.
+        emotion: scale w_e of Eq. 8, for a model with an emotion head.
     """
 
     scheduler: str
     steps: int
     audio: float
     noise_scale: Tensor
+    emotion: float = 1.0
 
 
 def window_noise(seed: int, index: int, frames: int, dim: int) -> Tensor:
@@ -62,7 +68,8 @@ def audio_window(audio: Tensor, start: int, config: DenoiserConfig) -> tuple[Ten
 
 
 def denoise_window(denoiser: Denoiser, noise: Tensor, audio: Tensor, heard: Tensor, before: Optional[Tensor],
-                   identity: Optional[Tensor], guidance: Guidance, on_step=None) -> Tensor:
+                   identity: Optional[Tensor], guidance: Guidance, on_step=None,
+                   controller: Optional[EmotionController] = None, felt: Optional[Tensor] = None) -> Tensor:
     """One window [W, K + 6] from its noise.
 
     Args:
@@ -70,8 +77,11 @@ def denoise_window(denoiser: Denoiser, noise: Tensor, audio: Tensor, heard: Tens
         before: [previous, K + 6] frames before, None for the first window.
         identity: [identity_dim] or None.
         on_step: called after every step; may raise to stop.
+        controller, felt: the emotion head and [previous + W, 7] amounts; without them the last term is left out.
 
-    The two terms of Eq. 8 run as one batch: eps = eps(no speech) + w_a (eps(speech) - eps(no speech)).
+    Eq. 8: eps = eps(0, 0) + w_a (eps(speech, 0) - eps(0, 0)) + w_e (eps(speech, emotion) - eps(speech, 0)). Speech and
+    no speech run as one batch. "No emotion" is stage 1 itself, past the controller, so all terms share the Conformer's
+    pass and the third one costs the two DiT blocks and a head.
     """
     config, device = denoiser.config, audio.device
     terms = 1 if guidance.audio == 1.0 else 2
@@ -89,8 +99,14 @@ def denoise_window(denoiser: Denoiser, noise: Tensor, audio: Tensor, heard: Tens
     for t in scheduler.timesteps:
         motion = torch.cat((clean, x)).expand(terms, -1, -1)
         timestep = t.to(device).expand(terms)
-        eps = denoiser.heads(denoiser.trunk(motion, speech, timestep, **conditions), motion, timestep)
-        eps = eps[0] if terms == 1 else eps[1] + guidance.audio * (eps[0] - eps[1])
+        trunk = denoiser.trunk(motion, speech, timestep, **conditions)
+        terms_eps = denoiser.heads(trunk, motion, timestep)
+        eps = terms_eps[0] if terms == 1 else terms_eps[1] + guidance.audio * (terms_eps[0] - terms_eps[1])
+        if controller is not None and felt is not None:
+            heard_only = Trunk(*(part[:1] for part in trunk))
+            feeling = denoiser.heads(heard_only, motion[:1], timestep[:1],
+                                     lambda hidden, time: controller(hidden, time, felt[None]))[0]
+            eps = eps + guidance.emotion * (feeling - terms_eps[0])
         x = scheduler.step(eps, t, x).prev_sample
         if on_step is not None:
             on_step()
@@ -121,8 +137,12 @@ def settle_head(pose: Tensor, before: Optional[Tensor], smoothing: float = HEAD_
 
 @torch.inference_mode()
 def sample_windows(denoiser: Denoiser, audio: Tensor, identity: Optional[Tensor], guidance: Guidance, seed: int,
-                   progress: Progress = None) -> Iterator[Tensor]:
-    """Normalised motion [W, K + 6] of speech [T, C + 3], window after window; T frames in all."""
+                   progress: Progress = None, controller: Optional[EmotionController] = None,
+                   felt: Optional[Tensor] = None) -> Iterator[Tensor]:
+    """Normalised motion [W, K + 6] of speech [T, C + 3], window after window; T frames in all.
+
+    With a ``controller``, ``felt`` [T, 7] is how much of each emotion is shown.
+    """
     config, frames = denoiser.config, len(audio)
     windows = -(-frames // config.window)
     total, done = windows * guidance.steps, 0
@@ -139,7 +159,13 @@ def sample_windows(denoiser: Denoiser, audio: Tensor, identity: Optional[Tensor]
         length = min(config.window, frames - start)
         speech, heard = audio_window(audio, start, config)
         noise = window_noise(seed, index, config.window, config.motion_dim)[:length]
-        made = denoise_window(denoiser, noise, speech, heard, before, identity, guidance, stepped)
+        now = None
+        if felt is not None:
+            rows = torch.arange(start - config.previous, start + length, device=felt.device).clamp(min=0)
+            now = felt[rows]
+        # Where nothing is felt stage 1 speaks alone.
+        head = controller if now is not None and bool((now > FELT_AT_ALL).any()) else None
+        made = denoise_window(denoiser, noise, speech, heard, before, identity, guidance, stepped, head, now)
         axes = config.axes
         head = settle_head(made[:, axes:], None if before is None else before[:, axes:])
         made = torch.cat((made[:, :axes], head), 1)

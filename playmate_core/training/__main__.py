@@ -1,4 +1,4 @@
-"""``python -m playmate_core.training corpus|stage1``: make the corpus, train on it."""
+"""``python -m playmate_core.training corpus|stage1|stage2``: make the corpus, train on it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
         if arguments[:1] == ["corpus"]:
             from .corpus.build import main as make_corpus
             return make_corpus(arguments[1:]) or 0
-        return _stage1(_parser().parse_args(arguments))
+        return _train(_parser().parse_args(arguments))
     except PlaymateError as error:
         logging.getLogger(__name__).error("%s", error)
         return 2
@@ -28,27 +28,35 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("corpus", help="synthesise speech and its motion (see corpus --help)", add_help=False)
     stage1 = commands.add_parser("stage1", help="train the motion diffusion model")
-    stage1.add_argument("--corpus", required=True, metavar="DIR", help="folder of shards made by corpus")
-    stage1.add_argument("--out", required=True, metavar="DIR", help="the run's folder")
-    stage1.add_argument("--config", metavar="FILE", help="JSON settings; left out: those of the bundled model")
-    stage1.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    stage1.add_argument("--minutes", type=float, help="stop, cooled down, after this time in all")
-    stage1.add_argument("--device", choices=("cpu", "cuda"), help="left out: the accelerator if there is one")
-    stage1.add_argument("--threads", type=int, help="CPU threads")
+    stage2 = commands.add_parser("stage2", help="train the emotion controller on a finished stage 1")
+    stage2.add_argument("--stage1", required=True, metavar="FILE", help="the stage-1 model, which stays as it is")
+    for stage in (stage1, stage2):
+        stage.add_argument("--corpus", required=True, metavar="DIR", help="folder of shards made by corpus")
+        stage.add_argument("--out", required=True, metavar="DIR", help="the run's folder")
+        stage.add_argument("--config", metavar="FILE", help="JSON settings; left out: those of the bundled model")
+        stage.add_argument("--resume", action="store_true", help="go on with the run in --out")
+        stage.add_argument("--minutes", type=float, help="stop, cooled down, after this time in all")
+        stage.add_argument("--device", choices=("cpu", "cuda"), help="left out: the accelerator if there is one")
+        stage.add_argument("--threads", type=int, help="CPU threads")
     return parser
 
 
-def _stage1(options: argparse.Namespace) -> int:
+def _train(options: argparse.Namespace) -> int:
     if options.threads:
         import torch
         torch.set_num_threads(max(1, options.threads))
-    from .settings import load_settings
-    from .stage1 import RESULT, Stage1
+    from .settings import default_settings, load_settings
 
-    run = Stage1(options.corpus, load_settings(options.config), options.out, resume=options.resume,
-                 device=options.device)
+    settings = load_settings(options.config or default_settings(options.command))
+    common = dict(resume=options.resume, device=options.device)
+    if options.command == "stage2":
+        from .stage2 import Stage2
+        run = Stage2(options.corpus, settings, options.out, stage1=options.stage1, **common)
+    else:
+        from .stage1 import Stage1
+        run = Stage1(options.corpus, settings, options.out, **common)
     reached = run.train(options.minutes)
-    logging.getLogger(__name__).info("Wrote %s: %s", run.out / RESULT, reached)
+    logging.getLogger(__name__).info("Wrote %s: %s", run.out / run.result, reached)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import math
@@ -12,12 +13,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..diffusion.checkpoint import save_checkpoint
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.model import MotionModel
 from ..diffusion.normalisation import MotionStatistics, fit_statistics
+from ..diffusion.schedule import training_scheduler
 from ..errors import PlaymateError
-from .dataset import Clip, Windows, load_corpus
+from .dataset import Clip, Windows, load_corpus, widen
 from .settings import Settings, Training, settings_from
 from .validation import bridge_lips, validate
 
@@ -96,7 +97,7 @@ class Stage1:
             raise PlaymateError(f"There is no run to resume in {self.out}; leave out --resume to start one.")
         clips = corpus if isinstance(corpus, list) else load_corpus(corpus)
         self.held_out = [c for c in clips if c.split == "heldout"]
-        learned = [c for c in clips if c.split == "train"]
+        learned = widen([c for c in clips if c.split == "train"], settings.training.lip_width_gain)
         if not learned:
             raise PlaymateError("The corpus has no training clips; no clip has the split train.")
         cpu = device == "cpu" or (device is None and not torch.cuda.is_available())
@@ -110,23 +111,54 @@ class Stage1:
         state = torch.load(self.out / STATE, map_location="cpu", weights_only=True) if resume else None
         if state is not None and settings_from(json.loads(state["settings"])).model != settings.model:
             raise PlaymateError(f"The run in {self.out} was started with another model config; use that one.")
-        self.statistics = (fit_statistics([c.tensors for c in learned], settings.model.axes, weights) if state is None
-                           else MotionStatistics(**state["statistics"]))
         t = self.training
-        self.windows = Windows(learned, self.statistics, settings.model, weights, first=t.first, short=t.short,
-                               drop_audio=t.drop_audio, drop_identity=t.drop_identity,
-                               features_noise=t.features_noise, device=self.accelerator.device)
+        self.statistics = (self._fit(learned, weights) if state is None
+                           else MotionStatistics(**state["statistics"]))
+        self.windows = self._windows(learned, weights, first=t.first, short=t.short, drop_audio=t.drop_audio,
+                                     drop_identity=t.drop_identity, features_noise=t.features_noise)
         self.frames = sum(len(c) for c in learned)
-        net = Denoiser(settings.model)
-        optimiser = torch.optim.Adam(net.parameters(), lr=t.learning_rate, betas=(0.9, 0.99))
+        net = self._network()
+        optimiser = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=t.learning_rate,
+                                     betas=(0.9, 0.99))
         self.net, self.optimiser = self.accelerator.prepare(net, optimiser)
-        self.average = {k: v.detach().clone() for k, v in self._plain().state_dict().items()}
+        self.average = {k: v.detach().clone() for k, v in self._learner().state_dict().items()}
         device = self.accelerator.device
         self.weights = torch.cat((self.statistics.axis_weight, torch.full((6,), t.pose_weight))).to(device)
-        self.alphas = self._plain().alphas_cumprod.to(device)
+        self.alphas = training_scheduler(settings.model).alphas_cumprod.float().to(device)
         self.step, self.elapsed, self.reached, self.lips = 0, 0.0, {}, lips
         if state is not None:
             self._restore(state)
+
+    # What a later stage does otherwise.
+
+    result = RESULT
+
+    def _fit(self, clips: list[Clip], weights: list[float]) -> MotionStatistics:
+        return fit_statistics([c.tensors for c in clips], self.settings.model.axes, weights)
+
+    def _windows(self, clips: list[Clip], weights: list[float], **chances) -> Windows:
+        return Windows(clips, self.statistics, self.settings.model, weights, device=self.accelerator.device, **chances)
+
+    def _network(self) -> torch.nn.Module:
+        return Denoiser(self.settings.model)
+
+    def _learner(self) -> torch.nn.Module:
+        """The part of the network that learns, is averaged and is saved."""
+        return self._plain()
+
+    def _caller(self, learner: torch.nn.Module) -> torch.nn.Module:
+        """What ``noise_loss`` calls to hear a learner."""
+        return learner
+
+    def _model(self, learner: torch.nn.Module) -> MotionModel:
+        """The model that a learner makes."""
+        return MotionModel(learner, self.statistics, self.settings.sampling, device=self.accelerator.device)
+
+    def _measure(self, model: MotionModel) -> dict:
+        """Figures of a model on held-out clips, beside the loss."""
+        if self.lips is None:
+            self.lips = bridge_lips()
+        return validate(model, self.held_out, self.lips)
 
     def train(self, minutes: float | None = None, show: bool = True) -> dict:
         """Run to the end of the settings' steps or for ``minutes`` in all (earlier sittings counted).
@@ -176,32 +208,30 @@ class Stage1:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         decay = min(t.decay, (1 + self.step) / (10 + self.step))
-        current = self._plain().state_dict()
+        current = self._learner().state_dict()
         torch._foreach_lerp_(list(self.average.values()), [current[k] for k in self.average], 1 - decay)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise PlaymateError(f"The loss is not finite at step {self.step}; resume with a lower learning_rate.")
         return value
 
-    def _plain(self) -> Denoiser:
+    def _plain(self) -> torch.nn.Module:
         return self.accelerator.unwrap_model(self.net)
 
-    def averaged(self) -> Denoiser:
-        """The averaged network, on the run's device."""
-        net = Denoiser(self.settings.model).to(self.accelerator.device)
-        net.load_state_dict(self.average)
-        return net.eval()
+    def averaged(self) -> torch.nn.Module:
+        """A copy of the learner with the averaged weights."""
+        learner = copy.deepcopy(self._learner())
+        learner.load_state_dict(self.average)
+        return learner.eval()
 
     def _validate(self, loss: float | None) -> None:
         if not self.accelerator.is_main_process:
             return
-        model = MotionModel(self.averaged(), self.statistics, self.settings.sampling, device=self.accelerator.device)
+        learner = self.averaged()
         figures: dict = {}
         if self.held_out:
-            figures["val_loss"] = round(self._held_out_loss(model.denoiser), 4)
-            if self.lips is None:
-                self.lips = bridge_lips()
-            figures |= validate(model, self.held_out, self.lips)
+            figures["val_loss"] = round(self._held_out_loss(learner), 4)
+            figures |= self._measure(self._model(learner))
         self.reached = figures
         row = dict(step=self.step, minutes=round(self.elapsed / 60, 2), frames=self.frames,
                    loss=None if loss is None else round(loss, 5), **figures)
@@ -209,13 +239,13 @@ class Stage1:
             file.write(json.dumps(row) + "\n")
 
     @torch.no_grad()
-    def _held_out_loss(self, net: Denoiser, batches: int = 4) -> float:
+    def _held_out_loss(self, net: torch.nn.Module, batches: int = 4) -> float:
         """Same windows, noise and timesteps every time, so that the figures of a run compare."""
         t, device = self.training, self.accelerator.device
-        windows = Windows(self.held_out, self.statistics, self.settings.model, [1.0] * len(self.held_out),
-                          first=t.first, short=0.0, drop_audio=0.0, drop_identity=0.0, device=device)
+        windows = self._windows(self.held_out, [1.0] * len(self.held_out), first=t.first, short=0.0, drop_audio=0.0,
+                                drop_identity=0.0)
         generator = torch.Generator().manual_seed(1)
-        losses = [noise_loss(net, windows.batch(64, generator), generator, self.weights, t, self.alphas)
+        losses = [noise_loss(self._caller(net), windows.batch(64, generator), generator, self.weights, t, self.alphas)
                   for _ in range(batches)]
         return float(torch.stack(losses).mean())
 
@@ -225,23 +255,19 @@ class Stage1:
             return
         cuda = torch.cuda.get_rng_state_all() if self.accelerator.device.type == "cuda" else []
         state = dict(settings=self.settings.to_json(), statistics=self.statistics.tensors(),
-                     net=self._plain().state_dict(), average=self.average, optimiser=self.optimiser.state_dict(),
+                     net=self._learner().state_dict(), average=self.average, optimiser=self.optimiser.state_dict(),
                      step=self.step, elapsed=self.elapsed, reached=self.reached,
                      generator=self.generator.get_state(), random=torch.get_rng_state(), cuda=cuda)
         temporary = self.out / f".{STATE}.tmp"
         torch.save(state, temporary)
         os.replace(temporary, self.out / STATE)
         reached = dict(self.reached, step=self.step, minutes=round(self.elapsed / 60, 1), frames=self.frames)
-        net = self._plain()
-        current = {k: v.detach().clone() for k, v in net.state_dict().items()}
-        try:
-            net.load_state_dict(self.average)
-            save_checkpoint(self.out / RESULT, net, self.statistics, self.settings.sampling, reached)
-        finally:
-            net.load_state_dict(current)
+        model = self._model(self.averaged())
+        model.reached = reached
+        model.save(self.out / self.result)
 
     def _restore(self, state: dict) -> None:
-        self._plain().load_state_dict(state["net"])
+        self._learner().load_state_dict(state["net"])
         self.average = {k: v.to(self.accelerator.device) for k, v in state["average"].items()}
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.elapsed, self.reached = state["step"], state["elapsed"], state["reached"]

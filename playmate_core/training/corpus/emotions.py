@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...diffusion.emotion_offsets import FELT, emotion_table, response
+from ...diffusion.emotion_offsets import FELT, emotion_table, onset, response
 from .head_motion import FPS, _pulse, smooth
 from .latents import BROWS, EYES, GAPS, GAZE, Measures
 
 OPEN_GAP = 0.05
 """Lip gap (outer-eye distances) from which an emotion's own parting of the lips is shown in full."""
+MOST_GAP = 0.09
+"""Widest parting of the lips by an emotion: jaws that hang further would drown the speech."""
 QUIET_SHARE = 0.35
 """Share of that parting in a pause, where nothing says that the lips are shut for a sound."""
 
@@ -28,14 +30,12 @@ class Temper:
     """How an emotion moves; the figures are ours where no source is named.
 
     Attributes:
-        pace: seconds to two thirds of the expression; surprise is quick, sadness slow (Ekman 2003).
         gap, width: factors on the articulation: larger movements in anger, smaller in sadness (Lee et al. 2005, An
             articulatory study of emotional speech production, Interspeech).
         blinks: more blinks a minute.
         look: mean gaze right and down and its spread, outer-eye distances.
     """
 
-    pace: float
     gap: float
     width: float
     blinks: float
@@ -43,13 +43,13 @@ class Temper:
 
 
 TEMPER: dict[str, Temper] = {
-    "angry": Temper(0.20, 1.15, 1.10, 0.0, (0.0, 0.0, 0.002)),
-    "disgusted": Temper(0.25, 0.95, 1.00, 2.0, (0.005, 0.003, 0.003)),
-    "contempt": Temper(0.30, 0.90, 0.95, 1.0, (0.006, 0.002, 0.003)),
-    "fear": Temper(0.15, 1.00, 1.00, 4.0, (0.0, 0.0, 0.007)),
-    "happy": Temper(0.25, 1.05, 1.05, 2.0, (0.0, 0.0, 0.002)),
-    "sad": Temper(0.40, 0.85, 0.90, 3.0, (0.0, 0.008, 0.003)),
-    "surprised": Temper(0.12, 1.12, 1.00, 0.0, (0.0, 0.0, 0.002)),
+    "angry": Temper(1.15, 1.10, 0.0, (0.0, 0.0, 0.002)),
+    "disgusted": Temper(0.95, 1.00, 2.0, (0.005, 0.003, 0.003)),
+    "contempt": Temper(0.90, 0.95, 1.0, (0.006, 0.002, 0.003)),
+    "fear": Temper(1.00, 1.00, 4.0, (0.0, 0.0, 0.007)),
+    "happy": Temper(1.05, 1.05, 2.0, (0.0, 0.0, 0.002)),
+    "sad": Temper(0.85, 0.90, 3.0, (0.0, 0.008, 0.003)),
+    "surprised": Temper(1.12, 1.00, 0.0, (0.0, 0.0, 0.002)),
 }
 
 
@@ -92,12 +92,11 @@ def feel(expression: Tensor, loudness: Tensor, felt: np.ndarray, measures: Measu
     Returns:
         [T, 63].
     """
-    felt = np.asarray(felt, float)
-    if not felt.any():
+    felt = torch.as_tensor(np.asarray(felt), dtype=torch.float32)
+    if not bool(felt.any()):
         return expression
     frames = len(expression)
-    shown = torch.from_numpy(np.stack([_lagged(felt[:, i], TEMPER[label].pace) for i, label in enumerate(FELT)], 1))
-    shown = response(shown.float())
+    shown = response(onset(felt, FPS))
     swing = smooth(rng.standard_normal(frames), 0.5)
     shown = shown * torch.from_numpy(1.0 + 0.07 * swing / (swing.std() + 1e-9)).float()[:, None].clamp(0.7, 1.3)
     emotion = shown @ emotion_table()
@@ -119,15 +118,10 @@ def feel(expression: Tensor, loudness: Tensor, felt: np.ndarray, measures: Measu
     return spoken + measures.move(emotion, look, GAZE, (*GAPS, "width", *EYES, *BROWS))
 
 
-def _lagged(amount: np.ndarray, pace: float) -> np.ndarray:
-    """First-order approach to ``amount``; a clip begins where it is."""
-    keep = float(np.exp(-1.0 / (FPS * pace)))
-    out = np.empty_like(amount)
-    state = amount[0]
-    for t, value in enumerate(amount):
-        state = keep * state + (1 - keep) * value
-        out[t] = state
-    return out
+def means(measures: Measures) -> Tensor:
+    """[7, 63] each emotion's expression with the lips held together: what stage 2 learns to move about."""
+    table = emotion_table()
+    return measures.move(table, -measures.read(table, *GAPS), GAPS, ("width", *EYES, *BROWS))
 
 
 def _lips_first(emotion: Tensor, gap: Tensor, loudness: Tensor, measures: Measures) -> Tensor:
@@ -139,6 +133,7 @@ def _lips_first(emotion: Tensor, gap: Tensor, loudness: Tensor, measures: Measur
     quiet = ((quiet - 0.6) / 0.4).clamp(0.0, 1.0)
     share = torch.maximum(apart, QUIET_SHARE * quiet)[:, None]
     own = measures.read(emotion, *GAPS)
+    share = share * (MOST_GAP / own[:, :1].abs().clamp(min=MOST_GAP))
     return measures.move(emotion, -(1.0 - share) * own, GAPS, ("width", *EYES, *BROWS))
 
 
