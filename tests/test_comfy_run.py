@@ -306,6 +306,52 @@ def test_chained_emotions_reach_the_sampler(studio):
     ended_well(studio.run(prompt))
 
 
+EDIT = {"smile": 0.0, "eyebrow": 0.0, "blink": 0.0, "wink": 0.0, "pupil_x": 0.0, "pupil_y": 0.0, "aaa": 0.0, "eee": 0.0,
+        "woo": 0.0, "apply": "whole", "start": 0.0, "end": 0.0, "fade": 0.2, "frame": 0}
+EYES = {"blink_mode": "replace", "blink_rate": 60.0, "seed": 3, "gaze_mode": "add", "gaze_x": 0.0, "gaze_y": 0.0,
+        "gaze_keyframes": "", "gaze_style": "jump", "saccades": 0.0, "keep_gaze": 0.0, "openness": 1.0}
+
+
+def test_faces_and_eyes_are_edited(studio):
+    from playmate_core.motion.blinks import find_blinks
+    from playmate_core.motion.eyes import read_eyes
+    from playmate_core.motion.files import load_motion
+    from playmate_core.motion.sliders import slider_offset
+
+    def kept(motion, name):
+        return {"class_type": "PlaymateSaveMotion", "inputs": {"motion": motion, "filename_prefix": f"motions/{name}",
+                                                               "format": "safetensors"}}
+    prompt = {
+        "still": {"class_type": "PlaymateExpressionEdit", "inputs": {**EDIT, "smile": 1.0}},
+        "l": {"class_type": "PlaymateLoadMotion", "inputs": {"file": "look_around.safetensors [example]"}},
+        "range": {"class_type": "PlaymateExpressionEdit",
+                  "inputs": {**EDIT, "aaa": 50.0, "apply": "range", "start": 1.0, "end": 2.0, "motion": ["l", 0]}},
+        "eyes": {"class_type": "PlaymateEyes",
+                 "inputs": {**EYES, "motion": ["range", 0], "gaze_keyframes": "0 x=0; 1 x=0.4"}},
+        "a": kept(["still", 0], "still"), "b": kept(["range", 0], "range"), "c": kept(["eyes", 0], "eyes"),
+    }
+    forget(studio)
+    outputs = ended_well(studio.run(prompt))
+    still, edited, eyes = [load_motion(studio.base / "output" / entry["subfolder"] / entry["filename"])
+                           for entry in (outputs[node]["motions"][0] for node in "abc")]
+    sample = load_motion(WORKFLOWS / "inputs" / "look_around.safetensors")
+    assert len(still) == 1 and still.expression[0].allclose(slider_offset({"smile": 1.0}), atol=1e-7)
+    assert edited.expression[:25].equal(sample.expression[:25]) and not edited.expression.equal(sample.expression)
+    closure, gaze = read_eyes(eyes.expression_offset)
+    moved = (gaze - read_eyes(sample.expression_offset)[1])[:, 0]
+    assert find_blinks(closure, eyes.fps) and abs(float(moved[-1]) - 10) < 0.1 and abs(float(moved[0])) < 0.1
+    # A prompt is refused as a whole only if none of its outputs can be had.
+    prompt = {key: prompt[key] for key in ("l", "range", "eyes", "c")}
+    for node, change, said in (
+            ("range", {"apply": "often"}, "apply is 'often'"), ("range", {"end": 0.5}, "set end later"),
+            ("range", {"smile": 9.0}, "smile"), ("eyes", {"blink_mode": "never"}, "'never'"),
+            ("eyes", {"gaze_keyframes": "0 x=left"}, "x=left")):
+        wrong = {**prompt, node: {**prompt[node], "inputs": {**prompt[node]["inputs"], **change}}}
+        assert said in refusals(studio, wrong)
+    prompt["range"]["inputs"].update(apply="frame", frame=100000)
+    assert "no frame 100000" in sentence(studio.run(prompt))
+
+
 def saved(studio, prefix, form):
     prompt = {"l": {"class_type": "PlaymateLoadMotion", "inputs": {"file": "look_around.safetensors [example]"}},
               "s": {"class_type": "PlaymateSaveMotion", "inputs": {"motion": ["l", 0], "filename_prefix": prefix,
