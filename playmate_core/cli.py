@@ -12,6 +12,7 @@ from typing import Sequence
 
 from . import __version__
 from .errors import PlaymateError
+from .evaluation.command import add_evaluate_command
 from .motion_command import add_motion_command
 
 SAMPLES = Path(__file__).resolve().parent.parent / "workflows" / "inputs"
@@ -58,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     for command in (animate, demo):
         _add_knobs(command)
     add_motion_command(commands, ProgressBar)
+    add_evaluate_command(commands, ProgressBar)
     return parser
 
 
@@ -180,5 +182,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped; nothing was written\n")
         return 130
-    sys.stdout.write(f"{getattr(args, 'product', 'video')}: {path.resolve()} ({time.monotonic() - start:.1f} s)\n")
+    if path is not None:
+        sys.stdout.write(f"{getattr(args, 'product', 'video')}: {path.resolve()} ({time.monotonic() - start:.1f} s)\n")
     return 0

@@ -15,7 +15,6 @@ from playmate_core.evaluation.emotion import (
     parse_label,
     separation,
 )
-from playmate_core.evaluation.frames import VideoFrames
 from playmate_core.evaluation.pose import pose_error, requested_angles
 from playmate_core.evaluation.tracking import FaceTrack, is_track, load_track, track_video
 from playmate_core.face.blendshapes import NAMES
@@ -104,20 +103,6 @@ def test_tracks_survive_a_file_and_foreign_ones_are_read(tmp_path):
 def test_a_stretch_of_a_track():
     track = track_of(frames=50)
     assert len(track.between(0.4, 1.2)) == 20 and len(track.between(1.0)) == 25
-
-
-@pytest.mark.parametrize("content, message", [(None, "no video at"), (b"not a video", "no video that can be read")])
-def test_files_that_are_no_video(tmp_path, content, message):
-    path = tmp_path / "a.mp4"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(PlaymateError, match=message):
-        VideoFrames(path)
-
-
-def test_sound_alone_is_no_video(voice_path):
-    with pytest.raises(PlaymateError, match="holds no pictures"):
-        VideoFrames(voice_path)
 
 
 def test_no_frames_and_wrong_shapes(models):

@@ -88,6 +88,40 @@ def closure_rate(gap: Tensor, times: Sequence[tuple[float, float]], fps: float, 
     return reached / len(times)
 
 
+def on_frames(curve: Tensor, fps: float, frames: int, frames_fps: float) -> Tensor:
+    """A curve [T] at ``fps`` read at the times of ``frames`` frames at ``frames_fps``; NaN beyond its end."""
+    if fps == frames_fps:
+        read = curve[:frames]
+        return torch.cat([read, read.new_full((frames - len(read),), float("nan"))])
+    position = torch.arange(frames) * (fps / frames_fps)
+    low = position.long().clamp(max=len(curve) - 1)
+    high = (low + 1).clamp(max=len(curve) - 1)
+    read = curve[low] + (curve[high] - curve[low]) * (position - low).to(curve)
+    return torch.where(position <= len(curve) - 0.5, read, torch.full_like(read, float("nan")))
+
+
+def spread(curve: Tensor) -> float:
+    """Standard deviation of a curve [T] over its finite frames; NaN below two of them."""
+    finite = curve[torch.isfinite(curve)]
+    return float(finite.std()) if len(finite) > 1 else float("nan")
+
+
+def compare(curve: Tensor, other: Tensor, fps: float, furthest: float = 0.2) -> dict[str, float]:
+    """A curve [T] against what it should follow [T].
+
+    Args:
+        furthest: largest lag tried either way, seconds.
+
+    Returns:
+        ``correlation`` at the best lag, that ``lag_ms`` (positive: the curve comes later), ``correlation_at_0``, and
+        ``amplitude``: the ratio of their standard deviations.
+    """
+    best, lag = best_lag(curve, other, max(round(furthest * fps), 1))
+    size = spread(other)
+    return {"correlation": best, "lag_ms": 1000.0 * lag / fps, "correlation_at_0": correlation(curve, other),
+            "amplitude": spread(curve) / size if size > 1e-9 else float("nan")}
+
+
 def mean_over(series: Tensor, times: Sequence[tuple[float, float]], fps: float) -> float:
     """Mean of ``series`` [T] over the frames whose centre lies in any of ``times`` (seconds); NaN if none does."""
     centres = (torch.arange(len(series)) + 0.5) / fps

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 CHUNK = 1024
 """Frames whose 478 landmarks are held at once."""
 
-_PAPER, _GRID, _INK = (250, 250, 248), (226, 226, 222), (70, 70, 70)
-_BLUE, _ORANGE, _GREEN = (31, 98, 178), (214, 110, 30), (40, 140, 80)
+PAPER, _GRID, _INK = (250, 250, 248), (226, 226, 222), (70, 70, 70)
+BLUE, ORANGE, GREEN = (31, 98, 178), (214, 110, 30), (40, 140, 80)
 
 Curve = tuple[str, tuple[int, int, int], Tensor]
 
@@ -76,28 +76,39 @@ def plot_motion(motion: Motion, bridge: LatentBridge, width: int = 1024, height:
         raise PlaymateError(f"A chart of {width}x{height} pixels cannot be read; make it at least 200x200.")
     curves = motion_curves(motion, bridge, progress)
     panels: list[tuple[str, float, list[Curve]]] = [
-        ("lip gap", 0.1, [("lip gap", _BLUE, curves["lip gap"])]),
-        ("eyes", 0.15, [("right eye", _BLUE, curves["right eye"]), ("left eye", _ORANGE, curves["left eye"])]),
-        ("head, degrees", 5.0, [("pitch", _BLUE, curves["pitch"]), ("yaw", _ORANGE, curves["yaw"]),
-                                ("roll", _GREEN, curves["roll"])]),
+        ("lip gap", 0.1, [("lip gap", BLUE, curves["lip gap"])]),
+        ("eyes", 0.15, [("right eye", BLUE, curves["right eye"]), ("left eye", ORANGE, curves["left eye"])]),
+        ("head, degrees", 5.0, [("pitch", BLUE, curves["pitch"]), ("yaw", ORANGE, curves["yaw"]),
+                                ("roll", GREEN, curves["roll"])]),
     ]
-    canvas = np.full((height, width, 3), _PAPER, np.uint8)
+    canvas = np.full((height, width, 3), PAPER, np.uint8)
     top, bottom = 26, height - 24
     step = (bottom - top + 14) / len(panels)
     for number, (title, least, lines) in enumerate(panels):
         box = (54, round(top + number * step), width - 12, round(top + (number + 1) * step) - 40)
-        _panel(canvas, box, title, lines, least, title.startswith("head"), motion.duration)
+        panel(canvas, box, title, lines, least, title.startswith("head"), motion.duration)
     seconds = f"{len(motion)} frames, {motion.fps:g} a second, {motion.duration:.2f} s"
-    _text(canvas, seconds, (54, height - 8), _INK)
+    write(canvas, seconds, (54, height - 8))
     return torch.from_numpy(canvas).float() / 255.0
 
 
-def _panel(canvas, box: tuple[int, int, int, int], title: str, lines: Sequence[Curve], least: float, centred: bool,
-           duration: float) -> None:
+def panel(canvas, box: tuple[int, int, int, int], title: str, lines: Sequence[Curve], least: float, centred: bool,
+          duration: float) -> None:
+    """Draws curves over time.
+
+    Args:
+        canvas: [H, W, 3] uint8, drawn on.
+        box: x0, y0, x1, y1 of the axes, pixels; title and legend stand above, seconds below.
+        lines: name, colour and [T] values of each; values that are not finite leave a gap.
+        least: smallest top of the scale.
+        centred: zero in the middle rather than at the bottom.
+        duration: seconds that all curves span.
+    """
     import cv2
 
     x0, y0, x1, y1 = box
-    high = max([least] + [float(curve.abs().max()) for _, _, curve in lines]) * 1.05
+    tops = [float(seen.abs().max()) for _, _, curve in lines if len(seen := curve[torch.isfinite(curve)])]
+    high = max([least, *tops]) * 1.05
     low = -high if centred else 0.0
 
     def row(value: float) -> int:
@@ -105,25 +116,25 @@ def _panel(canvas, box: tuple[int, int, int, int], title: str, lines: Sequence[C
 
     for value in _ticks(low, high, 3 if y1 - y0 < 90 else 5):
         cv2.line(canvas, (x0, row(value)), (x1, row(value)), _GRID, 1)
-        _text(canvas, f"{value:g}", (6, row(value) + 4), _INK)
+        write(canvas, f"{value:g}", (6, row(value) + 4))
     for second in _ticks(0.0, duration, max((x1 - x0) // 90, 2)):
         column = round(x0 + second / duration * (x1 - x0))
         cv2.line(canvas, (column, y0), (column, y1), _GRID, 1)
-        _text(canvas, f"{second:g} s", (column - 8, y1 + 14), _INK)
+        write(canvas, f"{second:g} s", (column - 8, y1 + 14))
     for _, colour, curve in lines:
-        points = _polyline(curve, x0, x1, row)
-        cv2.polylines(canvas, [points], False, colour, 1, cv2.LINE_AA)
+        cv2.polylines(canvas, _polylines(curve, x0, x1, row), False, colour, 1, cv2.LINE_AA)
     cv2.rectangle(canvas, (x0, y0), (x1, y1), _INK, 1)
-    _text(canvas, title, (x0, y0 - 6), _INK)
+    write(canvas, title, (x0, y0 - 6))
     column = x1
     for name, colour, _ in reversed(lines):
         column -= 8 * len(name) + 34
         cv2.line(canvas, (column, y0 - 10), (column + 18, y0 - 10), colour, 2)
-        _text(canvas, name, (column + 24, y0 - 6), _INK)
+        write(canvas, name, (column + 24, y0 - 6))
 
 
-def _polyline(curve: Tensor, x0: int, x1: int, row):
-    """[N, 1, 2] int32 points; where frames are denser than pixels, the lowest and highest of each column."""
+def _polylines(curve: Tensor, x0: int, x1: int, row) -> list:
+    """[N, 1, 2] int32 points of each stretch without a gap; where frames are denser than pixels, the lowest and
+    highest of each column."""
     import numpy as np
 
     values, width = curve.double().numpy(), x1 - x0
@@ -134,7 +145,13 @@ def _polyline(curve: Tensor, x0: int, x1: int, row):
         parts = [values[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
         values = np.array([[part.min(), part.max()] for part in parts]).ravel()
         columns = np.repeat(x0 + np.arange(width) + 0.5, 2)
-    return np.array([[[round(x), row(v)]] for x, v in zip(columns, values, strict=True)], np.int32)
+    runs: list[list] = [[]]
+    for x, v in zip(columns, values, strict=True):
+        if np.isfinite(v):
+            runs[-1].append([[round(x), row(v)]])
+        elif runs[-1]:
+            runs.append([])
+    return [np.array(run, np.int32) for run in runs if run]
 
 
 def _ticks(low: float, high: float, most: int) -> list[float]:
@@ -145,7 +162,8 @@ def _ticks(low: float, high: float, most: int) -> list[float]:
     return [round(k * step, 10) for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def _text(canvas, text: str, corner: tuple[int, int], colour: tuple[int, int, int]) -> None:
+def write(canvas, text: str, corner: tuple[int, int], colour: tuple[int, int, int] = _INK) -> None:
+    """Text whose lower left corner is at (x, y), on [H, W, 3] uint8."""
     import cv2
 
     cv2.putText(canvas, text, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.42, colour, 1, cv2.LINE_AA)

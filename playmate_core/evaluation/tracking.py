@@ -20,7 +20,7 @@ from ..errors import PlaymateError
 from ..face.blendshapes import NAMES
 from ..face.geometry import LANDMARKS, head_pose
 from ..progress import Progress, report
-from .frames import DEFAULT_FPS, VideoFrames
+from ..video_reading import open_video
 
 if TYPE_CHECKING:
     from ..face.analyzer import FaceAnalyzer
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 Observer = Callable[[int, Tensor, "Face | None"], None]
 """Told (frame number, picture [H, W, 3], face or None) of each frame in order; for measures that need pixels."""
+
+DEFAULT_FPS = 25.0
+"""Frames a second of pictures that come without a rate."""
 
 _KIND = "playmate face track 1"
 
@@ -162,12 +165,13 @@ def track_video(source: str | PathLike | Iterable[Tensor], analyzer: FaceAnalyze
     Raises:
         PlaymateError: no such file, no video, or no frame in it.
     """
-    video = None
+    kept = None
     if isinstance(source, (str, PathLike)):
-        video = VideoFrames(source)
+        video = open_video(source)
+        if cache is not None:
+            kept = Path(cache) / f"{_digest(Path(source))}-{policy}{index}.track"
         fps, total = fps or video.fps, total or video.total
-        source = video
-    kept = None if cache is None or video is None else Path(cache) / f"{_digest(video.path)}-{policy}{index}.track"
+        source = (picture.float() / 255.0 for _, picture in video)
     if kept is not None and not observers and kept.is_file():
         return load_track(kept)
     track = _track(source, analyzer, fps or DEFAULT_FPS, observers, policy, index, progress, total)
