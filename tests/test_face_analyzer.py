@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from playmate_core.face.analyzer import FaceAnalyzer, select_face
 from playmate_core.face.blendshapes import NAMES
 from playmate_core.face.crop import BACKDROP, Roi, as_rgb, sample
 from playmate_core.face.types import Face
-from playmate_core.face.views import landmark_roi, shift, tiles
+from playmate_core.face.views import landmark_roi, nearest, shift, tiles
 
 FIXTURE = Path(__file__).parent / "data" / "face_parity.safetensors"
 OUTER_EYES = (33, 263)
@@ -214,6 +215,28 @@ def test_tracking_keeps_to_the_chosen_face(analyzer, head):
     picture = paste((head, 10, 40, 120), (head, 180, 10, 180), size=(200, 380))
     left = list(analyzer.track([picture] * 3, policy="left"))
     assert all(float(found.landmarks[:, 0].mean()) < 130 for found in left)
+
+
+def test_tracking_does_not_jump_to_another_face(analyzer, head):
+    """The chosen one leaves the picture for two frames, the other stays; then a lone face that comes back elsewhere."""
+    other, size = (head, 230, 30, 130), (200, 380)
+    film = [paste(*([(head, 10, 30, 140)] if shown else []), other, size=size) for shown in (1, 1, 0, 0, 1)]
+    tracked = list(analyzer.track(film, policy="left", batch_size=2))
+    assert [face is None for face in tracked] == [False, False, True, True, False]
+    assert all(float(face.landmarks[:, 0].mean()) < 140 for face in tracked if face is not None)
+    cut = [paste((head, x, 30, 140), size=size) for x in (10, 10, 220)]
+    assert [float(face.landmarks[:, 0].mean()) > 200 for face in analyzer.track(cut, batch_size=1)] == [
+        False, False, True]
+
+
+def test_nearest_goes_by_place_and_size(face):
+    def placed(x, scale=1.0):
+        return replace(face, landmarks=face.landmarks * scale + torch.tensor([x, 0.0, 0.0]))
+
+    assert nearest([placed(300), placed(20)], face) is not None
+    beside, small = placed(60), placed(20, 0.3)
+    assert nearest([small, beside], face) is beside
+    assert nearest([placed(900)], face, 0.6) is None and nearest([], face) is None
 
 
 def test_tracking_streams(analyzer, head):
