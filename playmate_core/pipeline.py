@@ -104,8 +104,8 @@ def load_models(pack: str = "bundled", device: str | torch.device = "cpu", *,
     bridge = LatentBridge.load()
     speech = SpeechEncoder.load(path=speech_encoder, device=device)
     motion = MotionModel.load(path=motion_model, device=device)
-    return Models(FaceAnalyzer.load(device=device), bridge, speech, motion,
-                  LandmarkRenderer(bridge, device=device), device)
+    face = FaceAnalyzer.load(device=device)
+    return Models(face, bridge, speech, motion, LandmarkRenderer(bridge, device=device, tracker=face.follow), device)
 
 
 def usable_device(device: str | torch.device) -> torch.device:

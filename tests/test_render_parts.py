@@ -15,7 +15,7 @@ from playmate_core.render.landmark import edges, refine, slit, teeth, topology
 from playmate_core.render.landmark.grid import Grid, locate, polygon_distance, smooth
 from playmate_core.render.landmark.head import HeadFrame, limit_slope
 from playmate_core.render.landmark.palette import measure
-from playmate_core.render.landmark.warp import Pose, Texture, invert, rigid, with_slopes
+from playmate_core.render.landmark.warp import CAMERA, Pose, Texture, invert, rigid, with_slopes
 
 from .render_helpers import drawn_face
 
@@ -84,9 +84,11 @@ def test_inverse_of_a_known_movement():
 def test_turns_go_the_way_the_angles_say():
     pose = Pose(torch.tensor([[0.0, 0.3, 0.0]]), torch.zeros(1, 2), torch.ones(1), torch.zeros(3), 1.0)
     nose = rigid(torch.tensor([[[0.0, 0.0, -1.0]]]), pose)[0, 0]
-    assert nose.tolist() == pytest.approx([-np.sin(0.3), 0.0], abs=1e-6)
+    nearer = 1 - np.cos(0.3) / CAMERA
+    assert nose.tolist() == pytest.approx([-np.sin(0.3) / nearer, 0.0], abs=1e-6)
     half = rigid(torch.tensor([[[1.0, 0.0, 0.0]]]), pose, weight=torch.tensor([0.5]))[0, 0]
-    assert half.tolist() == pytest.approx([np.cos(0.15), 0.0], abs=1e-6)
+    away = 1 - np.sin(0.15) / CAMERA
+    assert half.tolist() == pytest.approx([np.cos(0.15) / away, 0.0], abs=1e-6)
 
 
 def test_texture_is_exact_at_pixels_and_sharp_between():

@@ -230,6 +230,21 @@ class FaceAnalyzer:
                 last = face or last
                 yield face
 
+    @torch.no_grad()
+    def follow(self, frames: Tensor, face: Face) -> Tensor:
+        """Landmarks of a known face in frames that look much like the one it was found in; nothing is detected.
+
+        Args:
+            frames: [B, H, W, C], 0 to 1.
+            face: where to look first.
+
+        Returns:
+            [B, 478, 3] on the CPU, NaN where the mesh sees no face.
+        """
+        found = self._follow([self._prepare(frame) for frame in frames], face, 0.5)
+        lost = torch.full((POINTS, 3), float("nan"))
+        return torch.stack([lost if one is None else one.landmarks for one in found])
+
     def _follow(self, pictures: list[Tensor], last: Face, min_presence: float) -> list[Face | None]:
         """The face in frames that come soon after ``last``; None where the mesh does not see it any more."""
         with one_thread(self.device):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ...motion.geometry import quaternion_from_degrees, quaternion_multiply
+from ...motion.geometry import quaternion_from_degrees, quaternion_multiply, relative_rotation
 from ...motion.types import Motion
 from . import expression
 from .head import HeadFrame
+from .obedience import Response
 from .warp import Pose
+
+FREE_VIEW = (26.0, 34.0)
+"""Pitch and yaw from a frontal view, degrees, up to which heads turn as asked."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Plan:
     reach: float
 
 
-def plan(motion: Motion, bridge, frame: HeadFrame) -> Plan:
+def plan(motion: Motion, bridge, frame: HeadFrame, response: Response | None = None) -> Plan:
     """Looks a whole motion through in pieces: memory does not grow with its length."""
     motion = motion.to("cpu")
     offsets = motion.expression_offset
@@ -67,7 +70,7 @@ def plan(motion: Motion, bridge, frame: HeadFrame) -> Plan:
                  for start in range(0, len(offsets), 256))
     # The crown lies about 1.6 outer-eye distances from the centre of turns; a smooth fall from 1 to 0 over a width w
     # is 1.5 / w steep at most, so 2.4 times the largest shift leaves creases far away.
-    pose = head_movement(motion, bridge, frame)
+    pose = head_movement(motion, bridge, frame, response)
     shift = pose.shift.norm(dim=-1) / pose.size + (pose.scale - 1).abs() * 1.6
     return Plan(speaks, float((pose.turn.norm(dim=-1) * 1.6 + shift).max()) * 2.4 if len(motion) else 0.0)
 
@@ -79,44 +82,57 @@ def _rotation_vector(quaternion: Tensor) -> Tensor:
     return torch.where(sine > 1e-12, quaternion[..., 1:] / sine.clamp_min(1e-12) * angle, torch.zeros_like(sine))
 
 
-def _within_view(vector: Tensor, frame: HeadFrame) -> Tensor:
-    """Turns [T, 3] about the head's axes, eased off where the portrait is already turned that way.
+def _within_view(angles: Tensor, own: Tensor) -> Tensor:
+    """Pitch, yaw and roll [T, 3] degrees of the head, eased off where it would turn its far side to the viewer.
 
-    A face seen from 26 degrees cannot be turned by 25 more: its far side is not in the picture. Turns that stay
-    within 26 degrees of pitch and 30 of yaw of a frontal view, or nearer to it than the portrait, pass unchanged.
+    A face seen from 26 degrees cannot be turned by 25 more: its far side is not in the picture. Angles within
+    ``FREE_VIEW`` of a frontal view, or nearer to it than the portrait's ``own`` [3], pass unchanged.
     """
-    pitch = math.atan2(float(frame.rotation[2, 1]), float(frame.rotation[1, 1]))
-    yaw = math.atan2(float(frame.rotation[0, 2]), float(frame.rotation[2, 2]))
-    out = vector.clone()
-    for axis, (own, free, more) in enumerate(((pitch, 26, 10), (yaw, 30, 12))):
-        free, more = max(math.radians(free), abs(own)), math.radians(more)
-        total = own + vector[:, axis]
+    out = angles.clone()
+    for axis, (free, more) in enumerate(zip(FREE_VIEW, (10, 12), strict=True)):
+        free, total = max(free, abs(float(own[axis]))), angles[:, axis]
         eased = total.sign() * (free + more * torch.tanh((total.abs() - free) / more))
-        out[:, axis] = torch.where(total.abs() > free, eased - own, vector[:, axis])
+        out[:, axis] = torch.where(total.abs() > free, eased, total)
     return out
 
 
-def head_movement(motion: Motion, bridge, frame: HeadFrame) -> Pose:
-    """Turns relative to the neutral frame, about the head's own axes as the portrait holds it (SPEC.md 10.1)."""
-    neutral = motion.neutral
-    still = quaternion_from_degrees(neutral.rotation) * torch.tensor([1.0, -1.0, -1.0, -1.0])
-    turned = quaternion_multiply(still.expand(len(motion), 4), quaternion_from_degrees(motion.rotation))
-    vector = _rotation_vector(turned).float()
-    vector = torch.where((motion.rotation == neutral.rotation).all(-1, keepdim=True), torch.zeros_like(vector), vector)
-    vector = _within_view(vector, frame)
-    axes = torch.from_numpy(frame.rotation).float()
+def requested_turn(motion: Motion) -> Tensor:
+    """[T, 3] degrees: pitch, yaw, roll relative to the neutral frame, exactly zero where both are the same."""
+    neutral = motion.neutral.rotation
+    relative = relative_rotation(motion.rotation, neutral) if bool(neutral.any()) else motion.rotation
+    return torch.where((motion.rotation == neutral).all(-1, keepdim=True), torch.zeros_like(relative), relative)
+
+
+def head_movement(motion: Motion, bridge, frame: HeadFrame, response: Response | None = None) -> Pose:
+    """Where the head turns, and how far it shifts.
+
+    The angles count on top of the portrait's own, axis by axis, as LivePortrait's head pose sliders do (SPEC.md
+    appendix A): "yaw 15" is 15 degrees more yaw and nothing else, however the portrait is tilted. On a frontal
+    portrait that is the composition of rotations of SPEC.md 10.1.
+
+    Args:
+        response: what the portrait makes of a turn, if it was tested; see obedience.py.
+    """
+    neutral, own = motion.neutral, frame.angles()
+    asked = requested_turn(motion)
+    turns = asked.double() if response is None else response.turn(asked.double())
+    angles = _within_view(own + turns, own)
+    still = quaternion_from_degrees(own) * torch.tensor([1.0, -1.0, -1.0, -1.0])
+    turned = quaternion_multiply(quaternion_from_degrees(angles), still.expand(len(motion), 4))
+    vector = torch.where((asked == 0).all(-1, keepdim=True), 0.0, _rotation_vector(turned)).float()
     shift = bridge.head_shift(motion.translation - neutral.translation, neutral.scale)
-    return Pose(vector @ axes.T, shift * frame.size, motion.scale[:, 0] / neutral.scale[0],
+    return Pose(vector, shift * frame.size, motion.scale[:, 0] / neutral.scale[0],
                 torch.from_numpy(frame.pivot).float(), frame.size)
 
 
-def perform(motion: Motion, bridge, frame: HeadFrame, shape: expression.FaceShape, speaks: bool) -> Clip:
+def perform(motion: Motion, bridge, frame: HeadFrame, shape: expression.FaceShape, speaks: bool,
+            response: Response | None = None) -> Clip:
     """What ``motion`` does to the portrait; computed on the CPU, whose arithmetic is the same everywhere."""
     motion = motion.to("cpu")
     raw = bridge.displacement(motion.expression_offset).cpu()
     shut = expression.closure(raw, shape)
     adapted = expression.adapt(raw, shape, shut, close_mouth=speaks)
-    pose = head_movement(motion, bridge, frame)
+    pose = head_movement(motion, bridge, frame, response)
     jaw = expression.jaw(raw, shape)
     axes = torch.from_numpy(frame.rotation).float()
     pixels = adapted @ axes.T * frame.size

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...face import geometry
 from ...face.bridge import HEAD_ORIGIN
+from ...motion.geometry import euler_degrees
 from . import topology
 from .grid import Grid, dense, locate, nearest, polygon_distance, ring_weights, smooth, smoothstep
 from .warp import MAX_SLOPE
@@ -18,9 +19,6 @@ NODES_PER_EYE_DISTANCE = 24
 MAX_REACH = 2.0
 """Outer-eye distances beyond the head over which its movement dies away, at most."""
 EXPRESSION_REACH = 0.9
-DEPTH_GAIN = 1.28
-"""A picture that is bent, not turned, shows less of a turn than its angle: the outline stays, and smoothing takes the
-relief's edge off. With this much more depth the pose measured on rendered frames follows the request one to one."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,10 @@ class HeadFrame:
     rotation: np.ndarray
     pivot: np.ndarray
     centre: np.ndarray
+
+    def angles(self) -> torch.Tensor:
+        """[3] degrees: pitch, yaw, roll of the portrait in LivePortrait's signs (SPEC.md section 8)."""
+        return euler_degrees(torch.from_numpy(self.rotation.T.copy()))
 
     @staticmethod
     def of(landmarks: np.ndarray) -> HeadFrame:
@@ -115,8 +117,6 @@ def limit_slope(depth: np.ndarray, grid: Grid, slope: float) -> np.ndarray:
 def relief(grid: Grid, landmarks: np.ndarray, frame: HeadFrame) -> np.ndarray:
     """[N] depth of every node: the face's own, running back to the ears' depth over hair, ears and neck."""
     nodes = grid.nodes()
-    landmarks = landmarks.copy()
-    landmarks[:, 2] = frame.pivot[2] + DEPTH_GAIN * (landmarks[:, 2] - frame.pivot[2])
     vertex, weight, covered = locate(grid, landmarks, np.ones(len(topology.triangles()), bool))
     depth = (landmarks[vertex, 2] * weight).sum(1)
     ring = landmarks[list(topology.OVAL)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from ...face import geometry
 from ...face.types import Face
 from . import edges, expression, eye, mouth, palette, refine, slit, topology
 from .head import HeadField, HeadFrame, build_field
+from .obedience import Response
 from .warp import Texture
 
 SMALLEST_FACE = 8.0
@@ -28,6 +29,7 @@ class Prepared:
         texture: the part of the portrait that can move.
         mouth_slit, mouth: the lips' opening and what lies behind it.
         eye_slits, eyes: the same for both eyes, left to right in the picture.
+        response: what the portrait makes of a turn, once it was tested.
     """
 
     frame: HeadFrame
@@ -38,11 +40,12 @@ class Prepared:
     mouth: mouth.Mouth
     eye_slits: tuple
     eyes: tuple
+    response: Response = field(default_factory=Response, compare=False)
 
     def to(self, device) -> Prepared:
         return Prepared(self.frame, self.field, self.shape, self.texture.to(device), self.mouth_slit.to(device),
                         self.mouth.to(device), tuple(s.to(device) for s in self.eye_slits),
-                        tuple(e.to(device) for e in self.eyes))
+                        tuple(e.to(device) for e in self.eyes), self.response)
 
 
 def head_frame_shape(landmarks: np.ndarray, frame: HeadFrame) -> np.ndarray:

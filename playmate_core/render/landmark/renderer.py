@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, Iterator
 
 import torch
@@ -17,8 +17,8 @@ from ...motion.edits import slice_frames
 from ...motion.types import Motion
 from ...progress import Progress, report
 from ..base import Appearance
-from . import eye, mouth, portrait, slit, topology
-from .clip import Clip, perform, plan
+from . import eye, mouth, obedience, portrait, slit, topology
+from .clip import FREE_VIEW, Clip, perform, plan, requested_turn
 from .grid import smoothstep
 from .head import ClipField, cut
 from .warp import displacement, invert, with_slopes
@@ -65,12 +65,16 @@ class LandmarkRenderer:
     Args:
         bridge: reads latents as landmark displacements.
         device: where frames are computed and returned.
+        tracker: finds a portrait's face in frames that were drawn of it. With it, heads are tested for how far they
+            turn (see obedience.py); without, angles are taken at their word.
     """
 
     name = "landmark"
 
-    def __init__(self, bridge: LatentBridge, device: str | torch.device = "cpu") -> None:
+    def __init__(self, bridge: LatentBridge, device: str | torch.device = "cpu",
+                 tracker: obedience.Tracker | None = None) -> None:
         self.bridge = bridge
+        self.tracker = tracker
         self.device = torch.device(device)
 
     @torch.no_grad()
@@ -121,7 +125,8 @@ class LandmarkRenderer:
             return
         prepared: portrait.Prepared = appearance.payload
         image = appearance.image.to(self.device)
-        whole = plan(motion, self.bridge, prepared.frame)
+        response = self._response(appearance, motion)
+        whole = plan(motion, self.bridge, prepared.frame, response)
         stage = self._stage(image, prepared, whole.reach)
         if batch_size is None:
             batch_size = max(1, min(16, PIXELS_AT_ONCE // max(1, stage.size[0] * stage.size[1])))
@@ -130,7 +135,7 @@ class LandmarkRenderer:
             if done >= stop:
                 start, stop = done, min(done + FRAMES_AHEAD, total)
                 clip = perform(slice_frames(motion, start, stop), self.bridge, prepared.frame, prepared.shape,
-                               whole.speaks)
+                               whole.speaks, response)
             count = min(batch_size, stop - done)
             try:
                 frames = self._draw(image, prepared, stage, clip[done - start:done - start + count].to(self.device))
@@ -144,6 +149,27 @@ class LandmarkRenderer:
             done += count
             yield frames
             report(progress, done, total)
+
+    def _response(self, appearance: Appearance, motion: Motion) -> obedience.Response | None:
+        """What the portrait makes of turns; it is tested the first time that a motion turns it visibly."""
+        prepared: portrait.Prepared = appearance.payload
+        response = prepared.response
+        if self.tracker is None or obedience.largest_turn(requested_turn(motion)) <= obedience.ASKED:
+            return None
+        if not response.tested:
+            own = prepared.frame.angles().tolist()
+            poses = obedience.test_poses(obedience.view_limits((own[0], own[1]), FREE_VIEW))
+            turning = replace(Motion.rest(len(poses)), rotation=poses)
+            image = appearance.image.to(self.device)
+            clip = perform(turning, self.bridge, prepared.frame, prepared.shape, speaks=False)
+            stage = self._stage(image, prepared, plan(turning, self.bridge, prepared.frame).reach)
+            seen = []
+            for number in range(len(poses)):
+                frames = self._draw(image, prepared, stage, clip[number:number + 1].to(self.device))
+                seen.append(self.tracker(frames, appearance.face))
+            found = obedience.read_response(poses, torch.cat(seen), tuple(image.shape[:2]))
+            response.curves, response.tested = found.curves, True
+        return response
 
     def _stage(self, image: Tensor, prepared: portrait.Prepared, reach: float) -> Stage:
         field = cut(prepared.field, prepared.frame, reach, self.device)

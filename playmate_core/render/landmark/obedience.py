@@ -1,0 +1,127 @@
+"""What a portrait makes of a turn: test poses, drawn and looked at, and the requests corrected by what was seen.
+
+The relief that the face mesh guesses is never the sitter's own, hair and outline follow only in part, and a drawn face
+need not have one shape at all. So one portrait turns a fifth further than asked and the next a tenth less. Once a
+motion asks for a turn that shows, the portrait is turned both ways about each axis, the angles are read off these
+frames, and from then on requests are looked up in what was seen. Tilting is exact as it is: the picture turns.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Callable
+
+import torch
+from torch import Tensor
+
+from ...face.transform import head_angles
+from ...face.types import Face
+from ...motion.curves import monotone_cubic
+
+log = logging.getLogger(__name__)
+
+Tracker = Callable[[Tensor, Face], Tensor]
+"""(frames [B, H, W, 3], the portrait's face) to landmarks [B, 478, 3] in pixels, NaN where the face is lost."""
+
+ASKED = 6.0
+"""Degrees of pitch or yaw away from the portrait's own from which a motion is worth the test, about a second.
+Generated heads stay below it most of the time; there the correction would be less than a degree."""
+TEST_ANGLES = (8.0, 17.0)
+"""Degrees of the test poses, both ways: the response is no straight line, and not the same both ways."""
+LEAST, MOST = 0.65, 1.45
+"""What a request may be multiplied by; a reading that asks for far more is not believed."""
+
+
+@dataclass
+class Response:
+    """What a portrait makes of requested pitch and yaw, found once and kept with it.
+
+    Attributes:
+        curves: for pitch and yaw (tracked angle, turn that gave it), each [K] float64 degrees, rising, zero in zero;
+            None where requests are taken at their word.
+        tested: the test was made, whatever came of it.
+    """
+
+    curves: tuple[tuple[Tensor, Tensor] | None, tuple[Tensor, Tensor] | None] = (None, None)
+    tested: bool = False
+
+    def turn(self, asked: Tensor) -> Tensor:
+        """The turns [T, 3] degrees to draw so that [T, 3] ``asked`` ones will be seen; zero stays zero."""
+        turned = asked.clone()
+        for axis, curve in enumerate(self.curves):
+            if curve is None:
+                continue
+            seen, given = curve
+            angle = asked[:, axis].double()
+            inside = monotone_cubic(seen, given[:, None], angle)[:, 0]
+            for end, next_to in ((0, 1), (-1, -2)):
+                slope = (given[end] - given[next_to]) / (seen[end] - seen[next_to])
+                beyond = angle < seen[0] if end == 0 else angle > seen[-1]
+                inside = torch.where(beyond, given[end] + slope * (angle - seen[end]), inside)
+            turned[:, axis] = torch.where(angle == 0, 0.0, inside).to(asked.dtype)
+        return turned
+
+
+def test_poses(free: tuple[tuple[float, float], tuple[float, float]]) -> Tensor:
+    """[P, 3] degrees relative to the portrait: rest first, then both ways about pitch and yaw.
+
+    Args:
+        free: lowest and highest pitch and yaw, degrees, that the portrait follows without easing off.
+    """
+    poses = [[0.0, 0.0, 0.0]]
+    for axis, (low, high) in enumerate(free):
+        for angle in (-TEST_ANGLES[1], -TEST_ANGLES[0], *TEST_ANGLES):
+            if low <= angle <= high:
+                poses.append([angle if column == axis else 0.0 for column in range(3)])
+    return torch.tensor(poses)
+
+
+def read_response(asked: Tensor, landmarks: Tensor, image_size: tuple[int, int]) -> Response:
+    """What the frames that were drawn for test poses show.
+
+    Args:
+        asked: [P, 3] degrees as :func:`test_poses` gives them.
+        landmarks: [P, 478, 3] pixels seen on the frames, NaN where the face was lost.
+        image_size: (height, width) of these frames.
+
+    Returns:
+        Response with curves for the axes whose readings can be believed.
+    """
+    angles = head_angles(landmarks, image_size).double().cpu()
+    angles = angles - angles[0]
+    asked = asked.double().cpu()
+    curves = []
+    for axis in (0, 1):
+        rows = (asked[:, axis] != 0) & torch.isfinite(angles[:, axis])
+        given, seen = asked[rows, axis], angles[rows, axis]
+        factor = (given / seen).clamp(LEAST, MOST)
+        believed = (given * seen > 0) & ((given / seen - factor).abs() < 0.35)
+        zero = given.new_zeros(1)
+        given, order = torch.cat([zero, given[believed]]).sort()
+        seen = torch.cat([zero, (asked[rows, axis] / factor)[believed]])[order]
+        rising = len(given) > 1 and bool((seen.diff() > 0.3 * given.diff()).all()) and bool(torch.isfinite(seen).all())
+        curves.append((seen, given) if rising else None)
+        if not rising:
+            log.debug("Turns about axis %d could not be tested: %s.", axis, angles[:, axis].tolist())
+    return Response((curves[0], curves[1]), tested=True)
+
+
+def largest_turn(degrees: Tensor) -> float:
+    """The largest pitch or yaw in ``degrees`` [T, 3], zero for no frames."""
+    return float(degrees[:, :2].abs().max()) if len(degrees) else 0.0
+
+
+def view_limits(own: tuple[float, float], free: tuple[float, float]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Lowest and highest turn about pitch and yaw that a portrait which looks ``own`` follows up to ``free``, degrees.
+
+    A portrait that is turned further already is free to turn back, not on.
+    """
+    spans = []
+    for angle, limit in zip(own, free, strict=True):
+        limit = max(limit, abs(angle))
+        spans.append((-limit - angle, limit - angle))
+    return spans[0], spans[1]
+
+
+__all__ = ["ASKED", "Response", "Tracker", "largest_turn", "read_response", "test_poses", "view_limits"]
