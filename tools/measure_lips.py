@@ -28,6 +28,7 @@ from playmate_core.evaluation.lips import (  # noqa: E402
     correlation,
     lip_curves,
     mean_over,
+    on_frames,
     track_landmarks,
 )
 from playmate_core.images import read_image  # noqa: E402
@@ -44,12 +45,8 @@ def read_track(path: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         audio = file.get_tensor("audio")[None]
         landmarks = file.get_tensor("landmarks").float()
         fps = float(file.metadata()["fps"])
-    gap, width = lip_curves(landmarks)
-    times = torch.arange(int(len(gap) / fps * FPS)) / FPS * fps
-    low = times.long().clamp(max=len(gap) - 1)
-    high = (low + 1).clamp(max=len(gap) - 1)
-    part = times - low
-    return audio, *(curve[low] * (1 - part) + curve[high] * part for curve in (gap, width))
+    frames = int(len(landmarks) / fps * FPS)
+    return audio, *(on_frames(curve, fps, frames, FPS) for curve in lip_curves(landmarks))
 
 
 def rendered_lips(models, appearance, motion) -> tuple[torch.Tensor, torch.Tensor]:

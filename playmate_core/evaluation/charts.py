@@ -15,7 +15,7 @@ from ..motion.pose import ANGLES
 from .clips import Clip
 from .lips import on_frames, spread
 from .plot import BLUE, GREEN, ORANGE, PAPER, panel, write
-from .pose import requested_angles
+from .pose import on_base, requested_angles
 from .report import Request
 from .speech import openness_estimate, phone_curves
 
@@ -96,6 +96,7 @@ def _panels(name: str, clip: Clip, request: Request):
         yield f"{name}: head, degrees", angles, 5.0, True, clip.seconds
         return
     asked = requested_angles(request.pose, len(clip), clip.fps)
+    asked = asked if clip.kind == "motion" else on_base(asked, request.base_pose)
     for column, line in enumerate(angles):
         if bool(torch.isfinite(asked[:, column]).any()):
             yield (f"{name}: {line[0]}, degrees", [line, ("requested", ORANGE, asked[:, column])], 5.0, True,

@@ -103,6 +103,7 @@ def _from_folder(path: Path) -> EmotionClassifier:
         if not (path / name).is_file():
             raise PlaymateError(f"The emotion classifier {path} has no {name}; give a transformers image classifier "
                                 "saved with safetensors.")
+    from safetensors import SafetensorError
     from transformers import AutoModelForImageClassification
 
     try:
@@ -110,7 +111,7 @@ def _from_folder(path: Path) -> EmotionClassifier:
         model.eval()
         notes = path / "preprocessor_config.json"
         prepare = json.loads(notes.read_text(encoding="utf-8")) if notes.is_file() else {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise PlaymateError(f"The emotion classifier {path} cannot be loaded ({str(error).splitlines()[0]}); "
                             "save it again with transformers.") from error
     size = prepare.get("size", getattr(model.config, "image_size", 224))

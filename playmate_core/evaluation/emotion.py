@@ -120,7 +120,7 @@ class Direction:
     """One thing that an emotion must do to a face.
 
     Attributes:
-        name: of ``FEATURES`` or ``ONE_SIDED``: the alternative that changed most in log-odds.
+        name: of ``FEATURES`` or ``ONE_SIDED``: the alternative that rises most.
         change: felt minus neutral, of blendshape scores; for one-sided features how much more the leading side rises
             than the other.
         log_odds: the same as a change of log-odds, which also shows in scores that stay near 0 or 1.
@@ -179,9 +179,8 @@ def directions(neutral: Tensor, felt: Tensor, label: str, threshold: float = 0.0
     order = sorted(changes, key=lambda name: -changes[name][0])
     found = []
     for alternatives in EXPECTED.get(label, ()):
-        held = [name for name in alternatives if changes[name][0] > threshold]
-        name = max(held or alternatives, key=lambda name: changes[name][1])
-        found.append(Direction(name, *changes[name], order.index(name) + 1, bool(held)))
+        name = max(alternatives, key=lambda name: changes[name][0])
+        found.append(Direction(name, *changes[name], order.index(name) + 1, changes[name][0] > threshold))
     return found
 
 

@@ -127,7 +127,11 @@ class IdentityModel:
     """
 
     def __init__(self, path: str | PathLike) -> None:
-        """Raises PlaymateError if the file is missing or no ONNX network."""
+        """Reads the network.
+
+        Raises:
+            PlaymateError: the file is missing, or no ONNX network.
+        """
         self.network = read_onnx(path, "face embedding model (ArcFace, ONNX), needed for CSIM")
 
     def __call__(self, picture: Tensor, landmarks: Tensor) -> Tensor:
@@ -174,4 +178,4 @@ def read_onnx(path: str | PathLike, what: str):
     try:
         return cv2.dnn.readNetFromONNX(str(path))
     except cv2.error as error:
-        raise PlaymateError(f"{path} is no ONNX network that OpenCV can read; give a {what}.") from error
+        raise PlaymateError(f"{path} is no ONNX network that OpenCV can read; give another {what}.") from error

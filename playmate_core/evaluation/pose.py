@@ -16,13 +16,16 @@ from ..motion.types import Motion
 from .lips import correlation
 from .tracking import FaceTrack
 
+LEAST_MOVEMENT = 0.1
+"""Degrees, standard deviation: a request that moves less has no correlation to speak of."""
+
 
 @dataclass(frozen=True)
 class AxisError:
     """One axis of a head's pose against the requested one.
 
     Attributes:
-        correlation: Pearson's r, NaN where one of them does not move.
+        correlation: Pearson's r, NaN where one of them does not move (``LEAST_MOVEMENT``).
         error: mean absolute difference after each clip's mean is removed, degrees: the pace and reach of the
             movement, whatever way the portrait looked to begin with.
         raw_error: mean absolute difference as it is, degrees.
@@ -50,7 +53,7 @@ def requested_angles(request: Motion | PoseKeyframes | str, frames: int, fps: fl
 
     Returns:
         [frames, 3] degrees pitch, yaw, roll from the portrait's own pose; NaN for axes that the request does not name
-        and beyond a motion's end.
+        (or not yet) and beyond a motion's end.
     """
     wanted = torch.full((frames, 3), float("nan"))
     if isinstance(request, Motion):
@@ -59,10 +62,20 @@ def requested_angles(request: Motion | PoseKeyframes | str, frames: int, fps: fl
         return wanted
     if isinstance(request, str):
         request = PoseKeyframes.parse(request)
+    counts = request.presence(frames, fps)
     for axis, curve in request.sample(frames, fps).items():
         if axis in ANGLES:
-            wanted[:, ANGLES.index(axis)] = curve.float()
+            # Where an axis is still being eased in, the head also does what nobody asked for.
+            wanted[:, ANGLES.index(axis)] = torch.where(counts[axis] >= 1, curve.float(), float("nan"))
     return wanted
+
+
+def on_base(asked: Tensor, base: Tensor | None) -> Tensor:
+    """Requested angles [T, 3] degrees on top of the portrait's own pose [3], composed as renderers do; NaN stays."""
+    if base is None:
+        return asked
+    turned = apply_rotation(asked.double().nan_to_num(0.0), base.double().cpu())
+    return torch.where(torch.isfinite(asked), turned, torch.full_like(turned, float("nan")))
 
 
 def pose_error(track: FaceTrack | Tensor, requested: Tensor, base: Tensor | None = None) -> dict[str, AxisError]:
@@ -87,8 +100,7 @@ def pose_error(track: FaceTrack | Tensor, requested: Tensor, base: Tensor | None
     length = min(len(rotation), len(requested))
     tracked, asked = rotation[:length].double().cpu(), requested[:length].double().cpu()
     named = torch.isfinite(asked)
-    if base is not None:
-        asked = apply_rotation(asked.nan_to_num(0.0), base.double().cpu())
+    asked = on_base(asked, base)
     report = {}
     for column, axis in enumerate(ANGLES):
         both = named[:, column] & torch.isfinite(tracked[:, column])
@@ -99,7 +111,9 @@ def pose_error(track: FaceTrack | Tensor, requested: Tensor, base: Tensor | None
             continue
         a, b = tracked[both, column], asked[both, column]
         difference, spread = a - b, (b - b.mean()).square().sum()
-        gain = float((a - a.mean()) @ (b - b.mean()) / spread) if float(spread) > 1e-9 else float("nan")
-        report[axis] = AxisError(correlation(a, b), float((difference - difference.mean()).abs().mean()),
+        moves = float(spread / len(b)) ** 0.5 > LEAST_MOVEMENT
+        gain = float((a - a.mean()) @ (b - b.mean()) / spread) if moves else float("nan")
+        report[axis] = AxisError(correlation(a, b) if moves else float("nan"),
+                                 float((difference - difference.mean()).abs().mean()),
                                  float(difference.abs().mean()), gain, int(both.sum()))
     return report

@@ -86,8 +86,6 @@ def lips(clip: Clip, request: Request) -> dict:
         opened, spoken_width = phone_curves(request.phones, len(gap), fps)
         report["gap_against_phones"] = compare(gap, opened, fps)
         report["width_against_phones"] = compare(width, spoken_width, fps)
-        for name in ("gap_against_phones", "width_against_phones"):
-            report[name].pop("amplitude")  # the phones' curves have no unit
         shut = closures(request.phones)
         # Lips touch around a closure's middle; its edges belong to the neighbours too.
         middles = [((a + b) / 2 - 0.02, (a + b) / 2 + 0.02) for a, b in shut]
@@ -95,6 +93,8 @@ def lips(clip: Clip, request: Request) -> dict:
         report["closures"] = {"count": len(shut), "rate": closure_rate(gap, shut, fps, CLOSED_GAP),
                               "gap_on_closures": mean_over(gap, middles, fps),
                               "gap_on_open_vowels": mean_over(gap, vowels, fps)}
+    for name in ("gap_against_sound", "gap_against_loudness", "gap_against_phones", "width_against_phones"):
+        report.get(name, {}).pop("amplitude", None)  # these have no unit
     return report
 
 
@@ -183,6 +183,8 @@ def table(report: Mapping) -> str:
         shown = {k: v for k, v in clip.items() if k not in ("file", "kind", "label", "strength", "blendshapes")}
         for name, value in _flat(shown):
             rows.setdefault(name, ["-"] * len(clips))[number] = value
+    groups = {name.split(".")[0]: None for name in rows}
+    rows = {name: rows[name] for group in groups for name in rows if name.split(".")[0] == group}
     names = [str(clip.get("label") or f"clip {n + 1}") + (f" {clip['strength']:g}" if clip.get("strength", 1) != 1 else
                                                           "") for n, clip in enumerate(clips)]
     lines = [f"{name}: {clip['file']} ({clip['kind']})" for name, clip in zip(names, clips, strict=True)]

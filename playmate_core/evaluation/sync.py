@@ -80,7 +80,7 @@ def load_syncnet(path: str | PathLike) -> SyncNet:
     path = Path(path)
     if not path.is_file():
         raise PlaymateError(f"There are no SyncNet weights at {path}, needed for Sync-C and Sync-D; none ship with "
-                            "this package, so convert syncnet_v2.model to safetensors under its own names and give that.")
+                            "this package, so convert syncnet_v2.model to safetensors under its own names and give it.")
     network = SyncNet()
     try:
         network.load_state_dict(load_file(str(path)))
