@@ -24,9 +24,10 @@ log = logging.getLogger(__name__)
 Tracker = Callable[[Tensor, Face], Tensor]
 """(frames [B, H, W, 3], the portrait's face) to landmarks [B, 478, 3] in pixels, NaN where the face is lost."""
 
-ASKED = 6.0
-"""Degrees of pitch or yaw away from the portrait's own from which a motion is worth the test, about a second.
-Generated heads stay below it most of the time; there the correction would be less than a degree."""
+ASKED, HELD = 9.0, 3.5
+"""Degrees of pitch or yaw away from the portrait's own, at most and as root mean square over the clip, from which a
+motion is worth the test, about half a second. Generated heads stay below (7.9 and 2.8 over minutes of speech), and
+nobody asked them for a certain angle."""
 TEST_ANGLES = (8.0, 17.0)
 """Degrees of the test poses, both ways: the response is no straight line, and not the same both ways."""
 LEAST, MOST = 0.65, 1.45
@@ -63,7 +64,7 @@ class Response:
         return turned
 
 
-def test_poses(free: tuple[tuple[float, float], tuple[float, float]]) -> Tensor:
+def trial_poses(free: tuple[tuple[float, float], tuple[float, float]]) -> Tensor:
     """[P, 3] degrees relative to the portrait: rest first, then both ways about pitch and yaw.
 
     Args:
@@ -81,7 +82,7 @@ def read_response(asked: Tensor, landmarks: Tensor, image_size: tuple[int, int])
     """What the frames that were drawn for test poses show.
 
     Args:
-        asked: [P, 3] degrees as :func:`test_poses` gives them.
+        asked: [P, 3] degrees as :func:`trial_poses` gives them.
         landmarks: [P, 478, 3] pixels seen on the frames, NaN where the face was lost.
         image_size: (height, width) of these frames.
 
@@ -107,9 +108,12 @@ def read_response(asked: Tensor, landmarks: Tensor, image_size: tuple[int, int])
     return Response((curves[0], curves[1]), tested=True)
 
 
-def largest_turn(degrees: Tensor) -> float:
-    """The largest pitch or yaw in ``degrees`` [T, 3], zero for no frames."""
-    return float(degrees[:, :2].abs().max()) if len(degrees) else 0.0
+def is_worth_it(degrees: Tensor) -> bool:
+    """Whether a clip of ``degrees`` [T, 3] turns far enough for the test."""
+    if not len(degrees):
+        return False
+    turns = degrees[:, :2]
+    return float(turns.abs().max()) > ASKED or float(turns.square().mean(0).max()) > HELD ** 2
 
 
 def view_limits(own: tuple[float, float], free: tuple[float, float]) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -124,4 +128,4 @@ def view_limits(own: tuple[float, float], free: tuple[float, float]) -> tuple[tu
     return spans[0], spans[1]
 
 
-__all__ = ["ASKED", "Response", "Tracker", "largest_turn", "read_response", "test_poses", "view_limits"]
+__all__ = ["Response", "Tracker", "is_worth_it", "read_response", "trial_poses", "view_limits"]

@@ -154,11 +154,11 @@ class LandmarkRenderer:
         """What the portrait makes of turns; it is tested the first time that a motion turns it visibly."""
         prepared: portrait.Prepared = appearance.payload
         response = prepared.response
-        if self.tracker is None or obedience.largest_turn(requested_turn(motion)) <= obedience.ASKED:
+        if self.tracker is None or not obedience.is_worth_it(requested_turn(motion)):
             return None
         if not response.tested:
             own = prepared.frame.angles().tolist()
-            poses = obedience.test_poses(obedience.view_limits((own[0], own[1]), FREE_VIEW))
+            poses = obedience.trial_poses(obedience.view_limits((own[0], own[1]), FREE_VIEW))
             turning = replace(Motion.rest(len(poses)), rotation=poses)
             image = appearance.image.to(self.device)
             clip = perform(turning, self.bridge, prepared.frame, prepared.shape, speaks=False)
