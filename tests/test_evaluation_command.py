@@ -63,7 +63,8 @@ def test_a_rendered_clip_against_everything_it_was_made_from(folder, capsys):
     drawn, latent = report["clips"]
     assert drawn["kind"] == "video" and latent["kind"] == "motion" and drawn["frames"] == FRAMES
     assert drawn["frames_without_face"] == 0
-    assert set(drawn["pose"]) == {"yaw"}
+    assert set(drawn["pose"]) == set(drawn["pose_by_facial_matrix"]) == {"yaw"} and "pose_by_head_pose" not in latent
+    assert drawn["pose_by_facial_matrix"]["yaw"]["correlation"] > 0.98
     assert drawn["pose"]["yaw"]["correlation"] > 0.98 and drawn["pose"]["yaw"]["error"] < 2
     assert latent["pose"]["yaw"]["raw_error"] < 0.1
     lips = drawn["lips"]

@@ -15,11 +15,10 @@ from playmate_core.evaluation.emotion import (
     parse_label,
     separation,
 )
-from playmate_core.evaluation.pose import pose_error, requested_angles
+from playmate_core.evaluation.pose import READERS, pose_error, requested_angles, tracked_angles
 from playmate_core.evaluation.tracking import FaceTrack, is_track, load_track, track_video
 from playmate_core.face.blendshapes import NAMES
 from playmate_core.face.geometry import mean_face
-from playmate_core.motion.geometry import apply_rotation
 from tests.motion_helpers import random_motion
 
 
@@ -130,11 +129,11 @@ def test_pose_errors_of_a_known_shift_and_gain():
     assert math.isnan(yaw.correlation) and yaw.error == pytest.approx(0, abs=1e-6) and yaw.raw_error == pytest.approx(1)
 
 
-def test_the_portraits_own_pose_is_turned_by_the_request():
+def test_the_request_counts_from_the_portraits_own_pose():
     base = torch.tensor([4.0, -12.0, 3.0])
     asked = requested_angles("0 yaw=-15 pitch=5; 2 yaw=15", 50, 25.0)
     assert torch.isnan(asked[:, 2]).all()
-    report = pose_error(apply_rotation(asked.nan_to_num(), base), asked, base)
+    report = pose_error(asked.nan_to_num() + base, asked, base)
     assert set(report) == {"pitch", "yaw"} and max(axis.raw_error for axis in report.values()) < 1e-3
 
 
@@ -145,6 +144,21 @@ def test_a_motions_pose_counts_from_its_neutral_frame():
     assert torch.isnan(requested_angles(motion, 40, 25.0)[30:]).all()
     with pytest.raises(PlaymateError, match="tracked angles"):
         pose_error(torch.zeros(4, 2), asked)
+
+
+def test_every_reader_sees_the_turn():
+    from playmate_core.motion.geometry import rotation_matrix
+
+    turn = torch.zeros(9, 3)
+    turn[:, 1] = torch.linspace(-15, 15, 9)
+    landmarks = mean_face() @ rotation_matrix(turn) * 60 + torch.tensor([150.0, 200.0, 0.0])
+    landmarks[4] = float("nan")
+    track = FaceTrack.of(landmarks, torch.full((9, 52), 0.2), 25.0, (400, 300))
+    for reader in READERS:
+        yaw = pose_error(tracked_angles(track, reader), turn)["yaw"]
+        assert yaw.correlation > 0.99 and 0.75 < yaw.gain < 1.25 and yaw.frames == 8
+    unsized = FaceTrack.of(landmarks, torch.full((9, 52), 0.2), 25.0)
+    assert tracked_angles(unsized) is unsized.rotation
 
 
 # ---- emotion

@@ -15,8 +15,8 @@ from ..motion.pose import ANGLES
 from .clips import Clip
 from .lips import on_frames, spread
 from .plot import BLUE, GREEN, ORANGE, PAPER, panel, write
-from .pose import on_base, requested_angles
-from .report import Request
+from .pose import on_base, requested_angles, tracked_angles
+from .report import Request, own_pose
 from .speech import openness_estimate, phone_curves
 
 WIDTH, PANEL, CELL = 1024, 150, 64
@@ -90,13 +90,13 @@ def _panels(name: str, clip: Clip, request: Request):
     elif request.samples is not None:
         gap.append(("from sound", ORANGE, _scaled(openness_estimate(request.samples, len(clip), clip.fps), clip.gap)))
     yield f"{name}: lip gap", gap, 0.1, False, clip.seconds
-    angles = [(axis, colour, clip.track.rotation[:, column])
+    angles = [(axis, colour, tracked_angles(clip.track)[:, column])
               for column, (axis, colour) in enumerate(zip(ANGLES, (BLUE, GREEN, (120, 120, 120)), strict=True))]
     if request.pose is None:
         yield f"{name}: head, degrees", angles, 5.0, True, clip.seconds
         return
     asked = requested_angles(request.pose, len(clip), clip.fps)
-    asked = asked if clip.kind == "motion" else on_base(asked, request.base_pose)
+    asked = on_base(asked, own_pose(clip, request))
     for column, line in enumerate(angles):
         if bool(torch.isfinite(asked[:, column]).any()):
             yield (f"{name}: {line[0]}, degrees", [line, ("requested", ORANGE, asked[:, column])], 5.0, True,

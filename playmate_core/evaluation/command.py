@@ -127,9 +127,7 @@ def evaluate(args: argparse.Namespace, progress_bar: Callable = lambda label: No
     analyzer, bridge = FaceAnalyzer.load(device=usable_device(args.device)), LatentBridge.load()
     picture, face = _portrait(args, analyzer, policy, index)
     if face is not None:
-        from ..face.geometry import head_pose
-
-        request = replace(request, portrait=face.landmarks, base_pose=head_pose(face.landmarks))
+        request = replace(request, portrait=face.landmarks, portrait_size=tuple(picture.shape[:2]))
     if args.reference is not None:
         request = replace(request, reference=open_clip(args.reference, analyzer, bridge, cache=args.cache,
                                                        progress=progress_bar("reference")))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Callable
 
 import torch
 from torch import Tensor
 
 from ..errors import PlaymateError
+from ..face.geometry import head_pose
+from ..face.transform import facial_angles, head_angles
 from ..motion.edits import resample
-from ..motion.geometry import apply_rotation
 from ..motion.keyframes import PoseKeyframes
 from ..motion.pose import ANGLES, pose_offsets
 from ..motion.types import Motion
@@ -18,6 +20,16 @@ from .tracking import FaceTrack
 
 LEAST_MOVEMENT = 0.1
 """Degrees, standard deviation: a request that moves less has no correlation to speak of."""
+
+
+READERS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
+    "pose": head_angles,
+    "pose_by_facial_matrix": facial_angles,
+    "pose_by_head_pose": lambda landmarks, size: head_pose(landmarks),
+}
+"""Readings of a head's angles from landmarks [..., 478, 3] in a picture of (height, width): the mean of a perspective
+and a parallel one, MediaPipe's facial transformation matrix, and ``geometry.head_pose``. They err apart, so what all
+agree on is the head's."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,19 @@ class AxisError:
     def as_dict(self) -> dict[str, float]:
         """Plain numbers by name."""
         return asdict(self)
+
+
+def tracked_angles(track: FaceTrack, reader: str = "pose") -> Tensor:
+    """[T, 3] degrees by one of ``READERS``; the track's own where its pictures' size is not known.
+
+    Frames without a face are NaN.
+    """
+    if not all(track.size):
+        return track.rotation
+    angles = torch.full((len(track), 3), float("nan"))
+    if bool(track.valid.any()):
+        angles[track.valid] = READERS[reader](track.landmarks[track.valid], track.size)
+    return angles
 
 
 def requested_angles(request: Motion | PoseKeyframes | str, frames: int, fps: float) -> Tensor:
@@ -71,11 +96,9 @@ def requested_angles(request: Motion | PoseKeyframes | str, frames: int, fps: fl
 
 
 def on_base(asked: Tensor, base: Tensor | None) -> Tensor:
-    """Requested angles [T, 3] degrees on top of the portrait's own pose [3], composed as renderers do; NaN stays."""
-    if base is None:
-        return asked
-    turned = apply_rotation(asked.double().nan_to_num(0.0), base.double().cpu())
-    return torch.where(torch.isfinite(asked), turned, torch.full_like(turned, float("nan")))
+    """Requested angles [T, 3] degrees on top of the portrait's own pose [3], axis by axis as the renderer adds them
+    (SPEC.md appendix A)."""
+    return asked if base is None else asked + base.to(asked)
 
 
 def pose_error(track: FaceTrack | Tensor, requested: Tensor, base: Tensor | None = None) -> dict[str, AxisError]:
@@ -85,7 +108,7 @@ def pose_error(track: FaceTrack | Tensor, requested: Tensor, base: Tensor | None
         track: a track or its rotation [T, 3] degrees; frames that are not finite are left out.
         requested: [T', 3] degrees; the shorter of the two counts. An axis that is NaN throughout is not reported.
         base: [3] degrees: the portrait's own tracked pose. With it the raw error compares the request on top of that
-            pose (rotations composed, as the renderers do), not the request alone.
+            pose, not the request alone.
 
     Returns:
         By the name of each axis.

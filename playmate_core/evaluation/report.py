@@ -20,7 +20,7 @@ from .emotion import directions, mean_blendshapes, monotone, nearest_label, sepa
 from .image import identity
 from .lips import closure_rate, compare, mean_over, on_frames, spread
 from .motion import WINDOW, face_shape, jitter, picture_shape, seam_velocity
-from .pose import pose_error, requested_angles
+from .pose import READERS, pose_error, requested_angles, tracked_angles
 from .speech import closures, openness_estimate, phone_curves
 
 CLOSED_GAP = 0.02
@@ -36,8 +36,8 @@ class Request:
         phones: what is said.
         reference: a clip whose lips should be followed.
         pose: the requested pose.
-        base_pose: [3] degrees, the portrait's own pose.
-        portrait: [478, 3] landmarks of the portrait.
+        portrait: [478, 3] landmarks of the portrait, pixels.
+        portrait_size: (height, width) of it.
         changes: seconds at which the emotion changes.
         window: frames at 25 a second that the motion model made in one piece.
     """
@@ -46,8 +46,8 @@ class Request:
     phones: Sequence[Phone] | None = None
     reference: Clip | None = None
     pose: PoseKeyframes | Motion | None = None
-    base_pose: Tensor | None = None
     portrait: Tensor | None = None
+    portrait_size: tuple[int, int] = (0, 0)
     changes: Sequence[float] = field(default_factory=tuple)
     window: int = WINDOW
 
@@ -58,8 +58,9 @@ def measure(clip: Clip, request: Request) -> dict:
                     "frames_without_face": int((~clip.track.valid).sum()), "lips": lips(clip, request)}
     if request.pose is not None:
         asked = requested_angles(request.pose, len(clip), clip.fps)
-        base = None if clip.kind == "motion" else request.base_pose
-        report["pose"] = {axis: error.as_dict() for axis, error in pose_error(clip.track, asked, base).items()}
+        for reader in READERS if all(clip.track.size) else ("pose",):
+            found = pose_error(tracked_angles(clip.track, reader), asked, own_pose(clip, request, reader))
+            report[reader] = {axis: error.as_dict() for axis, error in found.items()}
         if not report["pose"]:
             raise PlaymateError("The requested pose names no angle; name pitch, yaw or roll to measure it.")
     report["smoothness"] = smoothness(clip, request)
@@ -67,6 +68,13 @@ def measure(clip: Clip, request: Request) -> dict:
         report["identity"] = identity(clip.track, request.portrait)
     report["blendshapes"] = dict(zip(NAMES, mean_blendshapes(clip.track).tolist(), strict=True))
     return report
+
+
+def own_pose(clip: Clip, request: Request, reader: str = "pose") -> Tensor | None:
+    """[3] degrees: the portrait's own pose by the reader that reads the clip's, where a request counts from it."""
+    if request.portrait is None or not all(clip.track.size):
+        return None
+    return READERS[reader](request.portrait, request.portrait_size)
 
 
 def lips(clip: Clip, request: Request) -> dict:

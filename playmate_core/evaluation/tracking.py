@@ -19,6 +19,7 @@ from torch import Tensor
 from ..errors import PlaymateError
 from ..face.blendshapes import NAMES
 from ..face.geometry import LANDMARKS, head_pose
+from ..face.transform import head_angles
 from ..progress import Progress, report
 from ..video_reading import open_video
 
@@ -74,12 +75,17 @@ class FaceTrack:
 
     @staticmethod
     def of(landmarks: Tensor, blendshapes: Tensor, fps: float, size: tuple[int, int] = (0, 0)) -> FaceTrack:
-        """From landmarks [T, 478, 3] (any square unit) and blendshapes [T, 52]; angles are read off the landmarks."""
+        """From landmarks [T, 478, 3] and blendshapes [T, 52]; angles are read off the landmarks.
+
+        In pixels of pictures of a known ``size`` they are ``face.transform.head_angles``; without it (any square
+        unit) ``face.geometry.head_pose``.
+        """
         landmarks, blendshapes = landmarks.float().cpu(), blendshapes.float().cpu()
         valid = torch.isfinite(landmarks).flatten(1).all(1) & torch.isfinite(blendshapes).all(1)
         rotation = torch.full((len(landmarks), 3), float("nan"))
         if bool(valid.any()):
-            rotation[valid] = head_pose(landmarks[valid])
+            known = min(size) > 0
+            rotation[valid] = head_angles(landmarks[valid], size) if known else head_pose(landmarks[valid])
         return FaceTrack(landmarks, blendshapes, rotation, valid, float(fps), size)
 
     def between(self, start: float, end: float | None = None) -> FaceTrack:
