@@ -3,7 +3,8 @@
 Tensors ``denoiser.*`` (float16) are the network's parameters under their own names, ``statistics.*`` (float32) the
 fields of ``MotionStatistics``. Metadata: ``format``, ``version``, ``config`` (DenoiserConfig as JSON), ``sampling``
 (default knobs as JSON), ``reached`` (figures measured when it was made, as JSON). A model with an emotion head also
-holds ``controller.*`` (float16) and ``emotion.means`` [7, 63] (float32), each emotion's mean expression.
+holds ``controller.*`` (float16) and ``emotion.means`` [7, 63] (float32), each emotion's mean expression; one with a
+regression beside it holds ``articulation.*`` (float32).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import PlaymateError
+from .articulation import Articulation
 from .config import EXPRESSION_DIM, DenoiserConfig
 from .controller import EmotionController
 from .denoiser import Denoiser
@@ -29,13 +31,15 @@ BUNDLED = "motion_stage1.safetensors"
 
 def save_checkpoint(path: str | os.PathLike, denoiser: Denoiser, statistics: MotionStatistics,
                     sampling: dict | None = None, reached: dict | None = None,
-                    controller: EmotionController | None = None, emotion_means: Tensor | None = None) -> None:
+                    controller: EmotionController | None = None, emotion_means: Tensor | None = None,
+                    articulation: Articulation | None = None) -> None:
     """Write a model so that a reader never sees half of it.
 
     Args:
         sampling: default knobs (``audio_guidance``, ``temperature``).
         reached: figures to keep with the weights.
         controller, emotion_means: of stage 2, both or neither.
+        articulation: the regression beside the model, if it has one.
     """
     from safetensors.torch import save_file
 
@@ -47,6 +51,9 @@ def save_checkpoint(path: str | os.PathLike, denoiser: Denoiser, statistics: Mot
         tensors |= {f"controller.{k}": v.detach().to("cpu", torch.float16).contiguous()
                     for k, v in controller.state_dict().items()}
         tensors["emotion.means"] = emotion_means.detach().to("cpu", torch.float32).contiguous()
+    if articulation is not None:
+        tensors |= {f"articulation.{k}": v.detach().to("cpu", torch.float32).contiguous()
+                    for k, v in articulation.tensors().items()}
     metadata = dict(format=FORMAT, version=VERSION, config=denoiser.config.to_json(),
                     sampling=json.dumps(sampling or {}), reached=json.dumps(reached or {}))
     path = Path(path)
@@ -62,7 +69,7 @@ def save_checkpoint(path: str | os.PathLike, denoiser: Denoiser, statistics: Mot
 def load_checkpoint(path: str | os.PathLike) -> tuple[Denoiser, MotionStatistics, dict]:
     """The network (fp32, evaluation mode, CPU), its statistics and ``dict(sampling=.., reached=..)``.
 
-    With an emotion head the dict also has ``controller`` and ``emotion_means``.
+    With an emotion head the dict also has ``controller`` and ``emotion_means``, with a regression ``articulation``.
 
     Raises:
         PlaymateError: no such file, not a safetensors file, another kind of file, or tensors that do not fit.
@@ -94,6 +101,9 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[Denoiser, MotionStatistics
         controller = EmotionController(config.width, config.heads)
         wanted |= {f"controller.{k}": tuple(v.shape) for k, v in controller.state_dict().items()}
         wanted["emotion.means"] = (len(FELT), EXPRESSION_DIM)
+    regressed = any(key.startswith("articulation.") for key in tensors)
+    if regressed:
+        wanted |= {f"articulation.{k}": v for k, v in Articulation.shapes(config.features_dim).items()}
     _check(path.name, wanted, tensors)
     denoiser.load_state_dict(_part(tensors, "denoiser."))
     statistics = MotionStatistics(**_part(tensors, "statistics."))
@@ -101,6 +111,8 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[Denoiser, MotionStatistics
     if controller is not None:
         controller.load_state_dict(_part(tensors, "controller."))
         extra |= dict(controller=controller.eval(), emotion_means=tensors["emotion.means"].float())
+    if regressed:
+        extra["articulation"] = Articulation(**_part(tensors, "articulation."))
     return denoiser.eval(), statistics, extra
 
 

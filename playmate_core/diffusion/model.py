@@ -15,6 +15,7 @@ from ..motion.types import KEYPOINTS, Motion, Neutral
 from ..progress import Progress
 from ..speech.types import SpeechFeatures
 from ..weights import bundled
+from .articulation import Articulation
 from .checkpoint import BUNDLED, load_checkpoint, save_checkpoint
 from .config import FPS, POSE_DIM, DenoiserConfig
 from .controller import EmotionController
@@ -48,11 +49,13 @@ class MotionModel:
         sampling: default knobs that came with the weights: ``audio_guidance``, ``temperature``.
         reached: figures measured when the weights were made.
         controller, emotion_means: the emotion head and [7, 63] mean expressions, None for stage 1 alone.
+        articulation: a regression that has a say in how far lips part, or None.
     """
 
     def __init__(self, denoiser: Denoiser, statistics: MotionStatistics, sampling: dict | None = None,
                  reached: dict | None = None, device: str | torch.device = "cpu",
-                 controller: Optional[EmotionController] = None, emotion_means: Optional[Tensor] = None) -> None:
+                 controller: Optional[EmotionController] = None, emotion_means: Optional[Tensor] = None,
+                 articulation: Optional[Articulation] = None) -> None:
         self.device = torch.device(device)
         self.denoiser = denoiser.to(self.device).eval()
         self.statistics = statistics.to(self.device)
@@ -60,6 +63,7 @@ class MotionModel:
         self.reached = dict(reached or {})
         self.controller = None if controller is None else controller.to(self.device).eval()
         self.emotion_means = None if emotion_means is None else emotion_means.to(self.device)
+        self.articulation = None if articulation is None else articulation.to(self.device)
 
     @property
     def config(self) -> DenoiserConfig:
@@ -88,7 +92,7 @@ class MotionModel:
     def save(self, path: str | os.PathLike) -> None:
         """Write it where ``load`` finds it again; half precision."""
         save_checkpoint(path, self.denoiser, self.statistics, self.sampling, self.reached, self.controller,
-                        self.emotion_means)
+                        self.emotion_means, self.articulation)
 
     def sample(self, features: SpeechFeatures, identity: Optional[Tensor] = None, **knobs) -> Motion:
         """The whole motion of ``features``; arguments as ``stream``. T = round(duration * fps) frames."""
@@ -135,15 +139,20 @@ class MotionModel:
         person = None if identity is None else identity.to(self.device, torch.float32).reshape(-1)
         windows = sample_windows(self.denoiser, audio, person, guidance, int(seed), progress, self.controller,
                                  None if feels is None else feels.felt)
-        pieces = self._decoded(windows, head_motion, feels)
+        expected = (None if self.articulation is None or not len(features) else
+                    self.articulation.gap(features.features.to(self.device, torch.float32)))
+        pieces = self._decoded(windows, head_motion, feels, expected)
         return pieces if fps == FPS else retimed(pieces, float(fps), round(features.duration * fps))
 
-    def _decoded(self, windows: Iterator[Tensor], head_motion: float, feels: Optional[Feeling]) -> Iterator[Motion]:
+    def _decoded(self, windows: Iterator[Tensor], head_motion: float, feels: Optional[Feeling],
+                 expected: Optional[Tensor]) -> Iterator[Motion]:
         start = 0
         for units in windows:
             rows = slice(start, start + len(units))
             start += len(units)
             expression = self.statistics.decode_expression(units[:, :self.config.axes])
+            if expected is not None:
+                expression = self.articulation(expression, expected[rows])
             moved = units[:, self.config.axes:]
             if feels is not None:
                 expression = expression + feels.mean[rows]

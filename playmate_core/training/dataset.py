@@ -94,32 +94,6 @@ def _checked(path: Path, name: str, tensors: dict[str, Tensor]) -> dict[str, Ten
     return {k: v if k == "features" else v.float() for k, v in tensors.items()}
 
 
-def widen(clips: list[Clip], gain: float) -> list[Clip]:
-    """Clips whose lips widen and narrow ``gain`` times as far from rest, their gap as it was; real clips unchanged.
-
-    The change is the most probable one under the bridge's covariance that scales the width and leaves the gap alone.
-    """
-    from ..face.bridge import LatentBridge
-
-    if gain == 1.0:
-        return clips
-    bridge = LatentBridge.load()
-    columns = bridge.forward.unflatten(1, (-1, 3))
-    width = columns[:, 291, 0] - columns[:, 61, 0]
-    gap = columns[:, 14, 1] - columns[:, 13, 1]
-    rows = torch.stack((width, gap))
-    spread = bridge.covariance @ rows.T
-    change = torch.linalg.solve(rows @ spread, spread.T)[0]  # width 1, gap 0
-    out = []
-    for clip in clips:
-        if clip.info.get("source") != "real":
-            e = clip.tensors["expression"]
-            moved = e + (gain - 1.0) * (e @ width)[:, None] * change
-            clip = Clip(clip.name, clip.tensors | {"expression": moved}, clip.info)
-        out.append(clip)
-    return out
-
-
 class Windows:
     """Random training windows of a corpus, everything already normalised.
 

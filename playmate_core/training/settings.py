@@ -29,8 +29,6 @@ class Training:
         previous_noise: exclusive upper timestep of the noise on previous frames (Eq. 9).
         pose_weight: loss weight of the pose half of a token.
         source_weights: factor on the clips' own weights by source; 1 where not named.
-        lip_width_gain: factor on the lip width's change from rest in clips that are not real. A teacher's labels
-            move the width less than speakers do (corpus report: 0.034 against 0.043).
         mixed_precision: "auto" (bf16 on an accelerator, else none), "no", "bf16" or "fp16".
         validate_every, save_every: steps.
         seed: of everything drawn.
@@ -50,7 +48,6 @@ class Training:
     previous_noise: int = 50
     pose_weight: float = 1.0
     source_weights: dict = field(default_factory=dict)
-    lip_width_gain: float = 1.0
     mixed_precision: str = "auto"
     validate_every: int = 1000
     save_every: int = 500
@@ -64,8 +61,6 @@ class Training:
         for name in ("first", "short", "drop_audio", "drop_identity", "decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise PlaymateError(f"Training config: {name} is {getattr(self, name)!r}; it must be 0 to 1.")
-        if not 0.5 <= self.lip_width_gain <= 2.0:
-            raise PlaymateError(f"Training config: lip_width_gain is {self.lip_width_gain!r}; it must be 0.5 to 2.")
         if not self.learning_rate > 0 or not self.clip_norm > 0:
             raise PlaymateError("Training config: learning_rate and clip_norm must be above 0.")
         if self.mixed_precision not in ("auto", "no", "bf16", "fp16"):

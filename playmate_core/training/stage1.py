@@ -18,7 +18,7 @@ from ..diffusion.model import MotionModel
 from ..diffusion.normalisation import MotionStatistics, fit_statistics
 from ..diffusion.schedule import training_scheduler
 from ..errors import PlaymateError
-from .dataset import Clip, Windows, load_corpus, widen
+from .dataset import Clip, Windows, load_corpus
 from .settings import Settings, Training, settings_from
 from .validation import bridge_lips, validate
 
@@ -97,7 +97,7 @@ class Stage1:
             raise PlaymateError(f"There is no run to resume in {self.out}; leave out --resume to start one.")
         clips = corpus if isinstance(corpus, list) else load_corpus(corpus)
         self.held_out = [c for c in clips if c.split == "heldout"]
-        learned = widen([c for c in clips if c.split == "train"], settings.training.lip_width_gain)
+        learned = [c for c in clips if c.split == "train"]
         if not learned:
             raise PlaymateError("The corpus has no training clips; no clip has the split train.")
         cpu = device == "cpu" or (device is None and not torch.cuda.is_available())

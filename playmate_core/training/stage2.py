@@ -87,7 +87,7 @@ class Stage2(Stage1):
     def __init__(self, corpus: str | Path | list[Clip], settings: Settings, out: str | Path, *,
                  stage1: str | Path, **rest) -> None:
         self.base, self._stage1_statistics, extra = load_checkpoint(stage1)
-        self._stage1_reached = extra["reached"]
+        self._articulation = extra.get("articulation")
         if self.base.config != settings.model:
             raise PlaymateError(f"{stage1} has other sizes than the settings' model; give the settings it was made "
                                 "with.")
@@ -115,7 +115,8 @@ class Stage2(Stage1):
 
     def _model(self, learner: EmotionController) -> MotionModel:
         return MotionModel(self._plain().denoiser, self.statistics, self.settings.sampling,
-                           device=self.accelerator.device, controller=learner, emotion_means=self.emotions.means)
+                           device=self.accelerator.device, controller=learner, emotion_means=self.emotions.means,
+                           articulation=self._articulation)
 
     def _measure(self, model: MotionModel, clips: int = 2, frames: int = 250) -> dict:
         """Lips of every emotion against neutral's for the same speech, least over the emotions."""
