@@ -71,8 +71,13 @@ def _add_knobs(command: argparse.ArgumentParser) -> None:
     command.add_argument("--audio-guidance", type=float, default=None,
                          help="how strongly the sound pulls; the model's own default if left out")
     command.add_argument("--head-motion", type=float, default=1.0, help="0 holds the head still, 1 is natural")
-    command.add_argument("--pose", default=None, metavar="KEYFRAMES",
-                         help='e.g. "0 yaw=0; 1 yaw=15; 2.5 yaw=-10 roll=5" (seconds, degrees)')
+    command.add_argument("--pose", default=None, metavar="KEYFRAMES|PRESET|FILE",
+                         help='e.g. "0 yaw=0; 1 yaw=15; 2.5 yaw=-10 roll=5" (seconds, degrees); still, nod, shake, '
+                              '"slow turn" or "look around"; a motion file, or a video whose head is followed')
+    command.add_argument("--pose-mode", default="replace",
+                         help='replace the generated pose, add to it or mix; or by axis: "yaw, pitch=add"')
+    command.add_argument("--pose-amount", type=float, default=1.0, help="how much of the pose, 0 to 1")
+    command.add_argument("--pose-easing", default="ease", help="how keyframes are joined: ease, linear or step")
     command.add_argument("--blink", type=float, default=None, metavar="RATE",
                          help="natural blinks a minute in place of the motion's own; 0 stops blinking")
     command.add_argument("--gaze", default=None, metavar="KEYFRAMES",
@@ -123,12 +128,14 @@ def run_animate(args: argparse.Namespace) -> Path:
     from .motion.eyes import direct_eyes
     from .motion.files import load_motion, save_motion, save_template
     from .motion.gaze import GazeKeyframes
-    from .motion.pose import PoseKeyframes, override_pose
+    from .motion.pose import MODES, override_pose, parse_axes
+    from .pose_option import parse_pose, read_pose
     from .video import check_suffix, write_video
 
     # What the user typed is checked before minutes are spent on it.
     check_suffix(args.output)
-    pose = None if args.pose is None else PoseKeyframes.parse(args.pose)
+    pose = None if args.pose is None else parse_pose(args.pose, args.pose_easing)
+    pose_axes, pose_modes = (None, args.pose_mode) if args.pose_mode in MODES else parse_axes(args.pose_mode)
     if args.blink is not None:
         plan_blinks(0.0, args.blink)
     gaze = None if args.gaze is None else GazeKeyframes.parse(args.gaze)
@@ -152,7 +159,8 @@ def run_animate(args: argparse.Namespace) -> Path:
             audio_guidance=args.audio_guidance, head_motion=args.head_motion, fps=args.fps, emotion=emotion,
             emotion_guidance=args.emotion_guidance, progress=ProgressBar("moving"))
     if pose is not None:
-        motion = override_pose(motion, pose)
+        source = read_pose(pose, models.face, models.bridge, ProgressBar("watching"))
+        motion = override_pose(motion, source, pose_modes, pose_axes, args.pose_amount, length="mirror")
     if args.blink is not None or gaze is not None:
         motion = direct_eyes(motion, blink_mode="keep" if args.blink is None else "replace",
                              blink_rate=args.blink or 0.0, seed=args.seed, gaze_mode="replace", gaze=gaze)

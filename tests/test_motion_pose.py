@@ -10,9 +10,20 @@ import torch
 
 from playmate_core.errors import PlaymateError
 from playmate_core.motion.edits import rebase
+from playmate_core.motion.files import save_motion
 from playmate_core.motion.geometry import relative_rotation, slerp_degrees
-from playmate_core.motion.pose import POSE_AXES, POSE_LIMITS, PoseKeyframes, override_pose, pose_offsets
+from playmate_core.motion.pose import (
+    POSE_AXES,
+    POSE_LIMITS,
+    PRESETS,
+    PoseKeyframes,
+    PosePreset,
+    override_pose,
+    parse_axes,
+    pose_offsets,
+)
 from playmate_core.motion.types import Motion, Neutral
+from playmate_core.pose_option import parse_pose, read_pose
 
 TEXT = "0 yaw=0 pitch=0; 1 yaw=15; 2.5 yaw=-10 roll=5"
 ANGLES = slice(0, 3)
@@ -268,3 +279,141 @@ def test_an_axis_named_later_eases_in_from_the_motion_s_own():
     assert torch.allclose(roll[:26], generated[:26, 2]) and torch.allclose(roll[63:], torch.full((13,), 5.0))
     assert bool((roll[26:63].diff() > 0).all())
     assert float(directed.rotation[25, 1]) == pytest.approx(15) and float(directed.rotation[0, 1]) == 0
+
+
+# --- easing, presets, lists, modes by axis
+
+def test_linear_and_step_easing():
+    text = "0 yaw=0; 1 yaw=10; 2 yaw=-10"
+    linear = PoseKeyframes.parse(text, "linear").sample(76, 25.0)["yaw"]
+    assert torch.allclose(linear[:26], torch.linspace(0, 10, 26), atol=1e-5)
+    assert torch.allclose(linear[25:51], torch.linspace(10, -10, 26), atol=1e-5) and (linear[50:] == -10).all()
+    step = PoseKeyframes.parse(text, "step").sample(76, 25.0)["yaw"]
+    assert (step[:25] == 0).all() and (step[25:50] == 10).all() and (step[50:] == -10).all()
+    assert PoseKeyframes.parse("0.28 yaw=5", "linear").sample(9, 25.0)["yaw"].unique().tolist() == [5]
+    jump = PoseKeyframes.parse("0 yaw=0; 0.28 yaw=5", "step").sample(9, 25.0)["yaw"]
+    assert jump[6] == 0 and jump[7] == 5, "0.28 s is frame 7"
+    assert torch.allclose(PoseKeyframes.parse(text, "linear").sample(20, 25.0, start=0.4)["yaw"], linear[10:30],
+                          atol=1e-5)
+    with pytest.raises(PlaymateError, match="easing 'bounce'"):
+        PoseKeyframes.parse(text, "bounce")
+
+
+def test_an_axis_named_later_enters_by_the_same_easing():
+    motion = replace(Motion.rest(51), rotation=torch.full((51, 3), 2.0))
+    linear = override_pose(motion, PoseKeyframes.parse("0 yaw=0; 2 roll=6", "linear")).rotation[:, 2]
+    assert torch.allclose(linear, torch.linspace(2, 6, 51), atol=1e-5)
+    step = override_pose(motion, PoseKeyframes.parse("0 yaw=0; 2 roll=6", "step")).rotation[:, 2]
+    assert (step[:50] == 2).all() and step[50] == 6
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_start_at_rest_repeat_and_stay_drawable(name, caplog):
+    motion = random_motion(500)
+    moved = override_pose(motion, PosePreset(name))
+    assert not caplog.records, "nothing had to be clamped"
+    pose = pose_offsets(moved)[:, :3]
+    assert pose[0].abs().max() < 1e-6 and torch.equal(moved.expression, motion.expression)
+    speed = pose.diff(dim=0).abs().max() * 25
+    if name == "still":
+        assert not pose.any() and (moved.scale == 1).all() and not moved.translation[:, :2].any()
+    else:
+        assert pose.abs().max() > 5 and speed < 130
+        assert pose.diff(dim=0).diff(dim=0).abs().max() * 625 < 2000, "no jerk"
+    period = {"nod": 1.1, "shake": 0.9, "slow turn": 8.0, "look around": 9.0}.get(name, 1.0)
+    curves = PosePreset(name).sample(50, 25.0, start=period)
+    later = PosePreset(name).sample(50, 25.0, start=2 * period)
+    assert all(torch.allclose(curves[axis], later[axis], atol=1e-4) for axis in curves)
+
+
+def test_the_period_and_the_amount_of_a_preset():
+    motion = Motion.rest(101)
+    wide = override_pose(motion, PosePreset("shake", 2.0)).rotation[:, 1]
+    assert torch.allclose(wide[60:100], wide[10:50], atol=1e-3), "the same again after 2 s, but for the soft start"
+    half = override_pose(motion, PosePreset("shake", 2.0), amount=0.5).rotation[:, 1]
+    assert torch.allclose(half, wide / 2, atol=1e-5) and wide.abs().max() > 10
+    added = override_pose(random_motion(101), PosePreset("nod"), "add", axes=["pitch"])
+    nod = PosePreset("nod").sample(101, 25.0)["pitch"]
+    assert torch.allclose(added.rotation[:, 0], (random_motion(101).rotation[:, 0] + nod).clamp(-20, 20), atol=1e-4)
+    assert nod.max() > 8 and nod.min() > -3, "a nod goes down"
+    for bad in (0.0, 0.05, -1.0, float("nan")):
+        with pytest.raises(PlaymateError, match="period"):
+            PosePreset("nod", bad)
+    with pytest.raises(PlaymateError, match="no pose preset 'jump'"):
+        PosePreset("jump")
+
+
+def test_lists_give_one_value_a_frame():
+    motion = random_motion(6)
+    values = [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
+    result = override_pose(motion, {"yaw": values, "pitch": 3, "scale": torch.linspace(1, 1.1, 6)})
+    assert result.rotation[:, 1].tolist() == values and (result.rotation[:, 0] == 3).all()
+    assert torch.allclose(result.scale[:, 0], torch.linspace(1, 1.1, 6))
+    assert torch.equal(result.rotation[:, 2], motion.rotation[:, 2])
+    assert override_pose(motion, {"yaw": values + [99.0]}).rotation[:, 1].tolist() == values, "what is over is left"
+
+
+@pytest.mark.parametrize("policy, last", [("constant", 2.0), ("cycle", 1.0), ("mirror", 2.0), ("cut", 2.0)])
+def test_shorter_lists_follow_the_length_policy(policy, last):
+    result = override_pose(Motion.rest(8), {"yaw": [0.0, 1.0, 2.0], "roll": 4.0}, length=policy)
+    wanted = {"constant": [0, 1, 2, 2, 2, 2, 2, 2], "cycle": [0, 1, 2, 0, 1, 2, 0, 1],
+              "mirror": [0, 1, 2, 1, 0, 1, 2, 1], "cut": [0, 1, 2]}[policy]
+    assert result.rotation[:, 1].tolist() == wanted and (result.rotation[:, 2] == 4).all()
+    window = override_pose(Motion.rest(3), {"yaw": [0.0, 1.0, 2.0]}, length="cycle", start=4 / 25)
+    assert window.rotation[:, 1].tolist() == [1, 2, 0]
+
+
+@pytest.mark.parametrize("value, piece", [
+    ([], "yaw is empty"), ([1.0, float("nan")], "Value 1"), ("5", "'5'"), ([1.0, "x"], "list of them"), (None, "None"),
+    ({"a": 1}, "list of them"),
+])
+def test_bad_lists_say_what_is_wrong(value, piece):
+    with pytest.raises(PlaymateError, match=piece):
+        override_pose(Motion.rest(3), {"yaw": value})
+
+
+def test_a_scale_list_must_stay_above_zero():
+    with pytest.raises(PlaymateError, match="Value 1 of the list for scale"):
+        override_pose(Motion.rest(3), {"scale": [1.0, 0.0, 1.0]})
+
+
+def test_each_axis_may_have_its_own_mode():
+    motion = random_motion(10)
+    result = override_pose(motion, {"yaw": 10.0, "pitch": 2.0, "roll": 6.0},
+                           {"yaw": "replace", "pitch": "add", "roll": "mix"}, amount=0.5)
+    assert torch.allclose(result.rotation[:, 1], torch.full((10,), 5.0))
+    assert torch.allclose(result.rotation[:, 0], motion.rotation[:, 0] + 1, atol=1e-5)
+    assert torch.allclose(result.rotation[:, 2], (motion.rotation[:, 2] + 6) / 2, atol=1e-5)
+    assert torch.equal(override_pose(motion, {"yaw": 3.0}, {}).rotation[:, 1], torch.full((10,), 3.0))
+    for wrong in ({"yaw": "double"}, {"nod": "add"}):
+        with pytest.raises(PlaymateError):
+            override_pose(motion, {"yaw": 1.0}, wrong)
+
+
+def test_axes_as_text():
+    axes, modes = parse_axes("Yaw, pitch = add; roll:mix", "replace")
+    assert axes == ("yaw", "pitch", "roll") and modes["pitch"] == "add" and modes["roll"] == "mix"
+    assert modes["yaw"] == modes["x"] == "replace"
+    assert parse_axes("", "mix") == (None, dict.fromkeys(POSE_AXES, "mix"))
+    assert parse_axes("pitch+yaw roll")[0] == ("pitch", "yaw", "roll")
+    for text, piece in (("nod", "'nod'"), ("yaw=double", "'double'"), ("yaw=", "''")):
+        with pytest.raises(PlaymateError, match=piece):
+            parse_axes(text)
+
+
+# --- animate --pose
+
+def test_the_pose_option_reads_text_presets_and_files(tmp_path):
+    assert parse_pose(TEXT) == PoseKeyframes.parse(TEXT)
+    assert parse_pose("0 yaw=1; 1 yaw=2", "step").easing == "step"
+    assert parse_pose("Slow turn") == PosePreset("slow turn") and parse_pose("nod 0.8") == PosePreset("nod", 0.8)
+    (tmp_path / "pose.txt").write_text(TEXT + "\n")
+    assert parse_pose(str(tmp_path / "pose.txt")) == PoseKeyframes.parse(TEXT)
+    motion = random_motion(9)
+    save_motion(motion, tmp_path / "pose.safetensors")
+    request = parse_pose(str(tmp_path / "pose.safetensors"))
+    assert torch.equal(read_pose(request, None, None).rotation, motion.rotation)
+    assert read_pose(parse_pose("nod"), None, None) == PosePreset("nod")
+    for text, piece in (("missing.mp4", "no file missing.mp4"), ("nod fast", "'fast'"), ("nodding", "nodding")):
+        with pytest.raises(PlaymateError, match=piece):
+            parse_pose(text)

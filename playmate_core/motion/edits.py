@@ -21,9 +21,9 @@ from .smoothing import smooth
 from .types import KEYPOINTS, Motion, Neutral
 
 __all__ = [
-    "EXPRESSION_REGIONS", "LENGTH_POLICIES", "REGIONS", "REGION_KEYPOINTS", "blend", "concatenate", "fit_length",
-    "keep_regions", "rebase", "region_masks", "resample", "retime", "slice_frames", "slice_seconds", "smooth", "still",
-    "with_neutral_lead",
+    "EXPRESSION_REGIONS", "LENGTH_POLICIES", "REGIONS", "REGION_KEYPOINTS", "blend", "concatenate", "continued",
+    "fit_length", "keep_regions", "rebase", "region_masks", "resample", "retime", "slice_frames", "slice_seconds",
+    "smooth", "still", "with_neutral_lead",
 ]
 
 LENGTH_POLICIES = ("constant", "cycle", "mirror", "cut")
@@ -175,12 +175,16 @@ def fit_length(motion: Motion, frames: int, policy: str = "constant") -> Motion:
     Raises:
         PlaymateError: unknown policy, or an empty motion that cannot be continued.
     """
+    return _index(motion, continued(len(motion), frames, policy))
+
+
+def continued(count: int, frames: int, policy: str, what: str = "A motion without frames") -> Tensor:
+    """[frames or fewer] which of ``count`` frames to show when: the rule of :func:`fit_length`, for anything."""
     if policy not in LENGTH_POLICIES:
         raise PlaymateError(f"Unknown length policy {policy!r}; choose one of {', '.join(LENGTH_POLICIES)}.")
-    count = len(motion)
     index = torch.arange(min(frames, count) if policy == "cut" else frames)
     if len(index) and not count:
-        raise PlaymateError("A motion without frames cannot be continued; give one that has frames.")
+        raise PlaymateError(f"{what} cannot be continued; give one that has frames.")
     if policy == "constant":
         index = index.clamp(max=count - 1) if count else index
     elif policy == "cycle":
@@ -189,7 +193,7 @@ def fit_length(motion: Motion, frames: int, policy: str = "constant") -> Motion:
         period = max(2 * (count - 1), 1)
         index = index % period
         index = torch.where(index >= count, period - index, index)
-    return _index(motion, index)
+    return index
 
 
 def concatenate(motions: Sequence[Motion], crossfade: int = 0) -> Motion:

@@ -16,7 +16,14 @@ from .curves import monotone_cubic, smoothstep
 POSE_AXES = ("pitch", "yaw", "roll", "x", "y", "scale")
 """pitch, yaw, roll: degrees in LivePortrait's signs; x, y: translation in latent units; scale: factor."""
 
+EASINGS = ("ease", "linear", "step")
+"""How a pose gets from one keyframe to the next: at rest in the first and the last and smooth through those between,
+at even speed, or at once when the next one's time comes."""
+
 EXAMPLE = "0 yaw=0 pitch=0; 1 yaw=15; 2.5 yaw=-10 roll=5"
+
+EARLY = 1e-9
+"""Seconds by which a step may come early: 0.28 s is frame 7 of 25, whatever the quotient's last digit says."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z")
 
@@ -28,12 +35,21 @@ class PoseKeyframes:
     Attributes:
         axes: for each axis of POSE_AXES that is directed, its (seconds, value) pairs in order of time. Axes that are
             missing keep whatever pose they are applied to.
+        easing: one of EASINGS.
+
+    Raises:
+        PlaymateError: an unknown easing.
     """
 
     axes: Mapping[str, tuple[tuple[float, float], ...]]
+    easing: str = "ease"
+
+    def __post_init__(self) -> None:
+        if self.easing not in EASINGS:
+            raise PlaymateError(f"Unknown pose easing {self.easing!r}; choose one of {', '.join(EASINGS)}.")
 
     @staticmethod
-    def parse(text: str) -> PoseKeyframes:
+    def parse(text: str, easing: str = "ease") -> PoseKeyframes:
         """Reads ``"0 yaw=0 pitch=0; 1 yaw=15; 2.5 yaw=-10 roll=5"``.
 
         Keyframes are separated by semicolons or line ends; each is a time in seconds ("2.5" or "2.5s") and one or
@@ -66,14 +82,15 @@ class PoseKeyframes:
                 found[axis][time] = value
         if not found:
             raise _unreadable(text.strip(), "holds no keyframe")
-        return PoseKeyframes({axis: tuple(sorted(found[axis].items())) for axis in POSE_AXES if axis in found})
+        return PoseKeyframes({axis: tuple(sorted(found[axis].items())) for axis in POSE_AXES if axis in found}, easing)
 
     def sample(self, frames: int, fps: float, start: float = 0.0) -> dict[str, Tensor]:
         """The value of every directed axis in every frame.
 
-        Each axis eases: it leaves its first keyframe and reaches its last at rest (between two keyframes that is
-        3u^2 - 2u^3), passes through those between without overshooting, and is held before and after. How much an
-        axis counts before its first keyframe is told by ``presence``.
+        With easing "ease" an axis leaves its first keyframe and reaches its last at rest (between two keyframes that
+        is 3u^2 - 2u^3) and passes through those between without overshooting; "linear" joins them by straight lines,
+        "step" holds each until the next. All are held before the first and after the last. How much an axis counts
+        before its first keyframe is told by ``presence``.
 
         Args:
             frames: how many.
@@ -87,9 +104,12 @@ class PoseKeyframes:
         curves = {}
         for axis, points in self.axes.items():
             knots = torch.tensor(points, dtype=torch.float64)
-            curves[axis] = monotone_cubic(knots[:, 0], knots[:, 1:], times, flat_ends=True)[:, 0].float()
+            if self.easing == "ease":
+                curve = monotone_cubic(knots[:, 0], knots[:, 1:], times, flat_ends=True)[:, 0]
+            else:
+                curve = _straight(knots[:, 0], knots[:, 1], times, held=self.easing == "step")
+            curves[axis] = curve.float()
         return curves
-
 
     def presence(self, frames: int, fps: float, start: float = 0.0) -> dict[str, Tensor]:
         """How far every directed axis has taken over from the motion that it is applied to.
@@ -110,9 +130,25 @@ class PoseKeyframes:
         for axis, points in self.axes.items():
             entry = points[0][0]
             before = [moment for moment in moments if moment < entry]
-            share = smoothstep((times - before[-1]) / (entry - before[-1])) if before else torch.ones_like(times)
+            share = torch.ones_like(times)
+            if before and self.easing == "step":
+                share = (times >= entry - EARLY).to(times)
+            elif before:
+                share = ((times - before[-1]) / (entry - before[-1])).clamp(0, 1)
+                share = smoothstep(share) if self.easing == "ease" else share
             shares[axis] = share.float()
         return shares
+
+
+def _straight(knots: Tensor, values: Tensor, times: Tensor, held: bool) -> Tensor:
+    """[M] straight lines, or steps, through (knots, values) [N] at ``times`` [M], held outside."""
+    knots, early = knots.contiguous(), EARLY if held else 0.0
+    index = (torch.searchsorted(knots, times + early, right=True) - 1).clamp(0, len(knots) - 1)
+    if held or len(knots) == 1:
+        return values[index]
+    index = index.clamp(max=len(knots) - 2)
+    part = ((times - knots[index]) / (knots[index + 1] - knots[index])).clamp(0, 1)
+    return torch.lerp(values[index], values[index + 1], part)
 
 
 def _number(word: str) -> float | None:

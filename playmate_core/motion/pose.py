@@ -5,20 +5,23 @@ from __future__ import annotations
 import logging
 import math
 import numbers
+import re
 from dataclasses import replace
-from typing import Collection, Mapping, Union
+from typing import Collection, Mapping, Sequence, Union
 
 import torch
 from torch import Tensor
 
 from ..errors import PlaymateError
-from .edits import fit_length, rebase, resample, slice_frames
+from .edits import LENGTH_POLICIES, continued, fit_length, rebase, resample, slice_frames
 from .geometry import apply_rotation, slerp_degrees
-from .keyframes import POSE_AXES, PoseKeyframes
+from .keyframes import EASINGS, POSE_AXES, PoseKeyframes
+from .presets import PRESETS, PosePreset
 from .types import Motion, Neutral
 
 __all__ = [
-    "ANGLES", "MODES", "POSE_AXES", "POSE_LIMITS", "PoseKeyframes", "PoseSource", "override_pose", "pose_offsets",
+    "ANGLES", "EASINGS", "MODES", "POSE_AXES", "POSE_LIMITS", "PRESETS", "PoseKeyframes", "PosePreset", "PoseSource",
+    "override_pose", "parse_axes", "pose_offsets",
 ]
 
 log = logging.getLogger(__name__)
@@ -37,7 +40,10 @@ POSE_LIMITS: dict[str, tuple[float, float]] = {
 """How far from the neutral pose a renderer is asked to go. Angles: what the landmark renderer draws without folds.
 Translation and scale: just beyond what LivePortrait's own templates reach (SPEC.md section 8)."""
 
-PoseSource = Union[Mapping[str, float], PoseKeyframes, Motion]
+Values = Union[float, Sequence[float], Tensor]
+"""A number, or one for each frame."""
+
+PoseSource = Union[Mapping[str, Values], PoseKeyframes, PosePreset, Motion]
 
 
 def pose_offsets(motion: Motion) -> Tensor:
@@ -57,7 +63,7 @@ def pose_offsets(motion: Motion) -> Tensor:
 def override_pose(
     motion: Motion,
     source: PoseSource,
-    mode: str = "replace",
+    mode: str | Mapping[str, str] = "replace",
     axes: Collection[str] | None = None,
     amount: float = 1.0,
     limits: Mapping[str, tuple[float, float] | None] | None = None,
@@ -75,25 +81,29 @@ def override_pose(
 
     Args:
         motion: what to direct.
-        source: a constant per axis ({"yaw": 10}), keyframes, or a motion whose pose is taken (resampled to the rate
-            of ``motion``).
+        source: per axis a constant or one value a frame ({"yaw": 10, "pitch": [0, 1, 2]}), keyframes, a preset, or a
+            motion whose pose is taken (resampled to the rate of ``motion``).
         mode: "replace": the source's pose times ``amount``; "add": the motion's pose plus the source's times
-            ``amount``; "mix": ``amount`` of the way from the motion's pose to the source's.
+            ``amount``; "mix": ``amount`` of the way from the motion's pose to the source's. Or a mode for each axis;
+            those left out are replaced.
         axes: which of POSE_AXES to direct; None is all that the source has.
         amount: 0 to 1.
         limits: per axis (lowest, highest) relative to neutral, or None for no limit; axes left out keep POSE_LIMITS.
-        length: policy for a source motion that is shorter, see ``edits.fit_length``; "cut" shortens the result.
-        start: seconds at the first frame, for keyframes over motion that arrives window by window.
+        length: policy for a source motion or a list of values that is shorter, see ``edits.fit_length``; "cut"
+            shortens the result.
+        start: seconds at the first frame, for keyframes, presets and lists over motion that arrives window by window.
 
     Returns:
         Motion with the neutral frame and the expression of ``motion``.
 
     Raises:
-        PlaymateError: unknown mode, axis or policy, an amount outside 0..1, a constant that is not a finite number, a
-            scale that is not above 0, limits the wrong way round, a source without any of the axes or without frames.
+        PlaymateError: unknown mode, axis or policy, an amount outside 0..1, a value that is not a finite number, an
+            empty list of values, a scale that is not above 0, limits the wrong way round, a source without any of the
+            axes or without frames.
     """
-    if mode not in MODES:
-        raise PlaymateError(f"Unknown pose mode {mode!r}; choose one of {', '.join(MODES)}.")
+    modes = _modes(mode)
+    if length not in LENGTH_POLICIES:
+        raise PlaymateError(f"Unknown length policy {length!r}; choose one of {', '.join(LENGTH_POLICIES)}.")
     if not 0 <= amount <= 1:
         raise PlaymateError(f"The pose amount is {amount}; give a number from 0 to 1.")
     allowed = _limits(limits)
@@ -107,21 +117,30 @@ def override_pose(
         wanted = "any axis" if axes is None else ", ".join(axes) or "no axis"
         raise PlaymateError(f"The pose source has {', '.join(available) or 'no axis'} but {wanted} shall be directed.")
 
+    if isinstance(source, Mapping):
+        listed = {axis: value for axis in chosen if (value := _values(axis, source[axis])).ndim}
+        skipped = round(start * motion.fps)
+        places = {axis: continued(len(value), skipped + len(motion), length, f"The pose list {axis}")[skipped:]
+                  for axis, value in listed.items()}
+        motion = slice_frames(motion, 0, min([len(motion), *(len(place) for place in places.values())]))
     own, shares = pose_offsets(motion), {}
     if isinstance(source, Motion):
         given = dict(zip(POSE_AXES, pose_offsets(fitted).unbind(1), strict=True))
+    elif isinstance(source, PosePreset):
+        given = {axis: curve.to(own) for axis, curve in source.sample(len(motion), motion.fps, start).items()}
     elif isinstance(source, PoseKeyframes):
         given = {axis: curve.to(own) for axis, curve in source.sample(len(motion), motion.fps, start).items()}
         shares = {axis: share.to(own) for axis, share in source.presence(len(motion), motion.fps, start).items()}
     else:
-        given = {axis: own.new_full((len(motion),), float(value)) for axis, value in source.items()}
+        given = {axis: listed[axis][places[axis][:len(motion)]].to(own) if axis in listed
+                 else own.new_full((len(motion),), float(source[axis])) for axis in chosen}
 
     result = own.clone()
     for axis in chosen:
         column = POSE_AXES.index(axis)
-        directed = _combine(own[:, column], given[axis], mode, amount, axis == "scale")
+        directed = _combine(own[:, column], given[axis], modes[axis], amount, axis == "scale")
         result[:, column] = torch.lerp(own[:, column], directed, shares[axis]) if axis in shares else directed
-    if mode == "mix" and isinstance(source, Motion) and all(axis in chosen for axis in ANGLES):
+    if isinstance(source, Motion) and all(axis in chosen and modes[axis] == "mix" for axis in ANGLES):
         target = torch.stack([given[axis] for axis in ANGLES], dim=1)
         result[:, :3] = slerp_degrees(own[:, :3], target, own.new_tensor(amount))
     return _with_pose(motion, _clamp(result, chosen, allowed), chosen)
@@ -175,14 +194,83 @@ def _with_pose(motion: Motion, pose: Tensor, axes: Collection[str]) -> Motion:
 def _axes(source: PoseSource) -> tuple[str, ...]:
     if isinstance(source, Motion):
         return POSE_AXES
-    if isinstance(source, PoseKeyframes):
+    if isinstance(source, (PoseKeyframes, PosePreset)):
         return tuple(axis for axis in POSE_AXES if axis in source.axes)
     for axis, value in source.items():
-        if axis in POSE_AXES and not (isinstance(value, numbers.Real) and math.isfinite(value)):
+        if axis in POSE_AXES:
+            _values(axis, value)
+    return _known(source)
+
+
+def _values(axis: str, value: Values) -> Tensor:
+    """A number as a float64 scalar tensor, numbers for each frame as [N].
+
+    Raises:
+        PlaymateError: something else, or numbers that no pose can have.
+    """
+    if isinstance(value, numbers.Real):
+        if not math.isfinite(value):
             raise PlaymateError(f"The pose constant {axis} is {value!r}; give a finite number.")
         if axis == "scale" and value <= 0:
             raise PlaymateError(f"The pose constant scale is {value}; it must be above 0.")
-    return _known(source)
+        return torch.tensor(float(value), dtype=torch.float64)
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        found = torch.as_tensor(value, dtype=torch.float64).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        shown = repr(value)
+        shown = shown if len(shown) <= 60 else shown[:57] + "..."
+        raise PlaymateError(f"The pose constant {axis} is {shown}; give a finite number or a list of them.") from error
+    if not found.numel():
+        raise PlaymateError(f"The list of values for {axis} is empty; give one number for each frame.")
+    found = found.reshape(-1)
+    bad = ~torch.isfinite(found) | ((found <= 0) if axis == "scale" else torch.zeros_like(found, dtype=torch.bool))
+    if bool(bad.any()):
+        wanted = "finite numbers above 0" if axis == "scale" else "finite numbers"
+        place = int(bad.nonzero()[0])
+        raise PlaymateError(f"Value {place} of the list for {axis} is {float(found[place])}; give {wanted}.")
+    return found
+
+
+def _modes(mode: str | Mapping[str, str]) -> dict[str, str]:
+    """The mode of every axis."""
+    modes = dict.fromkeys(POSE_AXES, mode) if isinstance(mode, str) else dict.fromkeys(POSE_AXES, "replace")
+    if not isinstance(mode, str):
+        _known(mode)
+        modes.update(mode)
+    for value in modes.values():
+        if value not in MODES:
+            raise PlaymateError(f"Unknown pose mode {value!r}; choose one of {', '.join(MODES)}.")
+    return modes
+
+
+def parse_axes(text: str, mode: str = "replace") -> tuple[tuple[str, ...] | None, dict[str, str]]:
+    """Axes as text, each with a mode of its own if wanted: ``"yaw, pitch=add, roll=mix"``.
+
+    Args:
+        text: names separated by spaces, commas, semicolons or plus signs; empty is all.
+        mode: of the axes that name none.
+
+    Returns:
+        (the axes, None for all that the source has; the mode of every axis).
+
+    Raises:
+        PlaymateError: an unknown axis or mode.
+    """
+    modes, named = dict.fromkeys(POSE_AXES, mode), []
+    for word in re.split(r"[\s,;+]+", re.sub(r"\s*[=:]\s*", "=", text.strip().lower())):
+        if not word:
+            continue
+        axis, equals, own = word.partition("=")
+        if axis not in POSE_AXES:
+            raise PlaymateError(f"axes names {axis!r}; choose from {', '.join(POSE_AXES)}.")
+        if equals and own not in MODES:
+            raise PlaymateError(f"axes asks for {axis} by {own!r}; the modes are {', '.join(MODES)}.")
+        named.append(axis)
+        if equals:
+            modes[axis] = own
+    return tuple(named) or None, modes
 
 
 def _known(axes: Collection[str]) -> tuple[str, ...]:
