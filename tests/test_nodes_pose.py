@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
 from playmate_core.motion.presets import PosePreset
 from playmate_core.motion.types import Motion
 from tests.node_helpers import node_modules
@@ -11,14 +10,28 @@ from tests.test_motion_pose import random_motion
 
 
 @pytest.fixture(scope="module")
-def node():
+def modules():
     with node_modules("pose_override") as modules:
-        yield modules.pose_override.PoseOverride
+        yield modules
 
 
 @pytest.fixture
-def run(node):
+def node(modules):
+    return modules.pose_override.PoseOverride
+
+
+@pytest.fixture
+def run(modules, node):
+    def packed(motion):
+        """The same as a motion of the pack's own copy of the library."""
+        own = modules.pipeline.Motion
+        neutral = type(own.rest(0).neutral)(*vars(motion.neutral).values())
+        return own(**{**vars(motion), "neutral": neutral})
+
     def run(motion, **changes):
+        if "pose_motion" in changes:
+            changes["pose_motion"] = packed(changes["pose_motion"])
+        motion = packed(motion)
         settings = {"mode": "replace", "source": "constant", "axes": "pitch, yaw, roll", "pitch": 0.0, "yaw": 0.0,
                     "roll": 0.0, "x": 0.0, "y": 0.0, "scale": 1.0, "keyframes": "0 yaw=0; 1 yaw=10", "amount": 1.0,
                     "length": "mirror", **changes}
@@ -26,14 +39,14 @@ def run(node):
     return run
 
 
-def test_workflows_of_the_first_release_do_as_before(run):
+def test_workflows_of_the_first_release_do_as_before(run, modules):
     motion = random_motion(26)
     assert (run(motion, yaw=7.0).rotation == torch.tensor([0.0, 7.0, 0.0])).all()
     keyed = run(motion, source="keyframes", axes="")
     assert float(keyed.rotation[25, 1]) == 10 and torch.equal(keyed.rotation[:, 0], motion.rotation[:, 0])
     taken = run(motion, source="motion", pose_motion=random_motion(26, seed=3), axes="yaw")
     assert torch.allclose(taken.rotation[:, 1], random_motion(26, seed=3).rotation[:, 1], atol=1e-5)
-    with pytest.raises(PlaymateError, match="not connected"):
+    with pytest.raises(modules.pose_override.PlaymateError, match="not connected"):
         run(motion, source="motion")
 
 
