@@ -69,7 +69,10 @@ def test_wink_shuts_the_right_eye(bridge):
     moved = bridge.displacement(latents((11, "y", 0.02), (13, "y", -0.006), (17, "x", 0.006), (17, "y", 0.006),
                                         (3, "y", -0.006)))[0]
     before, after = geo.eye_openness(geo.mean_face()), geo.eye_openness(geo.mean_face() + moved)
-    assert after[0] < 0.35 * before[0] and after[1] > 1.2 * after[0]
+    upper, lower = (list(lids[0][3:6]) for lids in (geo.EYES_UPPER, geo.EYES_LOWER))
+    parted = moved[lower, 1].mean() - moved[upper, 1].mean()
+    assert before[0] + parted < 0.35 * before[0]  # or below 0: a renderer stops where lids meet
+    assert after[1] > 0.85 * before[1]
 
 
 def test_gaze_moves_both_irises_the_same_way(bridge):

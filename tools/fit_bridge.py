@@ -37,14 +37,17 @@ public sample clips under MIT and Apache-2.0. It holds regression weights, a cov
 frame, picture or sound of those sources.
 """
 
-EYE_KEYPOINTS = (1, 2, 11, 13, 15, 16, 18)
+RIGHT_EYE_KEYPOINTS, LEFT_EYE_KEYPOINTS = (1, 2, 11, 13, 18), (1, 2, 15, 16, 18)
+EYE_KEYPOINTS = tuple(sorted({*RIGHT_EYE_KEYPOINTS, *LEFT_EYE_KEYPOINTS}))
 """Keypoints of eyes and brows; the others move mouth, cheeks and jaw (SPEC.md section 10 and appendix A)."""
 REGIONS = {
-    "eyes": (sum(geo.EYES + geo.IRISES, ()), EYE_KEYPOINTS, 3e-4),
+    "right eye": (geo.EYES[0] + geo.IRISES[0], RIGHT_EYE_KEYPOINTS, 3e-4),
+    "left eye": (geo.EYES[1] + geo.IRISES[1], LEFT_EYE_KEYPOINTS, 3e-4),
     "lips": (geo.LIPS, tuple(k for k in range(21) if k not in EYE_KEYPOINTS), 5e-4),
 }
 """Landmarks, the keypoints that may move them, and the ridge strength on these. Lids need a weak ridge: blinks are
-few, and a strong one leaves them half open."""
+few, and a strong one leaves them half open. Each eye has its own keypoints: people blink with both, and a fit that may
+use either would half shut the other one on a wink."""
 FOREIGN, ELSEWHERE = 0.1, 1e-3
 """Ridge strength on a region's foreign keypoints, and on all of them for landmarks outside the regions."""
 REGION_EDGE = 0.06
@@ -245,7 +248,7 @@ def fit_bridge(pairs: Pairs, names: list[str], templates: dict[str, Tensor]) -> 
     x, y = pairs.stack(names)
     forward = fit_forward(x, y, pairs.mean)
     evidence = torch.full((geo.LANDMARKS, 1), EVIDENCE, dtype=torch.float64)
-    evidence[list(geo.LIPS) + list(REGIONS["eyes"][0])] = SHARP_EVIDENCE
+    evidence[list(geo.LIPS) + [i for side in ("right eye", "left eye") for i in REGIONS[side][0]]] = SHARP_EVIDENCE
     residual = (y - x @ forward).square().mean()
     noise = (residual / evidence).sqrt().expand(-1, 3)
     return LatentBridge(forward, latent_covariance(templates), noise, torch.zeros(52, LATENTS), torch.zeros(52))
