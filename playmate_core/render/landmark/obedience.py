@@ -15,7 +15,7 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from ...face.transform import head_angles
+from ...face.transform import facial_angles, rigid_angles
 from ...face.types import Face
 from ...motion.curves import monotone_cubic
 
@@ -34,27 +34,48 @@ LEAST, MOST = 0.65, 1.45
 """What a request may be multiplied by; a reading that asks for far more is not believed."""
 
 
+LARGEST_STRAY = 5.0
+"""Degrees by which a turn about one axis may be seen about another, at most."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What turns about one axis show; float64 degrees, zero in zero.
+
+    Attributes:
+        seen: [K] tracked angle, rising.
+        given: [K] the turn that gave it.
+        stray: [K, 3] what was seen about the other axes at the same time.
+    """
+
+    seen: Tensor
+    given: Tensor
+    stray: Tensor
+
+
 @dataclass
 class Response:
     """What a portrait makes of requested pitch and yaw, found once and kept with it.
 
     Attributes:
-        curves: for pitch and yaw (tracked angle, turn that gave it), each [K] float64 degrees, rising, zero in zero;
-            None where requests are taken at their word.
+        curves: of pitch and yaw; None where requests are taken at their word.
         tested: the test was made, whatever came of it.
     """
 
-    curves: tuple[tuple[Tensor, Tensor] | None, tuple[Tensor, Tensor] | None] = (None, None)
+    curves: tuple[Curve | None, Curve | None] = (None, None)
     tested: bool = False
 
     def turn(self, asked: Tensor) -> Tensor:
         """The turns [T, 3] degrees to draw so that [T, 3] ``asked`` ones will be seen; zero stays zero."""
-        turned = asked.clone()
+        wanted = asked.double()
+        for axis, curve in enumerate(self.curves):
+            if curve is not None:
+                wanted = wanted - monotone_cubic(curve.seen, curve.stray, asked[:, axis].double())
+        turned = wanted.to(asked.dtype)
         for axis, curve in enumerate(self.curves):
             if curve is None:
                 continue
-            seen, given = curve
-            angle = asked[:, axis].double()
+            seen, given, angle = curve.seen, curve.given, wanted[:, axis]
             inside = monotone_cubic(seen, given[:, None], angle)[:, 0]
             for end, next_to in ((0, 1), (-1, -2)):
                 slope = (given[end] - given[next_to]) / (seen[end] - seen[next_to])
@@ -89,8 +110,12 @@ def read_response(asked: Tensor, landmarks: Tensor, image_size: tuple[int, int])
     Returns:
         Response with curves for the axes whose readings can be believed.
     """
-    angles = head_angles(landmarks, image_size).double().cpu()
-    angles = angles - angles[0]
+    readers = [reading.double().cpu() for reading in (facial_angles(landmarks, image_size), rigid_angles(landmarks))]
+    readers = [reading - reading[0] for reading in readers]
+    angles = (readers[0] + readers[1]) / 2  # face.transform.head_angles
+    # Readers differ about turns that nobody asked for by more than there is; what they agree on is there.
+    agreed = torch.minimum(readers[0].abs(), readers[1].abs()).clamp_max(LARGEST_STRAY) * readers[0].sign()
+    agreed = torch.where(readers[0] * readers[1] > 0, agreed, 0.0)
     asked = asked.double().cpu()
     curves = []
     for axis in (0, 1):
@@ -102,7 +127,9 @@ def read_response(asked: Tensor, landmarks: Tensor, image_size: tuple[int, int])
         given, order = torch.cat([zero, given[believed]]).sort()
         seen = torch.cat([zero, (asked[rows, axis] / factor)[believed]])[order]
         rising = len(given) > 1 and bool((seen.diff() > 0.3 * given.diff()).all()) and bool(torch.isfinite(seen).all())
-        curves.append((seen, given) if rising else None)
+        stray = torch.cat([zero.new_zeros(1, 3), agreed[rows][believed]])[order]
+        stray[:, axis] = 0
+        curves.append(Curve(seen, given, stray) if rising else None)
         if not rising:
             log.debug("Turns about axis %d could not be tested: %s.", axis, angles[:, axis].tolist())
     return Response((curves[0], curves[1]), tested=True)
