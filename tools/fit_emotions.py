@@ -32,6 +32,7 @@ from playmate_core.face.analyzer import FaceAnalyzer  # noqa: E402
 from playmate_core.face.blendshapes import NAMES  # noqa: E402
 from playmate_core.face.bridge import LatentBridge, mirror_expression  # noqa: E402
 from playmate_core.face.geometry import mean_face, to_head_frame  # noqa: E402
+from playmate_core.training.corpus.latents import EYES, Measures  # noqa: E402
 
 COMPOSITION: dict[str, dict[str, float]] = {
     "happy": {"6": 0.6, "12": 0.95, "25": 0.4},
@@ -57,6 +58,11 @@ BLENDSHAPES: dict[str, dict[str, float]] = {
 }
 """What the network says of a unit at full strength (its scores of cheekSquint and noseSneer hardly ever rise)."""
 
+LIDS = {"5": 0.055, "6": -0.016, "7": -0.035, "43": -0.02}
+"""How far a unit parts the lids at full strength, outer-eye distances (0.08 at rest). Asked for outright: the network's
+eyeWide hardly rises, and its eyeSquint would rather shut the eyes."""
+LID_NOISE = 0.012
+
 HELD = {"eyeBlink": 0.6, "mouthPucker": 0.4, "mouthLeft": 0.3, "mouthRight": 0.3, "jawOpen": 0.5, "jawLeft": 0.3,
         "jawRight": 0.3, "eyeLookIn": 0.4, "eyeLookOut": 0.4, "eyeLookUp": 0.4, "browInnerUp": 0.3, "browOuterUp": 0.3}
 """How firmly scores that no unit asks for stay those of the neutral face; others 0.15."""
@@ -69,6 +75,9 @@ _BROWS = (46, 52, 53, 55, 63, 65, 66, 70, 105, 107, 276, 282, 283, 285, 293, 295
 _LIDS = (7, 33, 133, 144, 145, 153, 154, 155, 157, 158, 159, 160, 161, 163, 173, 246, 249, 263, 362, 373, 374, 380,
          381, 382, 384, 385, 386, 387, 388, 390, 398, 466)
 _PRIOR = 0.025
+EMPHASIS, EMPHASIS_CONTEMPT = 1.12, 1.25
+"""Factors on the fitted latents, because heads seen from the side show less of an expression than those fitted on;
+contempt moves one corner of the mouth and is the first to be missed."""
 _log = logging.getLogger("fit_emotions")
 
 
@@ -95,11 +104,13 @@ def targets(label: str, neutral: Tensor) -> tuple[Tensor, Tensor]:
     return wanted, weight
 
 
-def fit(label: str, faces: Tensor, network, bridge: LatentBridge, seen: Tensor, steps: int = 300) -> Tensor:
-    """[63] latents of an emotion."""
+def fit(label: str, faces: Tensor, network, bridge: LatentBridge, seen: Tensor, eyes: Tensor,
+        steps: int = 300) -> Tensor:
+    """[63] latents of an emotion; ``eyes`` [63, 2] reads how far they part the lids."""
     with torch.no_grad():
         wanted, weight = targets(label, network(faces))
     root = torch.linalg.cholesky(bridge.covariance.double()).float()
+    lids = torch.full((2,), sum(LIDS.get(unit, 0.0) * strength for unit, strength in COMPOSITION[label].items()))
     one_sided = any(unit[0] in "LR" for unit in COMPOSITION[label])
     z = torch.zeros(63, requires_grad=True)
     optimiser = torch.optim.Adam([z], 0.1)
@@ -108,7 +119,9 @@ def fit(label: str, faces: Tensor, network, bridge: LatentBridge, seen: Tensor, 
         if not one_sided:
             latents = 0.5 * (latents + mirror_expression(latents.reshape(21, 3)).flatten())
         scores = network(faces + seen[:, None] * bridge.displacement(latents))
-        loss = (weight * (scores - wanted).square()).sum(1).mean() + _PRIOR * z.square().mean()
+        missed = (latents @ eyes - lids) / LID_NOISE
+        loss = ((weight * (scores - wanted).square()).sum(1).mean() + _PRIOR * z.square().mean()
+                + 0.05 * missed.square().mean())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -143,10 +156,12 @@ def main() -> None:
     faces = faces_of(args.pictures, analyzer, bridge)
     seen = torch.full((478,), SEEN["rest"])
     seen[list(_BROWS)], seen[list(_LIDS)] = SEEN["brows"], SEEN["lids"]
+    eyes = Measures(bridge, bridge.covariance).read(torch.eye(63), *EYES)
     neutral = network(faces).mean(0)
     offsets = torch.zeros(len(LABELS), 63)
     for label in COMPOSITION:
-        offset = fit(label, faces, network, bridge, seen)
+        offset = fit(label, faces, network, bridge, seen, eyes)
+        offset = offset * (EMPHASIS_CONTEMPT if label == "contempt" else EMPHASIS)
         offsets[LABELS.index(label)] = offset
         shown = network(faces + seen[:, None] * bridge.displacement(offset)).mean(0) - neutral
         top = " ".join(f"{NAMES[i]} {shown[i]:+.2f}" for i in shown.abs().argsort(descending=True)[:9].tolist())
