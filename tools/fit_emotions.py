@@ -35,7 +35,7 @@ from playmate_core.face.geometry import mean_face, to_head_frame  # noqa: E402
 from playmate_core.training.corpus.latents import EYES, Measures  # noqa: E402
 
 COMPOSITION: dict[str, dict[str, float]] = {
-    "happy": {"6": 0.6, "12": 0.95, "25": 0.4},
+    "happy": {"6": 0.9, "12": 0.95, "25": 0.4},
     "sad": {"1": 0.75, "4": 0.25, "15": 0.9, "17": 0.8, "64": 0.5},
     "angry": {"4": 1.0, "7": 0.5, "10": 0.1, "17": 0.4, "23": 0.5, "24": 0.6},
     "fear": {"1": 0.9, "2": 0.35, "4": 0.3, "5": 0.9, "20": 0.9, "25": 0.5},
@@ -50,7 +50,7 @@ Sad looks down (64), as in Ekman's EMFACS descriptions of sadness."""
 
 BLENDSHAPES: dict[str, dict[str, float]] = {
     "1": {"browInnerUp": 0.9}, "2": {"browOuterUp": 0.85}, "4": {"browDown": 0.7}, "5": {"eyeWide": 0.45},
-    "6": {"cheekSquint": 0.1, "eyeSquint": 0.6}, "7": {"eyeSquint": 0.8}, "9": {"noseSneer": 0.1, "eyeSquint": 0.15},
+    "6": {"cheekSquint": 0.1, "eyeSquint": 0.75}, "7": {"eyeSquint": 0.8}, "9": {"noseSneer": 0.1, "eyeSquint": 0.15},
     "10": {"mouthUpperUp": 0.65, "mouthShrugUpper": 0.25}, "12": {"mouthSmile": 0.9}, "14": {"mouthDimple": 0.35},
     "15": {"mouthFrown": 0.5}, "17": {"mouthShrugLower": 0.5}, "20": {"mouthStretch": 0.55},
     "23": {"mouthRollLower": 0.4}, "24": {"mouthPress": 0.55}, "25": {"mouthLowerDown": 0.4, "mouthUpperUp": 0.4},
@@ -58,7 +58,7 @@ BLENDSHAPES: dict[str, dict[str, float]] = {
 }
 """What the network says of a unit at full strength (its scores of cheekSquint and noseSneer hardly ever rise)."""
 
-LIDS = {"5": 0.055, "6": -0.016, "7": -0.035, "43": -0.02}
+LIDS = {"5": 0.055, "6": -0.028, "7": -0.035, "43": -0.02}
 """How far a unit parts the lids at full strength, outer-eye distances (0.08 at rest). Asked for outright: the network's
 eyeWide hardly rises, and its eyeSquint would rather shut the eyes."""
 LID_NOISE = 0.012
