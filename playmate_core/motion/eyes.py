@@ -33,11 +33,11 @@ the latent bridge this is a change of 0.08 outer-eye distances, which is what op
 LOOK_DOWN = (0.0008, 0.0005)
 """y of UPPER and LOWER for a degree of looking down. The published slider has +0.0005 and +0.00015 a unit; these keep
 more of the lower lid, as the templates' most probable latents behind a gaze do (+0.0096 and +0.0050 for 15 degrees),
-so that lids follow the eyes instead of closing over them. Through the bridge they turn the eyes by 0.7 of a degree."""
+so that lids follow the eyes instead of closing over them. Through the bridge they turn the eyes by half a degree."""
 
 LOOK_RIGHT = ((0.00035, 0.00050), (0.00050, 0.00035))
 """x of the right and left eye's UPPER for a degree of looking to the picture's right, and to its left: half a unit of
-the published slider (SPEC.md appendix A), by which the bridge turns the eyes by 0.97 of a degree."""
+the published slider (SPEC.md appendix A), by which the bridge turns the eyes by 0.84 of a degree."""
 
 EYEBALL = 0.133
 """Radius of an eyeball, outer-eye distances (24 mm across, between corners that are 90 mm apart): a degree is a shift
