@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from playmate_core.speech.reading import read_audio
 from torch import Tensor
 
 from playmate_core.cli import SAMPLES
 from playmate_core.images import read_image
+from playmate_core.speech.reading import read_audio
 from playmate_core.speech.types import SAMPLE_RATE
 
 

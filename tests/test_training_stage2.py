@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from .diffusion_helpers import CONFIG, toy_clip, toy_model
 
 from playmate_core.diffusion.emotion import EmotionCurve
 from playmate_core.diffusion.emotion_offsets import FELT, emotion_table
@@ -18,6 +17,8 @@ from playmate_core.training.corpus.emotions import feel, means, random_curve
 from playmate_core.training.corpus.latents import EYES, GAPS, Measures
 from playmate_core.training.settings import Settings, Training, default_settings, load_settings
 from playmate_core.training.stage2 import Emotions, Stage2
+
+from .diffusion_helpers import CONFIG, toy_clip, toy_model
 
 CLIPS = [toy_clip(i) for i in range(4)] + [toy_clip(9, held_out=True)]
 

@@ -5,7 +5,8 @@
 Ridge regression from seven frames of speech features to the lip gap of the corpus' real clips of the split "train",
 each about its own mean and brought to a common amplitude: a voice does not tell how wide its speaker opens the mouth
 (on speakers left out in four groups that raises r from 0.66 to 0.68; less or more ridge lowers it). A regression
-shrinks towards the mean; its gap gets the clips' deviation back, and the mean that the model itself has. Prints what both reach, alone and together, on the split "heldout".
+shrinks towards the mean; its gap gets the clips' deviation back, and the mean that the model itself has. Prints what
+both reach, alone and together, on the split "heldout".
 """
 
 from __future__ import annotations

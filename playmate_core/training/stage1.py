@@ -241,7 +241,7 @@ class Stage1:
     @torch.no_grad()
     def _held_out_loss(self, net: torch.nn.Module, batches: int = 4) -> float:
         """Same windows, noise and timesteps every time, so that the figures of a run compare."""
-        t, device = self.training, self.accelerator.device
+        t = self.training
         windows = self._windows(self.held_out, [1.0] * len(self.held_out), first=t.first, short=0.0, drop_audio=0.0,
                                 drop_identity=0.0)
         generator = torch.Generator().manual_seed(1)
