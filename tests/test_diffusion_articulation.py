@@ -70,7 +70,8 @@ def test_a_half_regression_is_refused(tmp_path):
     from safetensors.torch import save_file
 
     model = toy_model()
-    MotionModel(model.denoiser, model.statistics, articulation=plain_articulation()).save(tmp_path / "whole.safetensors")
+    whole = MotionModel(model.denoiser, model.statistics, articulation=plain_articulation())
+    whole.save(tmp_path / "whole.safetensors")
     with safe_open(str(tmp_path / "whole.safetensors"), "pt") as file:
         metadata, tensors = file.metadata(), {k: file.get_tensor(k) for k in file.keys()}
     del tensors["articulation.readout"]
