@@ -1,0 +1,100 @@
+"""The same convolutions with less arithmetic.
+
+A 3-wide kernel over a picture that was enlarged s times by repetition sees at most two different cells along an axis.
+So it can be replaced by 2-wide kernels over the small picture, one for each place within a cell: exact, and with
+2 x 2 instead of 3 x 3 products a pixel. For s above 2 the places inside a cell are all alike and are computed once.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def _taps(scale: int) -> tuple[Tensor, list[int]]:
+    """How kernel entries share cells: [places, 2, 3] sums, and for each place whether its pair begins a cell early."""
+    places = list(range(scale)) if scale < 3 else [0, 1, scale - 1]
+    table = torch.zeros(len(places), 2, 3, dtype=torch.float64)
+    late = []
+    for row, place in enumerate(places):
+        cells = [(place + tap) // scale for tap in (-1, 0, 1)]
+        first = 0 if max(cells) == 1 else -1
+        late.append(first + 1)
+        for tap, cell in enumerate(cells):
+            table[row, cell - first, tap] += 1
+    return table, late
+
+
+def _order(scale: int) -> list[int]:
+    """Which computed place stands at each of the s places of a cell."""
+    return list(range(scale)) if scale < 3 else [0, *[1] * (scale - 2), 2]
+
+
+class UpsampledConv(nn.Module):
+    """``conv(nearest(x, scale))`` for a 3-wide convolution with padding 1; volumes are enlarged in the plane only.
+
+    Args:
+        conv: Conv2d or Conv3d, 3 wide, stride 1, padding 1, not grouped.
+        scale: 2 or more.
+    """
+
+    def __init__(self, conv: nn.Conv2d | nn.Conv3d, scale: int) -> None:
+        super().__init__()
+        table, self.late = _taps(scale)
+        self.order = _order(scale)
+        self.scale = scale
+        self.channels = conv.out_channels
+        self.volume = conv.weight.ndim == 5
+        weight = torch.einsum("pay,qbx,...yx->pq...ab", table, table, conv.weight.detach().double().cpu())
+        weight = weight.flatten(0, 2).to(conv.weight.dtype)
+        bias = conv.bias.detach().repeat(len(self.late) ** 2)
+        self.weight = nn.Parameter(weight.to(conv.weight.device), requires_grad=False)
+        self.bias = nn.Parameter(bias, requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, (D,) H, W] -> [B, out, (D,) s H, s W]."""
+        height, width = x.shape[-2:]
+        places = len(self.late)
+        if self.volume:
+            y = F.conv3d(x, self.weight, self.bias, padding=(1, 1, 1))
+        else:
+            y = F.conv2d(x, self.weight, self.bias, padding=1)
+        y = y.unflatten(1, (places, places, self.channels))
+        out = y.new_empty(*y.shape[:1], self.channels, *x.shape[2:-2], height, self.scale, width, self.scale)
+        for row, p in enumerate(self.order):
+            for column, q in enumerate(self.order):
+                top, left = self.late[p], self.late[q]
+                out[..., row, :, column] = y[:, p, q, ..., top:top + height, left:left + width]
+        return out.flatten(-4, -3).flatten(-2, -1)
+
+
+class WideConv3d(nn.Module):
+    """A 3D convolution with few outputs as one 2D convolution with many, and a sum over depth.
+
+    Matrix units work on blocks of outputs; the mask's 22 would leave most of a block idle.
+
+    Args:
+        conv: Conv3d with an odd kernel and "same" padding.
+    """
+
+    def __init__(self, conv: nn.Conv3d) -> None:
+        super().__init__()
+        self.channels, self.reach = conv.out_channels, conv.kernel_size[0] // 2
+        self.padding = conv.padding[1:]
+        weight = conv.weight.detach().permute(2, 0, 1, 3, 4).flatten(0, 1)
+        self.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
+        self.bias = nn.Parameter(conv.bias.detach().clone(), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, D, H, W] -> [B, out, D, H, W]."""
+        frames, depth = x.shape[0], x.shape[2]
+        slices = F.conv2d(x.transpose(1, 2).flatten(0, 1), self.weight, padding=self.padding)
+        slices = slices.reshape(frames, depth, 2 * self.reach + 1, self.channels, *slices.shape[-2:])
+        out = self.bias[None, None, :, None, None].expand(frames, depth, -1, *slices.shape[-2:]).clone()
+        for tap in range(2 * self.reach + 1):
+            offset = tap - self.reach
+            first, last = max(0, -offset), min(depth, depth - offset)
+            if first < last:
+                out[:, first:last] += slices[:, first + offset:last + offset, tap]
+        return out.transpose(1, 2)

@@ -1,0 +1,78 @@
+"""Small LivePortrait networks with made-up weights, and the reference's recipe for larger ones."""
+
+from __future__ import annotations
+
+import json
+import zlib
+
+import numpy as np
+import torch
+from safetensors import safe_open
+
+GAINS = {
+    "fc_kp.weight": 0.3, "fc_exp.weight": 0.05, "fc_t.weight": 0.1, "fc_scale.weight": 0.1, "fc_pitch.weight": 2.0,
+    "fc_yaw.weight": 2.0, "fc_roll.weight": 2.0, "dense_motion_network.mask.weight": 4.0, "conv2.weight": 0.5,
+    "occlusion.weight": 0.7, "mlp_gamma.weight": 0.5, "mlp_beta.weight": 0.5,
+}
+
+
+def recipe(tag: str, network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Weights by recipe LP1 (SPEC.md section 17) for a network's keys and shapes."""
+    return recipe_of(tag, {key: tuple(value.shape) for key, value in network.state_dict().items()})
+
+
+def recipe_of(tag: str, shapes: dict[str, tuple]) -> dict[str, torch.Tensor]:
+    weights = {key: _draw(tag, key, shape) for key, shape in shapes.items() if not key.endswith("weight_v")}
+    for key in shapes:
+        if key.endswith("weight_v"):
+            matrix = weights[key[:-1] + "orig"].astype(np.float64)
+            v = matrix.reshape(len(matrix), -1).T @ weights[key[:-1] + "u"].astype(np.float64)
+            weights[key] = (v / np.linalg.norm(v)).astype(np.float32)
+    return {key: torch.from_numpy(np.asarray(weights[key])) for key in shapes}
+
+
+def _draw(tag: str, key: str, shape: tuple) -> np.ndarray:
+    last = key.rsplit(".", 1)[-1]
+    if last == "num_batches_tracked":
+        return np.array(1, dtype=np.int64)
+    state = np.random.RandomState(zlib.crc32(f"{tag}/{key}".encode()))
+    if last == "running_var":
+        return (0.5 + state.random_sample(shape)).astype(np.float32)
+    value = state.standard_normal(shape)
+    if last == "running_mean":
+        value *= 0.1
+    elif last == "weight_u":
+        value /= np.linalg.norm(value)
+    elif last == "gamma":
+        value *= 0.5
+    elif last == "beta":
+        value *= 0.1
+    elif last == "bias":
+        value = 0.05 * value + (1.2 if key.endswith("fc_scale.bias") else 0.0)
+    elif len(shape) == 1:
+        value = 1 + 0.1 * value
+    else:
+        gain = next((g for end, g in GAINS.items() if key.endswith(end)), 1.4)
+        value = gain * value / np.sqrt(np.prod(shape[1:]))
+    return value.astype(np.float32)
+
+
+def fixture(path) -> tuple[dict[str, torch.Tensor], dict]:
+    """Tensors and metadata of a reference file, JSON entries decoded."""
+    with safe_open(str(path), "pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}
+        metadata = dict(file.metadata())
+    for key, value in metadata.items():
+        if value[:1] in "[{":
+            metadata[key] = json.loads(value)
+    return tensors, metadata
+
+
+def below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {key[len(prefix):]: value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    """Largest difference, in units of the largest wanted number."""
+    assert found.shape == wanted.shape
+    return float((found.double() - wanted.double()).abs().max() / wanted.double().abs().max())
