@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from playmate_core.diffusion.model import MotionModel
 from playmate_core.diffusion.normalisation import fit_statistics
 from playmate_core.errors import PlaymateError
-from playmate_core.training import stage1
+from playmate_core.training import loop
 from playmate_core.training.__main__ import main
 from playmate_core.training.dataset import OUTLIER, Clip, Windows, load_corpus
 from playmate_core.training.settings import Settings, Training, load_settings, settings_from
@@ -217,7 +217,7 @@ class TestRun:
 
     def test_minutes_end_a_run_cooled_down(self, tmp_path, monkeypatch):
         ticks = itertools.count(0.0, 0.5)  # seconds: every look at the clock costs half of one
-        monkeypatch.setattr(stage1, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+        monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
         endless = dataclasses.replace(SETTINGS, training=dataclasses.replace(TRAINING, steps=100_000))
         run = Stage1(CLIPS, endless, tmp_path, device="cpu", lips=toy_lips)
         run.train(minutes=0.1, show=False)

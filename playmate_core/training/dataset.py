@@ -7,6 +7,7 @@ A shard is a safetensors file (written by ``training.corpus``): clip i has "i.fe
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,8 +47,37 @@ class Clip:
         return len(self.tensors["expression"])
 
 
-def load_corpus(folder: str | Path, least_frames: int = 10) -> list[Clip]:
+class Rows:
+    """A tensor [T, ...] of a shard that is read when it is asked for, and only as far; knows what clips ask of it."""
+
+    def __init__(self, path: Path, key: str, shape: tuple[int, ...]) -> None:
+        self.path, self.key, self.shape = path, key, shape
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows) -> Tensor:
+        from safetensors import safe_open
+
+        with safe_open(str(self.path), framework="pt", device="cpu") as file:
+            if isinstance(rows, slice) and rows.step in (None, 1):
+                return file.get_slice(self.key)[rows.start or 0:len(self) if rows.stop is None else rows.stop]
+            return file.get_tensor(self.key)[rows]
+
+    def float(self) -> Tensor:
+        """All of it in float32."""
+        return self[:].float()
+
+    def double(self) -> Tensor:
+        """All of it in float64."""
+        return self[:].double()
+
+
+def load_corpus(folder: str | Path, least_frames: int = 10, lazy: bool = False) -> list[Clip]:
     """All clips of the shards in ``folder``, in the order of their names; features stay in half precision.
+
+    Args:
+        lazy: leave everything but the identities in the files until it is needed (``Rows``), unchecked.
 
     Raises:
         PlaymateError: no shards, a file that is none, or a clip whose lengths disagree.
@@ -65,8 +95,12 @@ def load_corpus(folder: str | Path, least_frames: int = 10) -> list[Clip]:
                 names = sorted({k.rsplit(".", 1)[0] for k in file.keys()}, key=lambda n: (len(n), n))
                 infos = _infos(file.metadata() or {}, names)
                 for name in names:
-                    tensors = {k: file.get_tensor(f"{name}.{k}") for k in KEYS}
-                    clip = Clip(f"{path.stem}/{name}", _checked(path, name, tensors), infos.get(name, {}))
+                    if lazy:
+                        tensors = {k: Rows(path, f"{name}.{k}", tuple(file.get_slice(f"{name}.{k}").get_shape()))
+                                   for k in KEYS[:-1]} | {"identity": file.get_tensor(f"{name}.identity").float()}
+                    else:
+                        tensors = _checked(path, name, {k: file.get_tensor(f"{name}.{k}") for k in KEYS})
+                    clip = Clip(f"{path.stem}/{name}", tensors, infos.get(name, {}))
                     if len(clip) >= least_frames:
                         clips.append(clip)
         except (SafetensorError, OSError) as error:
@@ -104,34 +138,95 @@ class Windows:
     Args:
         clips: to draw from.
         weights: chance of one frame of each clip relative to other clips'.
+        storage: folder in which the normalised corpus lies on the disk, or shall; None keeps it on ``device``.
+        turn: accelerate's ``Accelerator`` where several processes share ``storage``: one of a machine writes it.
     """
 
     def __init__(self, clips: list[Clip], statistics: MotionStatistics, config: DenoiserConfig, weights: list[float],
                  *, first: float, short: float, drop_audio: float, drop_identity: float,
-                 features_noise: float = 0.0, device: str | torch.device = "cpu") -> None:
-        self.config, self.device = config, torch.device(device)
+                 features_noise: float = 0.0, device: str | torch.device = "cpu", storage: Path | None = None,
+                 turn=None) -> None:
+        self.config, self.device, self.statistics = config, torch.device(device), statistics
         self.first, self.short = first, short
         self.drop_audio, self.drop_identity, self.features_noise = drop_audio, drop_identity, features_noise
         lengths = [len(c) for c in clips]
         self.lengths = torch.tensor(lengths)
         self.starts = torch.cat((torch.zeros(1, dtype=torch.long), self.lengths.cumsum(0)[:-1]))
         self.chances = self.lengths.double() * torch.tensor(weights, dtype=torch.float64)
-        self.audio = torch.empty(sum(lengths), config.features_dim + 3, dtype=torch.float16)
-        self.motion = torch.empty(sum(lengths), config.motion_dim)
+        self.identity = torch.stack([c.tensors["identity"].float().reshape(-1) for c in clips]).to(self.device)
+        self.home = self.device if storage is None else torch.device("cpu")
+        if storage is None:
+            rows = {name: torch.empty(sum(lengths), width, dtype=kind) for name, (width, kind) in self.kinds().items()}
+            self._fill(rows, clips)
+        else:
+            rows = self._mapped(storage, clips, turn)
+        self.rows = {name: value.to(self.home) for name, value in rows.items()}
+
+    @property
+    def audio(self) -> Tensor:
+        """[frames, C + 3] of all clips in turn."""
+        return self.rows["audio"]
+
+    @property
+    def motion(self) -> Tensor:
+        """[frames, K + 6] of all clips in turn."""
+        return self.rows["motion"]
+
+    def kinds(self) -> dict[str, tuple[int, torch.dtype]]:
+        """What is kept of every frame: numbers and their type."""
+        return dict(audio=(self.config.features_dim + 3, torch.float16), motion=(self.config.motion_dim, torch.float32))
+
+    def encode(self, clip: Clip) -> dict[str, Tensor]:
+        """``kinds`` of one clip."""
+        t = clip.tensors
+        units = self.statistics.encode_expression(t["expression"].float())
+        audio = self.statistics.encode_audio(t["features"].float(), t["loudness"].float(), t["pitch"].float())
+        motion = torch.cat((units, self.statistics.encode_pose(t["pose"].float())), 1)
+        return dict(audio=audio.half(), motion=motion.clamp(-OUTLIER, OUTLIER))
+
+    def _fill(self, rows: dict[str, Tensor], clips: list[Clip]) -> None:
         for start, clip in zip(self.starts.tolist(), clips, strict=True):
-            rows, t = slice(start, start + len(clip)), clip.tensors
-            self.audio[rows] = statistics.encode_audio(t["features"], t["loudness"], t["pitch"]).half()
-            units = statistics.encode_expression(t["expression"])
-            self.motion[rows] = torch.cat((units, statistics.encode_pose(t["pose"])), 1).clamp(-OUTLIER, OUTLIER)
-        self.identity = torch.stack([c.tensors["identity"].float().reshape(-1) for c in clips])
-        for name in ("audio", "motion", "identity"):
-            setattr(self, name, getattr(self, name).to(self.device))
+            for name, value in self.encode(clip).items():
+                rows[name][start:start + len(clip)] = value
+
+    def _mapped(self, folder: Path, clips: list[Clip], turn) -> dict[str, Tensor]:
+        """``kinds`` of all clips, mapped from files that are written unless they are there from an earlier sitting."""
+        folder.mkdir(parents=True, exist_ok=True)
+        frames, mark = int(self.lengths.sum()), folder / "written.json"
+        digest = hashlib.sha256(repr([(c.name, len(c)) for c in clips]).encode())
+        for value in self.statistics.tensors().values():
+            digest.update(value.contiguous().cpu().numpy().tobytes())
+        wanted = json.dumps(dict(of=digest.hexdigest(), kinds=repr(self.kinds())))
+
+        def mapped(write: bool) -> dict[str, Tensor]:
+            rows = {}
+            for name, (width, kind) in self.kinds().items():
+                path, size = folder / f"{name}.bin", frames * width * torch.empty(0, dtype=kind).element_size()
+                if write:
+                    with open(path, "wb") as file:
+                        file.truncate(size)
+                rows[name] = torch.from_file(str(path), shared=True, size=frames * width, dtype=kind)
+                rows[name] = rows[name].view(frames, width)
+            return rows
+
+        if turn is None or turn.is_local_main_process:
+            if not mark.is_file() or mark.read_text(encoding="utf-8") != wanted:
+                mark.unlink(missing_ok=True)
+                self._fill(mapped(write=True), clips)
+                mark.write_text(wanted, encoding="utf-8")
+        if turn is not None:
+            turn.wait_for_everyone()
+        return mapped(write=False)
 
     def batch(self, size: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """``size`` windows as keyword arguments of ``Denoiser.trunk`` plus ``clean`` [B, P + W, K + 6].
+        """``size`` windows as keyword arguments of ``Denoiser.trunk`` plus ``clean`` [B, P + W, K + 6] and ``tokens``.
 
         All draws come from ``generator`` (CPU), so that a resumed run goes on with the same windows.
         """
+        return self.take(self.draw(size, generator))
+
+    def draw(self, size: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Which windows, and in which states: everything random about ``size`` of them, on the CPU."""
         config = self.config
         previous, window = config.previous, config.window
         clip = torch.multinomial(self.chances, size, replacement=True, generator=generator)
@@ -145,24 +240,36 @@ class Windows:
         first = (u[3] < self.first) | (start < previous)
         if previous > window:
             first = first | (start < window)
+        drawn = dict(clip=clip, length=length, frames=frames, start=start, first=first,
+                     has_identity=u[4] >= self.drop_identity, has_audio=u[5] >= self.drop_audio)
+        if self.features_noise:
+            shape = (size, previous + window + config.lookahead, config.features_dim + 3)
+            drawn["noise"] = torch.randn(shape, generator=generator)
+        return drawn
+
+    def take(self, drawn: dict[str, Tensor], part: slice = slice(None), processes: int = 1) -> dict[str, Tensor]:
+        """The windows of a ``draw``, or of a ``part`` of it; ``tokens`` is all of the draw's frames / ``processes``."""
+        config = self.config
+        previous, window = config.previous, config.window
+        tokens = float(drawn["frames"].sum()) / processes
+        drawn = {name: value[part] for name, value in drawn.items()}
+        clip, length, frames, start, first = (drawn[k] for k in ("clip", "length", "frames", "start", "first"))
         # A first window may begin anywhere in a clip; what lies before it is then unheard, as at a file's start.
         earliest = torch.where(first, start, torch.zeros_like(start))
         rows = start[:, None] + torch.arange(-previous, window + config.lookahead)
         # A window cut short ends the recording there, as the last window of a file does.
         latest = torch.where(frames < window, start + frames, length)
-        heard = (rows >= earliest[:, None]) & (rows < latest[:, None])
-        exists = torch.arange(previous + window)[None] < (previous + frames)[:, None]
-        index = (self.starts[clip][:, None] + rows.clamp(min=0).minimum(length[:, None] - 1)).to(self.device)
-        heard, exists = heard.to(self.device), exists.to(self.device)
-        audio = self.audio[index].float() * heard[..., None]
-        if self.features_noise:
-            noise = torch.randn(audio.shape, generator=generator).to(self.device)
-            audio = audio + self.features_noise * noise * heard[..., None]
+        heard = ((rows >= earliest[:, None]) & (rows < latest[:, None])).to(self.device)
+        exists = (torch.arange(previous + window)[None] < (previous + frames)[:, None]).to(self.device)
+        index = (self.starts[clip][:, None] + rows.clamp(min=0).minimum(length[:, None] - 1)).to(self.home)
+        audio = self.audio[index].to(self.device).float() * heard[..., None]
+        if "noise" in drawn:
+            audio = audio + self.features_noise * drawn["noise"].to(self.device) * heard[..., None]
+        clean = self.motion[index[:, :previous + window]].to(self.device)
         return dict(
-            clean=self.motion[index[:, :previous + window]] * exists[..., None], audio=audio, heard=heard,
+            clean=clean * exists[..., None], tokens=tokens, audio=audio, heard=heard,
             continued=(~first).to(self.device), mask=exists, identity=self.identity[clip.to(self.device)],
-            has_identity=(u[4] >= self.drop_identity).to(self.device),
-            has_audio=(u[5] >= self.drop_audio).to(self.device),
+            has_identity=drawn["has_identity"].to(self.device), has_audio=drawn["has_audio"].to(self.device),
             **self.rows_of(index, previous + window),
         )
 

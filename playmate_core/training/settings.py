@@ -14,32 +14,75 @@ DEFAULT = Path(__file__).with_name("stage1.json")
 
 
 @dataclass(frozen=True)
-class Training:
-    """Knobs of the optimisation.
+class Optimisation:
+    """Knobs of any training loop (``loop.Loop``).
 
     Attributes:
-        batch: windows a step and process.
+        batch: samples a step, over all processes together.
+        accumulate: pieces in which a process works through its share of a batch; more need less memory.
         steps: length of the run; ``--minutes`` may end it sooner.
         learning_rate: peak of a warm-up and a cosine down to a hundredth (Adam, as the paper).
         warm_up: steps.
         decay: of the averaged weights, which are those that are shipped.
         clip_norm: of the gradient.
-        first, short, drop_audio, drop_identity: chances of the sampler's special states (``dataset.Windows``).
-        features_noise: deviation of noise added to the speech features, against learning speakers by heart.
-        previous_noise: exclusive upper timestep of the noise on previous frames (Eq. 9).
-        pose_weight: loss weight of the pose half of a token.
-        source_weights: factor on the clips' own weights by source; 1 where not named.
         mixed_precision: "auto" (bf16 on an accelerator, else none), "no", "bf16" or "fp16".
         validate_every, save_every: steps.
         seed: of everything drawn.
     """
 
     batch: int = 48
+    accumulate: int = 1
     steps: int = 12000
     learning_rate: float = 8e-4
     warm_up: int = 300
     decay: float = 0.999
     clip_norm: float = 1.0
+    mixed_precision: str = "auto"
+    validate_every: int = 1000
+    save_every: int = 500
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self._whole("batch", "accumulate", "steps", "warm_up", "validate_every", "save_every")
+        self._share("decay")
+        if not self.learning_rate > 0 or not self.clip_norm > 0:
+            raise PlaymateError("Training config: learning_rate and clip_norm must be above 0.")
+        self._one_of("mixed_precision", "auto", "no", "bf16", "fp16")
+
+    def _whole(self, *names: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise PlaymateError(f"Training config: {name} is {value!r}; it must be a whole number, 1 or more.")
+
+    def _share(self, *names: str) -> None:
+        for name in names:
+            if not 0 <= getattr(self, name) <= 1:
+                raise PlaymateError(f"Training config: {name} is {getattr(self, name)!r}; it must be 0 to 1.")
+
+    def _one_of(self, name: str, *known: str) -> None:
+        if getattr(self, name) not in known:
+            raise PlaymateError(f"Training config: {name} {getattr(self, name)!r} is unknown; use "
+                                f"{', '.join(known[:-1])} or {known[-1]}.")
+
+
+@dataclass(frozen=True)
+class Training(Optimisation):
+    """Knobs of stages 1 and 2, beside those of every loop.
+
+    Attributes:
+        first, short, drop_audio, drop_identity: chances of the sampler's special states (``dataset.Windows``).
+        features_noise: deviation of noise added to the speech features, against learning speakers by heart.
+        previous_noise: exclusive upper timestep of the noise on previous frames (Eq. 9).
+        pose_weight: loss weight of the pose half of a token.
+        source_weights: factor on the clips' own weights by source; 1 where not named.
+        storage: "memory", or "disk" for a corpus that does not fit: it is encoded once into the run's folder and
+            mapped from there by all processes of a machine.
+        statistics_frames: about how many frames the statistics are taken of; those of more clips would say the same.
+        unlabelled: what stage 2 does with clips that have no emotion label: "synthetic" makes them feel something
+            (``corpus.emotions``), "leave out" does without them.
+    """
+
     first: float = 0.2
     short: float = 0.1
     drop_audio: float = 0.1
@@ -48,24 +91,16 @@ class Training:
     previous_noise: int = 50
     pose_weight: float = 1.0
     source_weights: dict = field(default_factory=dict)
-    mixed_precision: str = "auto"
-    validate_every: int = 1000
-    save_every: int = 500
-    seed: int = 0
+    storage: str = "memory"
+    statistics_frames: int = 2_000_000
+    unlabelled: str = "synthetic"
 
     def __post_init__(self) -> None:
-        for name in ("batch", "steps", "warm_up", "previous_noise", "validate_every", "save_every"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise PlaymateError(f"Training config: {name} is {value!r}; it must be a whole number, 1 or more.")
-        for name in ("first", "short", "drop_audio", "drop_identity", "decay"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise PlaymateError(f"Training config: {name} is {getattr(self, name)!r}; it must be 0 to 1.")
-        if not self.learning_rate > 0 or not self.clip_norm > 0:
-            raise PlaymateError("Training config: learning_rate and clip_norm must be above 0.")
-        if self.mixed_precision not in ("auto", "no", "bf16", "fp16"):
-            raise PlaymateError(f"Training config: mixed_precision {self.mixed_precision!r} is unknown; use auto, no, "
-                                "bf16 or fp16.")
+        super().__post_init__()
+        self._whole("previous_noise", "statistics_frames")
+        self._share("first", "short", "drop_audio", "drop_identity")
+        self._one_of("storage", "memory", "disk")
+        self._one_of("unlabelled", "synthetic", "leave out")
         if not all(isinstance(v, (int, float)) and v >= 0 for v in self.source_weights.values()):
             raise PlaymateError("Training config: source_weights must be numbers, 0 or more.")
 

@@ -1,8 +1,9 @@
 """Training stage 2 (PAPER.md 1.7, 1.10): the emotion controller on a frozen stage 1.
 
-The corpus is stage 1's; ``corpus.emotions`` makes every clip feel something. What is learned is the clip less each
-emotion's mean expression (``diffusion.model``), so a run starts at stage 1 speaking through a set face and learns what
-else an emotion does: how far lips open and spread, how lids and eyes move.
+The corpus is stage 1's, where ``corpus.emotions`` makes every clip feel something, or real clips that say what their
+speakers feel. What is learned is the clip less each emotion's mean expression (``diffusion.model``), so a run starts
+at stage 1 speaking through a set face and learns what else an emotion does: how far lips open and spread, how lids and
+eyes move.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from ..diffusion.checkpoint import load_checkpoint
 from ..diffusion.controller import EmotionalDenoiser, EmotionController
-from ..diffusion.emotion import EmotionCurve
+from ..diffusion.emotion import LABELS, MAX_STRENGTH, EmotionCurve
 from ..diffusion.emotion_offsets import FELT, onset, response
 from ..diffusion.model import MotionModel
 from ..diffusion.normalisation import MotionStatistics
@@ -35,20 +36,25 @@ _FPS = 25.0
 class EmotionalWindows(Windows):
     """Windows of feeling clips: ``batch`` also gives ``emotion`` [B, P + W, 7], what the controller is told."""
 
-    def __init__(self, clips: list[Clip], statistics: MotionStatistics, config, weights: list[float],
-                 emotions: Emotions, **rest) -> None:
-        felt = [emotions.curve(clip) for clip in clips]
-        clips = [emotions.clip(clip, curve) for clip, curve in zip(clips, felt, strict=True)]
-        super().__init__(clips, statistics, config, weights, **rest)
-        followed = [onset(torch.from_numpy(curve).float(), _FPS) for curve in felt]
-        self.felt = torch.cat(followed).to(self.device)
+    def __init__(self, *arguments, emotions: Emotions, **rest) -> None:
+        self.emotions = emotions
+        super().__init__(*arguments, **rest)
+
+    def kinds(self) -> dict[str, tuple[int, torch.dtype]]:
+        return super().kinds() | {"felt": (len(FELT), torch.float32)}
+
+    def encode(self, clip: Clip) -> dict[str, Tensor]:
+        curve = self.emotions.curve(clip)
+        followed = onset(torch.from_numpy(curve).float(), _FPS)
+        return super().encode(self.emotions.clip(clip, curve)) | {"felt": followed}
 
     def rows_of(self, index: Tensor, frames: int) -> dict[str, Tensor]:
-        return dict(emotion=self.felt[index[:, :frames]])
+        return dict(emotion=self.rows["felt"][index[:, :frames]].to(self.device))
 
 
 class Emotions:
-    """Draws a curve for a clip and makes the clip feel it; the same for the same clip and seed."""
+    """What a clip feels. One with an emotion in its description feels just that, and shows it already; any other gets
+    a curve drawn for it and is made to feel it, the same for the same clip and seed."""
 
     def __init__(self, seed: int) -> None:
         from ..face import geometry
@@ -64,22 +70,44 @@ class Emotions:
         return np.random.default_rng([self.seed, *purpose.encode(), *clip.name.encode()])
 
     def curve(self, clip: Clip) -> np.ndarray:
-        """[T, 7] amounts asked for."""
+        """[T, 7] amounts asked for.
+
+        Raises:
+            PlaymateError: a description with an emotion or a strength that there is not.
+        """
+        if labelled(clip):
+            label, strength = clip.info["emotion"], clip.info.get("strength", 1.0)
+            if label not in LABELS or not isinstance(strength, (int, float)) or not 0 <= strength <= MAX_STRENGTH:
+                raise PlaymateError(f"Clip {clip.name} is said to be {label!r} at strength {strength!r}; labels are "
+                                    f"{', '.join(LABELS)}, strengths 0 to {MAX_STRENGTH:g}.")
+            felt = np.zeros((len(clip), len(FELT)))
+            if label in FELT:
+                felt[:, FELT.index(label)] = strength
+            return felt
         return random_curve(len(clip), self._rng(clip, "curve"))
 
     def clip(self, clip: Clip, felt: np.ndarray) -> Clip:
         """The feeling clip, less its emotions' mean expression."""
         t = clip.tensors
-        felt_face = feel(t["expression"], t["loudness"], felt, self.measures, self.openness, self._rng(clip, "face"))
+        expression = t["expression"].float()
+        if not labelled(clip):
+            expression = feel(expression, t["loudness"].float(), felt, self.measures, self.openness,
+                              self._rng(clip, "face"))
         mean = response(onset(torch.from_numpy(felt).float(), _FPS)) @ self.means
-        return Clip(clip.name, t | {"expression": felt_face - mean}, clip.info)
+        return Clip(clip.name, t | {"expression": expression - mean}, clip.info)
+
+
+def labelled(clip: Clip) -> bool:
+    """Whether the clip's description says what its speaker feels (``prepare --labels``)."""
+    return clip.info.get("emotion") is not None
 
 
 class Stage2(Stage1):
     """A run of stage 2; arguments as :class:`Stage1`, with the stage-1 model that it stands on.
 
     Raises:
-        PlaymateError: also a stage-1 file that is none, or whose sizes are not those of the settings.
+        PlaymateError: also a stage-1 file that is none, or whose sizes are not those of the settings; no labelled clip
+            where unlabelled ones are left out.
     """
 
     result = "motion_stage2.safetensors"
@@ -96,12 +124,21 @@ class Stage2(Stage1):
         # The pose is stage 1's and cannot be changed by what stands before the expression head.
         self.weights[-6:] = 0.0
 
+    def _usable(self, clips: list[Clip]) -> list[Clip]:
+        if self.training.unlabelled == "synthetic":
+            return clips
+        kept = [clip for clip in clips if labelled(clip)]
+        if not kept:
+            raise PlaymateError("The corpus has no clip with an emotion; prepare it with --labels, or set the config's "
+                                "unlabelled to synthetic.")
+        return kept
+
     def _fit(self, clips, weights) -> MotionStatistics:
         return self._stage1_statistics
 
-    def _windows(self, clips, weights, **chances) -> Windows:
-        return EmotionalWindows(clips, self.statistics, self.settings.model, weights, self.emotions,
-                                device=self.accelerator.device, **chances)
+    def _windows(self, clips, weights, **rest) -> Windows:
+        return EmotionalWindows(clips, self.statistics, self.settings.model, weights, emotions=self.emotions,
+                                device=self.accelerator.device, turn=self.accelerator, **rest)
 
     def _network(self) -> EmotionalDenoiser:
         config = self.settings.model
