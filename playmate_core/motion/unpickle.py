@@ -124,12 +124,28 @@ def _finished(value: Any) -> Any:
     return value.value if isinstance(value, _Array) and value.value is not None else value
 
 
-class _Machine:
-    """The stack and memo of one pickle."""
+class Machine:
+    """The stack and memo of one pickle; what names mean can be changed (``diffusion.joyvasa.unpickle``)."""
+
+    purpose = "motion template"
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+
+    def named(self, module: str, name: str) -> Any:
+        """What stands for a global that the pickle mentions."""
+        return _Name(module, name)
+
+    def called(self, function: Any, arguments: Any) -> Any:
+        """What a call of one of ``named`` gives."""
+        return _call(function, arguments)
+
+    def built(self, target: Any, state: Any) -> None:
+        """Gives ``target`` its state."""
+        if not isinstance(target, (_Array, _Format)):
+            raise PickleRefused("sets the state of something that is not an array")
+        target.set_state(state)
 
     def since_mark(self) -> list[Any]:
         for index in range(len(self.stack) - 1, -1, -1):
@@ -190,22 +206,20 @@ class _Machine:
         elif name == "SETITEMS":
             self.put(self.since_mark())
         elif name == "GLOBAL":
-            stack.append(_Name(*argument.split(" ", 1)))
+            stack.append(self.named(*argument.split(" ", 1)))
         elif name == "STACK_GLOBAL":
             attribute, module = stack.pop(), stack.pop()
             if not isinstance(module, str) or not isinstance(attribute, str):
                 raise PickleRefused("is damaged")
-            stack.append(_Name(module, attribute))
+            stack.append(self.named(module, attribute))
         elif name == "REDUCE":
             arguments, function = stack.pop(), stack.pop()
-            stack.append(_call(function, arguments))
+            stack.append(self.called(function, arguments))
         elif name == "BUILD":
             state = stack.pop()
-            if not isinstance(stack[-1], (_Array, _Format)):
-                raise PickleRefused("sets the state of something that is not an array")
-            stack[-1].set_state(state)
+            self.built(stack[-1], state)
         elif name not in ("PROTO", "FRAME"):
-            raise PickleRefused(f"uses the pickle instruction {name}, which no motion template needs")
+            raise PickleRefused(f"uses the pickle instruction {name}, which no {self.purpose} needs")
 
 
 def read_arrays(data: bytes) -> Any:
@@ -223,11 +237,19 @@ def read_arrays(data: bytes) -> Any:
     Raises:
         PickleRefused: anything else; the message completes "because it ...".
     """
-    machine = _Machine()
+    return resolve(run(Machine(), data))
+
+
+def run(machine: Machine, data: bytes) -> Any:
+    """What is left on the stack of ``machine`` after the whole pickle ``data``.
+
+    Raises:
+        PickleRefused: damage, or anything that the machine does not admit.
+    """
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
             if count > MAX_ITEMS:
-                raise PickleRefused("is far longer than a motion template can be")
+                raise PickleRefused(f"is far longer than a {machine.purpose} can be")
             if opcode.name == "STOP":
                 break
             machine.step(opcode.name, argument)
@@ -237,7 +259,7 @@ def read_arrays(data: bytes) -> Any:
         raise
     except (ValueError, IndexError, KeyError, TypeError, OverflowError, AttributeError, EOFError):
         raise PickleRefused("is damaged or not a pickle") from None
-    return resolve(machine.stack[0])
+    return machine.stack[0]
 
 
 def resolve(value: Any) -> Any:

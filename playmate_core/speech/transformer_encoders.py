@@ -1,0 +1,258 @@
+"""wav2vec2 and HuBERT from folders in transformers' format: config.json beside model.safetensors or pytorch_model.bin.
+
+Nothing is downloaded and nothing is unpickled but tensors. Windows and frames as in ``encoder``, with these
+differences: the networks place frames relative to each other, so nothing has to be subtracted; a last window reaches
+back instead of being filled up, as the first layer's norm takes its measure over the window; and the recording is
+brought to mean 0 and deviation 1 where the folder's preprocessor_config.json asks for it, which transformers does too.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import PlaymateError
+from ..progress import Progress, report
+from .frames import FrameMean, frame_count
+from .prosody import loudness, pitch, pitch_chunks
+from .types import Audio, SpeechFeatures
+
+RATE = 50
+"""Rows a second of every encoder of the two families."""
+HOP = 320
+"""Samples from row to row."""
+SIDE = 40
+"""Samples that a window needs at either side so that it gives whole rows, centred on their time."""
+WINDOW = 12 * RATE
+STRIDE = 9 * RATE
+FADE = RATE
+SHORTEST = RATE // 2
+"""Rows; a shorter recording is filled up with silence."""
+FAMILIES = ("wav2vec2", "hubert")
+_HEADS = ("lm_head.", "quantizer.", "project_q.", "project_hid.", "classifier.", "projector.")
+
+
+class TransformerEncoder:
+    """A wav2vec2 or HuBERT over recordings of any length.
+
+    Attributes:
+        name: what the features are called; a motion model accepts only the name it was trained on.
+        features_dim: C, numbers a frame.
+        device: where the network runs; results come back on the CPU.
+        normalised: whether the recording is brought to mean 0 and deviation 1 first.
+    """
+
+    def __init__(self, network: torch.nn.Module, name: str, normalised: bool = True, device="cpu") -> None:
+        self.name = name
+        self.device = torch.device(device)
+        self.network = network.to(self.device)
+        self.normalised = normalised
+        self.features_dim = int(network.config.hidden_size)
+
+    @classmethod
+    def load(cls, folder: str | Path, device="cpu", name: str | None = None) -> TransformerEncoder:
+        """The encoder in a folder such as ``wav2vec2-base-960h``; its features carry the folder's name.
+
+        A folder of the hub's cache (``models--ORG--NAME/snapshots/..``) is called NAME.
+
+        Raises:
+            PlaymateError: a file that is missing or damaged, or another network than wav2vec2 or HuBERT.
+        """
+        folder = Path(folder)
+        config = _json(folder / "config.json")
+        kind = config.get("model_type")
+        if kind not in FAMILIES:
+            raise PlaymateError(f"{folder} holds a network of type {str(kind)[:40]!r}; a wav2vec2 or HuBERT speech "
+                                "encoder is needed.")
+        network = build_network(kind, config, read_tensors(folder), str(folder))
+        asks = _json(folder / "preprocessor_config.json", {}).get("do_normalize", True)
+        return cls(network, folder_name(folder) if name is None else name, bool(asks), device)
+
+    @torch.no_grad()
+    def encode(self, audio: Audio, fps: float = 25.0, progress: Progress = None) -> SpeechFeatures:
+        """Features, loudness and pitch, one row a motion frame; the last hidden layer, averaged over each frame.
+
+        Args:
+            audio: mono sound of any length.
+            fps: frames a second of the motion.
+            progress: told the windows done and their number, those of the pitch analysis included.
+
+        Returns:
+            ``SpeechFeatures`` on the CPU with T = round(duration * fps); memory beyond it does not depend on the
+            length.
+
+        Raises:
+            PlaymateError: fps is not above 0, or the sound is shorter than one frame.
+        """
+        if not (fps > 0 and math.isfinite(fps)):
+            raise PlaymateError(f"The frame rate is {fps}; it must be above 0.")
+        frames = frame_count(audio.duration, fps)
+        if frames < 1:
+            raise PlaymateError(f"The audio lasts {audio.duration:.3f} s, less than one frame at {fps:g} frames a "
+                                "second; give a longer recording.")
+        mean = FrameMean(frames, fps, RATE, self.features_dim, self.device)
+        rows = max(mean.rows_needed(), 1)
+        starts, length = window_starts(rows)
+        total = len(starts) + pitch_chunks(audio.samples)
+        shift, factor = level(audio.samples) if self.normalised else (0.0, 1.0)
+        for index, start in enumerate(starts):
+            report(progress, index, total)
+            encoded = self.encode_window(audio.samples, start, length, shift, factor)
+            weight = window_weights(starts, length, index).to(self.device)
+            mean.add(start, (encoded * weight[:, None])[:rows - start])
+        hertz = pitch(audio.samples, frames, fps, lambda done, _: report(progress, len(starts) + done, total))
+        return SpeechFeatures(mean.values.cpu(), loudness(audio.samples, frames, fps), hertz, float(fps),
+                              audio.duration, self.name)
+
+    def encode_window(self, samples: Tensor, start: int, rows: int, shift: float = 0.0, factor: float = 1.0) -> Tensor:
+        """[rows, C] from row ``start`` on of ``(samples - shift) * factor``; zeros outside the recording."""
+        begin, end = start * HOP - SIDE, (start + rows) * HOP + SIDE
+        part = (samples[max(begin, 0):max(end, 0)].to(self.device) - shift) * factor
+        part = F.pad(part, (max(-begin, 0), end - max(begin, 0) - len(part)))
+        return self.network(part[None]).last_hidden_state[0].float()
+
+
+def level(samples: Tensor) -> tuple[float, float]:
+    """What to take off ``samples`` [N] and to multiply them by for mean 0 and deviation 1, as transformers'
+    feature extractor does."""
+    wide = samples.double()
+    return float(wide.mean()), float(1.0 / (wide.var(correction=0) + 1e-7).sqrt())
+
+
+def window_starts(rows: int) -> tuple[list[int], int]:
+    """First rows of the windows over ``rows`` rows, and the rows of each; the last window ends with the recording."""
+    if rows <= WINDOW:
+        return [0], max(rows, SHORTEST)
+    starts = list(range(0, rows - WINDOW, STRIDE))
+    return [*starts, rows - WINDOW], WINDOW
+
+
+def window_weights(starts: list[int], length: int, index: int) -> Tensor:
+    """[length] how much each row of window ``index`` counts; over all windows every row's weights add up to one.
+
+    Two windows change over in the middle of what they share, within ``FADE`` rows.
+    """
+    weight = torch.ones(length)
+    row = torch.arange(length) + starts[index] + 0.5
+    for left in range(max(index - 1, 0), min(index + 1, len(starts) - 1)):
+        middle = (starts[left + 1] + starts[left] + length) / 2
+        rising = ((row - middle) / FADE + 0.5).clamp(0, 1)
+        weight = weight * (rising if left < index else 1 - rising)
+    return weight
+
+
+def folder_name(folder: Path) -> str:
+    """What an encoder in ``folder`` is called."""
+    for part in reversed(folder.resolve().parts):
+        if part.startswith("models--"):
+            return part.split("--")[-1]
+    return folder.resolve().name
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a folder's model.safetensors, or of its pytorch_model.bin (tensors only, nothing is run).
+
+    Raises:
+        PlaymateError: neither file is there or can be read.
+    """
+    plain, pickled = folder / "model.safetensors", folder / "pytorch_model.bin"
+    if plain.is_file():
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+        try:
+            return load_file(str(plain))
+        except (SafetensorError, OSError) as error:
+            raise PlaymateError(f"{plain} cannot be read ({error}); download it again.") from None
+    if pickled.is_file():
+        try:
+            found = torch.load(str(pickled), map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises whatever the damage leads to
+            raise PlaymateError(f"{pickled} cannot be read as tensors alone ({type(error).__name__}); download it "
+                                "again.") from None
+        if isinstance(found, dict) and all(isinstance(value, Tensor) for value in found.values()):
+            return dict(found)
+        raise PlaymateError(f"{pickled} holds something other than tensors; download it again.")
+    raise PlaymateError(f"There is neither model.safetensors nor pytorch_model.bin in {folder}; download the speech "
+                        "encoder into that folder.")
+
+
+def build_network(kind: str, config: Mapping, tensors: Mapping[str, Tensor], where: str) -> torch.nn.Module:
+    """transformers' bare network of a family with the given weights, float32, evaluating, on the CPU.
+
+    Args:
+        kind: ``"wav2vec2"`` or ``"hubert"``.
+        config: values of config.json.
+        tensors: by their published names, with or without the family's prefix; heads for other tasks are left out,
+            and either spelling of the positional convolution's weight norm is taken.
+        where: named in errors.
+
+    Raises:
+        PlaymateError: tensors that are missing, superfluous or of another shape than the config says.
+    """
+    import transformers
+
+    classes = {"wav2vec2": (transformers.Wav2Vec2Config, transformers.Wav2Vec2Model),
+               "hubert": (transformers.HubertConfig, transformers.HubertModel)}
+    make_config, make = classes[kind]
+    try:
+        settings = make_config(**{k: v for k, v in config.items() if k not in ("model_type", "transformers_version",
+                                                                               "torch_dtype", "dtype")})
+        with torch.device("meta"):
+            network = make(settings)
+    except Exception as error:  # transformers checks configs in many ways
+        raise PlaymateError(f"{where}: config.json is not one of a {kind} network ({str(error)[:120]}).") from None
+    wanted = network.state_dict()
+    found = {}
+    for key, value in tensors.items():
+        name = _current(key.removeprefix(f"{kind}."), wanted)
+        if name in wanted:
+            found[name] = value.float()
+        elif not name.startswith(_HEADS):
+            raise PlaymateError(f"{where}: {key} belongs to no {kind} network of this config; download it again.")
+    if "masked_spec_embed" in wanted:  # used in training alone, and some checkpoints leave it out
+        found.setdefault("masked_spec_embed", torch.zeros(wanted["masked_spec_embed"].shape))
+    for name, value in wanted.items():
+        if name not in found:
+            raise PlaymateError(f"{where} lacks {name}; download the speech encoder again.")
+        if found[name].shape != value.shape:
+            raise PlaymateError(f"{where}: {name} has shape {tuple(found[name].shape)} where the config says "
+                                f"{tuple(value.shape)}; download the speech encoder again.")
+        if not bool(torch.isfinite(found[name]).all()):
+            raise PlaymateError(f"{where}: {name} holds numbers that are not finite; download it again.")
+    network.load_state_dict(found, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def _current(name: str, wanted: Mapping) -> str:
+    """``name`` as this version of torch spells it: weight norm is kept as weight_g, weight_v or parametrizations."""
+    if name in wanted:
+        return name
+    for old, new in (("weight_g", "parametrizations.weight.original0"),
+                     ("weight_v", "parametrizations.weight.original1")):
+        for a, b in ((old, new), (new, old)):
+            other = re.sub(rf"\.{re.escape(a)}$", f".{b}", name)
+            if other != name and other in wanted:
+                return other
+    return name
+
+
+def _json(path: Path, default: dict | None = None) -> dict:
+    if not path.is_file():
+        if default is not None:
+            return default
+        raise PlaymateError(f"There is no {path.name} in {path.parent}; a speech encoder is a folder with config.json "
+                            "and model.safetensors.")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        values = None
+    if not isinstance(values, dict):
+        raise PlaymateError(f"{path} cannot be read; download it again.")
+    return values
