@@ -14,6 +14,7 @@ from . import __version__
 from .errors import PlaymateError
 from .evaluation.command import add_evaluate_command
 from .motion_command import add_motion_command
+from .weights.command import add_weights_command
 
 SAMPLES = Path(__file__).resolve().parent.parent / "workflows" / "inputs"
 """Portrait and voice of the demo, beside the package in a clone."""
@@ -60,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_knobs(command)
     add_motion_command(commands, ProgressBar)
     add_evaluate_command(commands, ProgressBar)
+    add_weights_command(commands, ProgressBar)
     return parser
 
 
