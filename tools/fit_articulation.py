@@ -1,6 +1,6 @@
 """Fits the regression that stands beside a motion model (``diffusion.articulation``) and puts it into its checkpoint.
 
-    python tools/fit_articulation.py --corpus corpus --model run/motion_stage1.safetensors --out motion.safetensors
+    python tools/fit_articulation.py --corpus corpus --model run/motion_stage1.safetensors --out stage1.safetensors
 
 Ridge regression from seven frames of speech features to the lip gap of the corpus' real clips of the split "train",
 each about its own mean and brought to a common amplitude: a voice does not tell how wide its speaker opens the mouth

@@ -26,7 +26,7 @@ from .normalisation import MotionStatistics
 
 FORMAT = "playmate-motion"
 VERSION = "1"
-BUNDLED = "motion_stage1.safetensors"
+BUNDLED = "motion.safetensors"
 
 
 def save_checkpoint(path: str | os.PathLike, denoiser: Denoiser, statistics: MotionStatistics,
