@@ -21,6 +21,9 @@ from ..errors import PlaymateError
 
 KEYS = ("features", "loudness", "pitch", "expression", "pose", "identity")
 
+LARGE = ("features", "expression", "pose")
+"""What is left in the files of a corpus that is larger than memory."""
+
 OUTLIER = 8.0
 """Deviations beyond which a motion number is a tracking error; a squared loss would spend itself on these."""
 
@@ -77,7 +80,7 @@ def load_corpus(folder: str | Path, least_frames: int = 10, lazy: bool = False) 
     """All clips of the shards in ``folder``, in the order of their names; features stay in half precision.
 
     Args:
-        lazy: leave everything but the identities in the files until it is needed (``Rows``), unchecked.
+        lazy: leave what is ``LARGE`` in the files until it is needed (``Rows``), unchecked.
 
     Raises:
         PlaymateError: no shards, a file that is none, or a clip whose lengths disagree.
@@ -97,7 +100,7 @@ def load_corpus(folder: str | Path, least_frames: int = 10, lazy: bool = False) 
                 for name in names:
                     if lazy:
                         tensors = {k: Rows(path, f"{name}.{k}", tuple(file.get_slice(f"{name}.{k}").get_shape()))
-                                   for k in KEYS[:-1]} | {"identity": file.get_tensor(f"{name}.identity").float()}
+                                   if k in LARGE else file.get_tensor(f"{name}.{k}").float() for k in KEYS}
                     else:
                         tensors = _checked(path, name, {k: file.get_tensor(f"{name}.{k}") for k in KEYS})
                     clip = Clip(f"{path.stem}/{name}", tensors, infos.get(name, {}))

@@ -1,0 +1,108 @@
+"""Training on several processes, in several pieces and from the disk is training on one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from playmate_core.errors import PlaymateError
+from playmate_core.training.dataset import Rows, load_corpus
+from playmate_core.training.loop import LOG, STATE
+from playmate_core.training.settings import Settings, Training
+from playmate_core.training.stage1 import Stage1
+from tests.conftest import ROOT
+from tests.diffusion_helpers import CONFIG
+from tests.test_training_stage1 import CLIPS, write_corpus
+
+TRAINING = Training(batch=10, steps=4, learning_rate=3e-3, warm_up=2, decay=0.9, features_noise=0.1, short=0.3,
+                    validate_every=2, save_every=100)
+SETTINGS = Settings(CONFIG, TRAINING, {})
+
+
+def learned(folder):
+    return torch.load(folder / STATE, weights_only=True)
+
+
+def same(a, b):
+    for key, value in learned(a)["net"].items():
+        torch.testing.assert_close(learned(b)["net"][key], value, rtol=2e-4, atol=2e-6, msg=key)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A run of one process on a corpus of shards: the corpus, the run's folder."""
+    folder = tmp_path_factory.mktemp("alone")
+    corpus = write_corpus(folder / "corpus", CLIPS[:6])
+    Stage1(str(corpus), SETTINGS, folder / "run", device="cpu").train(show=False)
+    return corpus, folder / "run"
+
+
+def changed(**training):
+    return dataclasses.replace(SETTINGS, training=dataclasses.replace(TRAINING, **training))
+
+
+def test_two_processes_are_one(alone, tmp_path):
+    corpus, run = alone
+    config = tmp_path / "config.json"
+    config.write_text(SETTINGS.to_json())
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "playmate_core.training", "stage1", "--corpus", str(corpus), "--config",
+               str(config), "--out", str(tmp_path / "run"), "--device", "cpu", "--threads", "1"]
+    # What `accelerate launch` tells its processes.
+    world = dict(os.environ, WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+                 ACCELERATE_USE_CPU="true", OMP_NUM_THREADS="1")
+    processes = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True,
+                                  env=world | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(2)]
+    told = [process.communicate(timeout=240)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(told)
+    same(run, tmp_path / "run")
+    one, two = ([json.loads(row)["loss"] for row in (folder / LOG).read_text().splitlines()]
+                for folder in (run, tmp_path / "run"))
+    assert two == pytest.approx(one, rel=1e-4)
+
+
+def test_pieces_are_the_whole(alone, tmp_path):
+    Stage1(str(alone[0]), changed(accumulate=3), tmp_path, device="cpu").train(show=False)
+    same(alone[1], tmp_path)
+
+
+def test_from_the_disk_as_from_memory(alone, tmp_path):
+    run = Stage1(str(alone[0]), changed(storage="disk"), tmp_path, device="cpu")
+    run.train(show=False)
+    for key, value in learned(alone[1])["net"].items():
+        assert torch.equal(learned(tmp_path)["net"][key], value), key
+    written = (tmp_path / "windows" / "audio.bin").stat().st_mtime_ns
+    again = Stage1(str(alone[0]), changed(storage="disk"), tmp_path, resume=True, device="cpu")
+    assert (tmp_path / "windows" / "audio.bin").stat().st_mtime_ns == written, "what is there is used"
+    assert torch.equal(again.windows.motion, run.windows.motion)
+
+
+def test_rows_are_read_as_far_as_asked(alone):
+    whole, lazy = (load_corpus(alone[0], lazy=kind)[2].tensors["expression"] for kind in (False, True))
+    assert isinstance(lazy, Rows) and len(lazy) == len(whole) and lazy.shape == tuple(whole.shape)
+    for rows in (slice(3, 9), slice(None), slice(1, None, 4), slice(100, 500)):
+        torch.testing.assert_close(lazy[rows].float(), whole[rows])
+    torch.testing.assert_close(lazy.double(), whole.double())
+
+
+def test_a_batch_that_cannot_be_shared(alone, tmp_path):
+    with pytest.raises(PlaymateError, match="cannot be shared"):
+        Stage1(str(alone[0]), changed(accumulate=11), tmp_path, device="cpu")
+
+
+def test_a_corpus_of_another_encoder(alone, tmp_path):
+    other = dataclasses.replace(SETTINGS, model=dataclasses.replace(CONFIG, features_dim=20))
+    with pytest.raises(PlaymateError, match="holds 12 speech features"):
+        Stage1(str(alone[0]), other, tmp_path, device="cpu")
+    clips = [dataclasses.replace(c, info=c.info | {"encoder": "ears"}) for c in CLIPS[:2]]
+    with pytest.raises(PlaymateError, match="of ears"):
+        Stage1(clips, SETTINGS, tmp_path / "b", device="cpu")
