@@ -84,8 +84,10 @@ def load_models(pack: str = "bundled", device: str | torch.device = "cpu", *,
         pack: ``"bundled"``, the weights that ship with the package.
         device: torch device of the renderer and the networks.
         renderer: one of ``RENDERERS``.
-        motion_model: another stage-1 checkpoint (safetensors) in place of the bundled one.
-        speech_encoder: another encoder file in place of the bundled one.
+        motion_model: another checkpoint in place of the bundled one: Playmate's (safetensors) or JoyVASA's (.pt with
+            motion_template.pkl nearby, or safetensors).
+        speech_encoder: another encoder in place of the motion model's own: a folder in transformers' format with
+            wav2vec2 or HuBERT, or a file of Playmate's.
 
     Raises:
         PlaymateError: unknown pack, renderer or device, or weights that are missing or foreign.
@@ -94,16 +96,14 @@ def load_models(pack: str = "bundled", device: str | torch.device = "cpu", *,
         raise PlaymateError(f"There is no pack of weights called {pack!r}; use 'bundled'.")
     if renderer not in RENDERERS:
         raise PlaymateError(f"There is no renderer called {renderer!r}; use one of: {', '.join(RENDERERS)}.")
-    from .diffusion.model import MotionModel
     from .face.analyzer import FaceAnalyzer
     from .face.bridge import LatentBridge
+    from .motion_models import load_motion_and_speech
     from .render.landmark import LandmarkRenderer
-    from .speech.encoder import SpeechEncoder
 
     device = usable_device(device)
     bridge = LatentBridge.load()
-    speech = SpeechEncoder.load(path=speech_encoder, device=device)
-    motion = MotionModel.load(path=motion_model, device=device)
+    motion, speech = load_motion_and_speech(motion_model, speech_encoder, device)
     face = FaceAnalyzer.load(device=device)
     return Models(face, bridge, speech, motion, LandmarkRenderer(bridge, device=device, tracker=face.follow), device)
 

@@ -1,0 +1,154 @@
+"""Speech as JoyVASA hears it: its own HuBERT, window by window (reference/joyvasa SPEC.md sections 6 and 7).
+
+The encoder was trained further together with the motion generator and lies in the generator's checkpoint, so no other
+HuBERT stands in for it. Two frames of silence are put in front and windows never overlap: that is how the generator
+was trained. Row k of the features is frame k of the sound (the published program instead lets the face trail by those
+two frames); the windows as a whole, lead and tail included, go along for the generator.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Optional
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import PlaymateError
+from ..progress import Progress, report
+from .frames import frame_count
+from .prosody import loudness, pitch, pitch_chunks
+from .types import SAMPLE_RATE, Audio, SpeechFeatures
+
+FPS = 25.0
+FRAME = 640
+"""Samples a frame."""
+LEAD, TAIL = 2, 1
+"""Frames of silence in front of and behind the sound."""
+NAME = "joyvasa"
+ON_GPU = 8
+"""Windows encoded at once on an accelerator."""
+
+
+@dataclass(frozen=True)
+class JoyVasaFeatures(SpeechFeatures):
+    """Speech features that still know their windows.
+
+    Attributes:
+        windows: [W, L, C] what every window heard. Flattened, the first ``LEAD`` rows lie before the sound.
+        silence: [L, C] what a window without any sound hears.
+    """
+
+    windows: Optional[Tensor] = None
+    silence: Optional[Tensor] = None
+
+    def to(self, device) -> JoyVasaFeatures:
+        """The same on ``device``."""
+        moved = (None if x is None else x.to(device) for x in (self.windows, self.silence))
+        return JoyVasaFeatures(self.features.to(device), self.loudness.to(device), self.pitch.to(device), self.fps,
+                               self.duration, self.encoder, *moved)
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """How a recording is cut (SPEC.md section 7, points 1 to 3).
+
+    Attributes:
+        windows: W.
+        samples: of all windows together.
+        padding: frames at the end of the last window that nothing is heard in.
+    """
+
+    windows: int
+    samples: int
+    padding: int
+
+
+def plan_windows(samples: int, frames: int) -> WindowPlan:
+    """The cut of a recording of ``samples`` samples into windows of ``frames`` frames."""
+    padded = samples + (LEAD + TAIL) * FRAME
+    clip = int(padded / SAMPLE_RATE * FPS)  # in this order, as published: some lengths come out one frame short
+    windows = 1 if clip <= frames else math.ceil(clip / frames)
+    missing = windows * frames * FRAME - padded
+    return WindowPlan(windows, windows * frames * FRAME, max(math.ceil(missing / FRAME), 0))
+
+
+def cut_windows(samples: Tensor, plan: WindowPlan) -> Tensor:
+    """[W, L * 640] of a recording [N]: silence in front and behind, what is beyond the last window cut off."""
+    sound = samples[:plan.samples - LEAD * FRAME]
+    return F.pad(sound, (LEAD * FRAME, plan.samples - LEAD * FRAME - len(sound))).reshape(plan.windows, -1)
+
+
+def pad_sides(sound: Tensor) -> Tensor:
+    """[N, samples] longer by what gives whole rows: reflected twice, an odd sample repeated (SPEC.md 6.1)."""
+    side = math.ceil((80 - sound.shape[-1] % 320) / 2)
+    if side < 0:
+        return sound
+    for _ in range(2):
+        if side // 2:
+            sound = F.pad(sound[:, None], (side // 2, side // 2), mode="reflect")[:, 0]
+    return F.pad(sound[:, None], (1, 1), mode="replicate")[:, 0] if side % 2 else sound
+
+
+def hear(network: torch.nn.Module, sound: Tensor, frames: int) -> Tensor:
+    """[N, frames, C] of windows [N, frames * 640]: hidden rows at 50 a second, the mean of each two."""
+    rows = network(pad_sides(sound)).last_hidden_state.float()
+    return rows[:, :2 * frames].unflatten(1, (frames, 2)).mean(2)
+
+
+class JoyVasaEncoder:
+    """A checkpoint's own HuBERT.
+
+    Attributes:
+        name, features_dim, device: as of every speech encoder.
+        frames: L, frames of a window.
+    """
+
+    def __init__(self, network: torch.nn.Module, frames: int, device="cpu") -> None:
+        self.name, self.frames, self.device = NAME, frames, torch.device(device)
+        self.network = network.to(self.device)
+        self.features_dim = int(network.config.hidden_size)
+        self._silence: Optional[Tensor] = None
+
+    @torch.no_grad()
+    def encode(self, audio: Audio, fps: float = FPS, progress: Progress = None) -> JoyVasaFeatures:
+        """Features, loudness and pitch of a recording of any length, T = round(duration * 25).
+
+        The waveform is taken as it is: the weights published since January 2025 want no normalisation.
+
+        Raises:
+            PlaymateError: another frame rate than 25, or a sound shorter than one frame.
+        """
+        if fps != FPS:
+            raise PlaymateError(f"JoyVASA listens at {FPS:g} frames a second, not {fps:g}; set the output rate on the "
+                                "sampler.")
+        frames = frame_count(audio.duration, fps)
+        if frames < 1:
+            raise PlaymateError(f"The audio lasts {audio.duration:.3f} s, less than one frame at {fps:g} frames a "
+                                "second; give a longer recording.")
+        plan = plan_windows(len(audio.samples), self.frames)
+        if plan.windows * self.frames < frames + LEAD:  # a duration that the samples do not quite fill
+            windows = -(-(frames + LEAD) // self.frames)
+            plan = WindowPlan(windows, windows * self.frames * FRAME, 0)
+        sound = cut_windows(audio.samples, plan)
+        batch = 1 if self.device.type == "cpu" else ON_GPU
+        parts, total = sound.split(batch), plan.windows + pitch_chunks(audio.samples)
+        rows = []
+        for index, part in enumerate(parts):
+            report(progress, index * batch, total)
+            rows.append(hear(self.network, part.to(self.device), self.frames).cpu())
+        windows = torch.cat(rows)
+        hertz = pitch(audio.samples, frames, fps, lambda done, _: report(progress, plan.windows + done, total))
+        return JoyVasaFeatures(windows.flatten(0, 1)[LEAD:LEAD + frames].clone(),
+                               loudness(audio.samples, frames, fps), hertz, FPS, audio.duration, self.name, windows,
+                               self.silence())
+
+    @torch.no_grad()
+    def silence(self) -> Tensor:
+        """[L, C] of a window without sound."""
+        if self._silence is None:
+            sound = torch.zeros(1, self.frames * FRAME, device=self.device)
+            self._silence = hear(self.network, sound, self.frames)[0].cpu()
+        return self._silence
