@@ -102,10 +102,11 @@ class Placement:
         grid = places(matrix, part, reduced, block, device)
         mask = paste_mask(side, device) if mask is None else mask.to(device)
         share = warp(mask, matrix, part, grid)
-        # Beyond the crop's border its last pixels go on, so that no black is mixed into the rim where it still shows.
-        # Kept within by hand: not every device offers that way of padding.
-        inside = torch.tensor([1 - 1 / reduced[1], 1 - 1 / reduced[0]], device=grid.device)
-        grid = torch.minimum(torch.maximum(grid, -inside), inside).contiguous()
+        if block > 1:
+            # Where the crop is reduced, the mask's ramp is so short that the black beyond the crop would show in the
+            # rim: its last pixels go on instead. By hand, since not every device offers that way of padding.
+            inside = torch.tensor([1 - 1 / reduced[1], 1 - 1 / reduced[0]], device=grid.device)
+            grid = torch.minimum(torch.maximum(grid, -inside), inside).contiguous()
         return Placement(size, (top, left, bottom, right), grid, share, matrix)
 
     def to(self, device) -> Placement:
