@@ -39,8 +39,9 @@ def load_motion_and_speech(motion_model: str | PathLike | None = None, speech_en
     Args:
         motion_model: None for the bundled one, a Playmate checkpoint (.safetensors), or JoyVASA's (.pt with
             motion_template.pkl nearby, or .safetensors).
-        speech_encoder: None for the one that belongs to the motion model: JoyVASA's lies in its checkpoint, else it
-            is the bundled one. Otherwise as ``load_speech_encoder``.
+        speech_encoder: None for the one that belongs to the motion model: JoyVASA's lies in its checkpoint; others
+            are looked for as a folder of the encoder's name beside the motion model or one folder up, else it is the
+            bundled one. Otherwise as ``load_speech_encoder``.
 
     Raises:
         PlaymateError: files that are missing, damaged or foreign.
@@ -49,7 +50,9 @@ def load_motion_and_speech(motion_model: str | PathLike | None = None, speech_en
 
     if motion_model is None or not is_joyvasa(motion_model):
         from .diffusion.model import MotionModel
-        return MotionModel.load(path=motion_model, device=device), load_speech_encoder(speech_encoder, device)
+        model = MotionModel.load(path=motion_model, device=device)
+        own = None if motion_model is None else _beside(Path(motion_model), model.encoder)
+        return model, load_speech_encoder(own if speech_encoder is None else speech_encoder, device)
     from .diffusion.joyvasa.checkpoint import load_joyvasa
     from .diffusion.joyvasa.model import JoyVasa
 
@@ -62,3 +65,11 @@ def load_motion_and_speech(motion_model: str | PathLike | None = None, speech_en
 
     network = build_network("hubert", checkpoint.audio_config, checkpoint.audio, Path(motion_model).name)
     return model, JoyVasaEncoder(network, model.config.n_motions, device)
+
+
+def _beside(path: Path, encoder: str) -> Path | None:
+    """The folder of a motion model's speech encoder near ``path``, if it is there."""
+    if Path(encoder).name != encoder:
+        return None
+    places = (folder / encoder for folder in (path.parent, path.parent.parent))
+    return next((place for place in places if (place / "config.json").is_file()), None)
