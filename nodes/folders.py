@@ -13,17 +13,52 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "workflows" / "inputs"
 MOTION_SUFFIXES = (".safetensors", ".pkl")
 MOTIONS = "motions"
 """Folder of motions inside models/playmate, and where Save Motion writes inside output unless told otherwise."""
+MODEL_FOLDERS = ("playmate", "liveportrait")
+"""Ours, inside ComfyUI's folder models."""
 
 
 def register_folders() -> None:
-    """Adds models/playmate; folders from extra_model_paths.yaml stay beside it."""
-    folder_paths.add_model_folder_path("playmate", os.path.join(folder_paths.models_dir, "playmate"))
+    """Adds models/playmate and models/liveportrait, where LivePortrait's users have its weights already; folders from
+    extra_model_paths.yaml stay beside them."""
+    for name in MODEL_FOLDERS:
+        folder_paths.add_model_folder_path(name, os.path.join(folder_paths.models_dir, name))
+
+
+def weight_folders() -> dict[str, list[str]]:
+    """Where the catalogue of weights looks, by ComfyUI's names of the folders."""
+    return {name: folder_paths.get_folder_paths(name) for name in MODEL_FOLDERS}
 
 
 def motion_model_files() -> list[str]:
-    """Motion models that the user put into models/playmate, by their path inside it."""
+    """Motion models in models/playmate by their path inside it: Playmate's .safetensors and JoyVASA's .pt."""
     names = folder_paths.get_filename_list("playmate")
-    return sorted(n for n in names if n.endswith(".safetensors") and Path(n).parts[0] != MOTIONS)
+    encoders = _with_configuration(names)
+    return sorted(n for n in names if n.endswith((".safetensors", ".pt")) and Path(n).parts[0] != MOTIONS
+                  and str(Path(n).parent) not in encoders)
+
+
+def speech_encoder_folders() -> list[str]:
+    """Folders in models/playmate that hold a wav2vec2 or HuBERT in transformers' format, by their path inside it."""
+    names = folder_paths.get_filename_list("playmate")
+    weights = {str(Path(n).parent) for n in names if Path(n).name in ("model.safetensors", "pytorch_model.bin")}
+    return sorted(Path(folder).as_posix() for folder in weights & _with_configuration(names))
+
+
+def speech_encoder_path(name: str) -> Path:
+    """Full path of one of ``speech_encoder_folders``.
+
+    Raises:
+        PlaymateError: the folder is not there.
+    """
+    path = folder_paths.get_full_path("playmate", f"{name}/config.json") if _inside(name) else None
+    if path is None:
+        raise PlaymateError(f"The speech encoder {name!r} is not in {folder_paths.get_folder_paths('playmate')[0]}; "
+                            "put its folder there (docs/weights.md) or choose 'auto'.")
+    return Path(path).parent
+
+
+def _with_configuration(names: list[str]) -> set[str]:
+    return {str(Path(n).parent) for n in names if Path(n).name == "config.json"} - {"."}
 
 
 def motion_model_path(name: str) -> Path:

@@ -6,13 +6,23 @@ import comfy.model_management
 from comfy_api.latest import io
 
 from ..playmate_core import pipeline
+from ..playmate_core.weights.catalogue import find, locate
 from . import sockets
-from .folders import motion_model_files, motion_model_path
+from .folders import (
+    motion_model_files,
+    motion_model_path,
+    speech_encoder_folders,
+    speech_encoder_path,
+    weight_folders,
+)
 from .host import check_cancelled, one_of
 
-PACKS = ["bundled"]
-DEVICES = ["auto", "cpu"]
 BUNDLED = "bundled"
+LIVEPORTRAIT = "liveportrait"
+PACKS = [BUNDLED, LIVEPORTRAIT, "liveportrait-animal"]
+"""The bundled pack, and the catalogue's names of the two sets of LivePortrait's weights."""
+DEVICES = ["auto", "cpu"]
+AUTO = "auto"
 
 
 class LoadModels(io.ComfyNode):
@@ -25,34 +35,50 @@ class LoadModels(io.ComfyNode):
             description="Loads everything with weights: face finder, speech encoder, motion model and renderer. "
                         "The bundled pack works offline and on the CPU.",
             inputs=[
-                io.Combo.Input("pack", options=PACKS, default="bundled",
-                               tooltip="Which set of weights. 'bundled' came with the nodes and needs no download."),
+                io.Combo.Input("pack", options=PACKS, default=BUNDLED,
+                               tooltip="Which set of weights. 'bundled' came with the nodes and needs no download. "
+                                       "'liveportrait' draws with LivePortrait's networks, 'liveportrait-animal' with "
+                                       "those for animals; both need files in models/liveportrait (docs/weights.md)."),
                 io.Combo.Input("device", options=DEVICES, default="auto",
                                tooltip="Where to compute. 'auto' is the device that ComfyUI itself uses; 'cpu' leaves "
                                        "the graphics card to other models."),
                 io.Combo.Input("motion_model", options=[BUNDLED, *motion_model_files()], default=BUNDLED,
-                               tooltip="The network that turns speech into motion: the pack's own ('bundled') or a "
-                                       ".safetensors that you trained and put into models/playmate."),
+                               tooltip="The network that turns speech into motion: the one that came with the nodes "
+                                       "('bundled'), or a file in models/playmate: a .safetensors that you trained, "
+                                       "or JoyVASA's .pt."),
+                io.Combo.Input("speech_encoder", options=[AUTO, *speech_encoder_folders()], default=AUTO, optional=True,
+                               tooltip="What listens to the speech. 'auto' is what the motion model was made with; a "
+                                       "wav2vec2 or HuBERT folder in models/playmate is only for motion models that "
+                                       "were trained on it."),
             ],
             outputs=[sockets.Models.Output("models", display_name="models",
                                            tooltip="The loaded models, for all other Playmate nodes.")],
         )
 
     @classmethod
-    def validate_inputs(cls, pack=None, device=None, motion_model=None) -> bool | str:
+    def validate_inputs(cls, pack=None, device=None, motion_model=None, speech_encoder=None) -> bool | str:
         return one_of(pack, PACKS, "pack") or one_of(device, DEVICES, "device") \
-            or one_of(motion_model, [BUNDLED, *motion_model_files()], "motion_model") or True
+            or one_of(motion_model, [BUNDLED, *motion_model_files()], "motion_model") \
+            or one_of(speech_encoder, [AUTO, *speech_encoder_folders()], "speech_encoder") or True
 
     @classmethod
-    def fingerprint_inputs(cls, pack, device, motion_model) -> str:
-        if motion_model in (None, BUNDLED):
-            return ""
-        state = motion_model_path(motion_model).stat()
-        return f"{state.st_mtime_ns}:{state.st_size}"
+    def fingerprint_inputs(cls, pack, device, motion_model, speech_encoder=AUTO) -> str:
+        files = [] if pack in (None, BUNDLED) else list(find(pack, weight_folders()).values())
+        if motion_model not in (None, BUNDLED):
+            files.append(motion_model_path(motion_model))
+        if speech_encoder not in (None, AUTO):
+            files += sorted(path for path in speech_encoder_path(speech_encoder).iterdir() if path.is_file())
+        return ";".join(f"{file.stat().st_mtime_ns}:{file.stat().st_size}" for file in files)
 
     @classmethod
-    def execute(cls, pack, device, motion_model) -> io.NodeOutput:
+    def execute(cls, pack, device, motion_model, speech_encoder=AUTO) -> io.NodeOutput:
         check_cancelled()
         chosen = comfy.model_management.get_torch_device() if device == "auto" else device
+        more = {}
+        if pack != BUNDLED:
+            more["weights"] = locate(pack, weight_folders())
+        if speech_encoder not in (None, AUTO):
+            more["speech_encoder"] = speech_encoder_path(speech_encoder)
         path = None if motion_model == BUNDLED else motion_model_path(motion_model)
-        return io.NodeOutput(pipeline.load_models(pack, chosen, motion_model=path))
+        return io.NodeOutput(pipeline.load_models(BUNDLED if pack == BUNDLED else LIVEPORTRAIT, chosen,
+                                                  motion_model=path, **more))

@@ -96,9 +96,9 @@ def find(name: str, folders: Folders = None, form: str | None = None) -> dict[st
 def locate(name: str, folders: Folders = None, check: bool = True) -> dict[str, Path]:
     """Where an entry's files lie, ready to be loaded. No network.
 
-    Roles: LivePortrait ``appearance_feature_extractor``, ``motion_extractor``, ``warping_module``,
-    ``spade_generator``, ``stitching_retargeting_module`` (each .safetensors or .pth); JoyVASA ``checkpoint`` and
-    ``template``; speech encoders ``model``, ``config`` and ``preprocessor``, which lie in one folder.
+    Roles: LivePortrait ``appearance``, ``motion``, ``warping``, ``generator`` and ``stitching`` (each .safetensors or
+    .pth; the animals' stitching is the human file); JoyVASA ``checkpoint`` and ``template``; speech encoders
+    ``model``, ``config`` and ``preprocessor``, which lie in one folder.
 
     Args:
         name: an entry's name.

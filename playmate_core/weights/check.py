@@ -13,7 +13,7 @@ from typing import Mapping
 from ..errors import PlaymateError
 from ..progress import Progress, report
 from .entries import Entry, WeightFile
-from .tensors import FLOATS, TensorInfo, Unreadable, read_tensors
+from .tensors import FLOATS, TensorInfo, Unreadable, is_torch, read_tensors
 
 MAX_SIDE_FILE = 2**20
 """Bytes of a configuration file or of statistics."""
@@ -40,10 +40,13 @@ def check_file(entry: Entry, file: WeightFile, path: Path, name: str | None = No
             _check_configuration(file, path)
         elif kind == ".pkl":
             compare(file.manifest, _statistics(path))
-        elif entry.bundled:
-            _check_marks(file, read_tensors(path))
         else:
-            compare(file.manifest, read_tensors(path))
+            tensors = read_tensors(path)
+            if kind == ".safetensors" and is_torch(path):
+                raise Unreadable("is a torch file under the name of a safetensors file")
+            if file.manifest is not None:
+                compare(file.manifest, tensors)
+            _check_marks(file, tensors)
     except Unreadable as error:
         raise refused(entry, path, str(error)) from None
 
@@ -65,7 +68,7 @@ def check_published(entry: Entry, file: WeightFile, path: Path, progress: Progre
     owner = _known().get(digest)
     if owner is not None and owner != (file.home or entry.folder, file.role):
         raise refused(entry, path, f"holds {owner[0]}'s {owner[1]}, another file than its place promises")
-    if zipfile.is_zipfile(path):
+    if is_torch(path):
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         if damaged is not None:
@@ -187,7 +190,6 @@ def _statistics(path: Path) -> dict[str, TensorInfo]:
             for name, value in content.items() if hasattr(value, "dtype")}
 
 
-@lru_cache(maxsize=1)
 def _known() -> dict[str, tuple[str, str]]:
     """(folder, role) of every file whose checksum the catalogue knows."""
     from .entries import ENTRIES

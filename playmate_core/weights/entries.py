@@ -83,46 +83,56 @@ class Entry:
         return not self.folder
 
 
-LIVEPORTRAIT = {  # role: bytes and SHA-256 of the safetensors file, about bytes of the .pth file
-    "appearance_feature_extractor":
-        (3_361_936, "38bef5de50a92bf1fc66e8c511051a19dfacdf80c37f8713425ec15dc9ca7d34", 3_390_000),
-    "motion_extractor":
-        (112_496_256, "3568cd410e29d046771acb55ecfdfe4c7c197d345bd8b7f95942ef63130b6c9e", 113_000_000),
-    "warping_module":
-        (182_158_564, "f7b7834bd6039b4088f72e5161e60ad366f68a3763df8a3eac0bc0f9d46fdbbf", 182_000_000),
-    "spade_generator":
-        (221_771_768, "ca04fbec765745e9eae836d2d7522c274647b277ce5f25104fa1705b75222212", 222_000_000),
-    "stitching_retargeting_module":
-        (911_836, "60725cf3523ae413880da28ed583c9e84c5c25695a0cef1b77210ea31cc424ea", 2_390_000),
+@dataclass(frozen=True)
+class _Network:
+    """One of LivePortrait's files: bytes and SHA-256 of its safetensors form, about bytes of the .pth."""
+
+    stem: str
+    size: int
+    sha256: str
+    about: int
+
+
+LIVEPORTRAIT = {
+    "appearance": _Network("appearance_feature_extractor", 3_361_936,
+                           "38bef5de50a92bf1fc66e8c511051a19dfacdf80c37f8713425ec15dc9ca7d34", 3_390_000),
+    "motion": _Network("motion_extractor", 112_496_256,
+                       "3568cd410e29d046771acb55ecfdfe4c7c197d345bd8b7f95942ef63130b6c9e", 113_000_000),
+    "warping": _Network("warping_module", 182_158_564,
+                        "f7b7834bd6039b4088f72e5161e60ad366f68a3763df8a3eac0bc0f9d46fdbbf", 182_000_000),
+    "generator": _Network("spade_generator", 221_771_768,
+                          "ca04fbec765745e9eae836d2d7522c274647b277ce5f25104fa1705b75222212", 222_000_000),
+    "stitching": _Network("stitching_retargeting_module", 911_836,
+                          "60725cf3523ae413880da28ed583c9e84c5c25695a0cef1b77210ea31cc424ea", 2_390_000),
 }
-STITCHING = "stitching_retargeting_module"
 KIJAI, KWAI = "Kijai/LivePortrait_safetensors", "KwaiVGI/LivePortrait"
 
 
 def _safetensors(role: str) -> WeightFile:
-    size, sha256, _ = LIVEPORTRAIT[role]
-    name = f"{role}.safetensors"
-    return WeightFile(role, name, name, size, size, sha256, f"liveportrait/{role}", home="liveportrait")
+    net = LIVEPORTRAIT[role]
+    name = f"{net.stem}.safetensors"
+    return WeightFile(role, name, name, net.size, net.size, net.sha256, f"liveportrait/{net.stem}", home="liveportrait")
 
 
 def _pth(role: str) -> WeightFile:
-    inside = f"{'retargeting_models' if role == STITCHING else 'base_models'}/{role}.pth"
-    return WeightFile(role, inside, f"liveportrait/{inside}", LIVEPORTRAIT[role][2], manifest=f"liveportrait/{role}",
-                      also=(f"{role}.pth", f"liveportrait/{inside}"), home="liveportrait")
+    net = LIVEPORTRAIT[role]
+    inside = f"{'retargeting_models' if role == 'stitching' else 'base_models'}/{net.stem}.pth"
+    return WeightFile(role, inside, f"liveportrait/{inside}", net.about, manifest=f"liveportrait/{net.stem}",
+                      also=(f"{net.stem}.pth", f"liveportrait/{inside}"), home="liveportrait")
 
 
 def _animal(role: str, form: str) -> WeightFile:
     """The animals' four networks; stitching is the human file in both forms (SPEC.md 7)."""
-    if role == STITCHING:
+    if role == "stitching":
         return _safetensors(role) if form == "safetensors" else _pth(role)
-    size, _, about = LIVEPORTRAIT[role]
+    net = LIVEPORTRAIT[role]
     if form == "safetensors":
         # The same tensors as the human file; the exact size is not documented.
-        return WeightFile(role, f"{role}.safetensors", f"animal/{role}.safetensors", size,
-                          manifest=f"liveportrait/{role}")
-    inside = f"base_models_v1.1/{role}.pth"
-    return WeightFile(role, inside, f"liveportrait_animals/{inside}", about, manifest=f"liveportrait/{role}",
-                      also=(f"base_models/{role}.pth", f"{role}.pth"))
+        return WeightFile(role, f"{net.stem}.safetensors", f"animal/{net.stem}.safetensors", net.size,
+                          manifest=f"liveportrait/{net.stem}")
+    inside = f"base_models_v1.1/{net.stem}.pth"
+    return WeightFile(role, inside, f"liveportrait_animals/{inside}", net.about, manifest=f"liveportrait/{net.stem}",
+                      also=(f"base_models/{net.stem}.pth", f"{net.stem}.pth"))
 
 
 def _encoder(name: str, title: str, repository: str, weights: str, manifest: str, licence: str, language: str) -> Entry:
@@ -135,21 +145,21 @@ def _encoder(name: str, title: str, repository: str, weights: str, manifest: str
                  (Source("transformers", repository, files),), licence)
 
 
-BUNDLED_FILES = (  # role, file, beginnings of the tensor names by which it is known
-    ("face", "face.safetensors", ("detector_short.", "detector_full.", "mesh.", "blendshapes.")),
-    ("face_mesh", "face_mesh.safetensors", ("triangles", "vertices")),
-    ("speech", "speech_encoder.safetensors", ("position_response", "conv1.")),
-    ("motion", "motion_stage1.safetensors", ("denoiser.",)),
-    ("bridge", "bridge.safetensors", ("forward", "covariance", "mean_face")),
-    ("emotions", "emotions.safetensors", ("offsets",)),
+BUNDLED_FILES = (  # role, file names, beginnings of the tensor names by which it is known
+    ("face", ("face.safetensors",), ("detector_short.", "detector_full.", "mesh.", "blendshapes.")),
+    ("face_mesh", ("face_mesh.safetensors",), ("triangles", "vertices")),
+    ("speech", ("speech_encoder.safetensors",), ("position_response", "conv1.")),
+    ("motion", ("motion.safetensors", "motion_stage1.safetensors"), ("denoiser.",)),
+    ("bridge", ("bridge.safetensors",), ("forward", "covariance", "mean_face")),
+    ("emotions", ("emotions.safetensors",), ("offsets",)),
 )
 """Everything that the bundled pack loads. Sizes and shapes change as these are retrained; the loaders check them."""
 
 
 ENTRIES: tuple[Entry, ...] = (
     Entry("bundled", "the bundled pack", "everything that pack 'bundled' needs; ships with the nodes", "",
-          (Source("bundled", "", tuple(WeightFile(role, name, "", 0, marks=marks)
-                                       for role, name, marks in BUNDLED_FILES)),), "Apache-2.0, MIT"),
+          (Source("bundled", "", tuple(WeightFile(role, names[0], "", 0, marks=marks, also=names[1:])
+                                       for role, names, marks in BUNDLED_FILES)),), "Apache-2.0, MIT"),
     Entry("liveportrait", "LivePortrait", "renderer for people: pack 'liveportrait'", "liveportrait",
           (Source("safetensors", KIJAI, tuple(map(_safetensors, LIVEPORTRAIT))),
            Source("pth", KWAI, tuple(map(_pth, LIVEPORTRAIT)))), "MIT",

@@ -72,6 +72,12 @@ def read_tensors(path: str | os.PathLike) -> dict[str, TensorInfo]:
         raise Unreadable(f"cannot be opened ({error.strerror or error})") from None
 
 
+def is_torch(path: str | os.PathLike) -> bool:
+    """Whether a file begins as torch's archives do, whatever it is called."""
+    with open(path, "rb") as file:
+        return file.read(2) == b"PK"
+
+
 def _safetensors(file, size: int) -> dict[str, TensorInfo]:
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")

@@ -1,0 +1,203 @@
+"""Tables of contents of weight files: what is read of them, and what is refused without being run."""
+
+import argparse
+import io
+import json
+import os
+import pathlib
+import pickle
+import struct
+import zipfile
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+
+from playmate_core.errors import PlaymateError
+from playmate_core.weights.catalogue import entry_of, locate
+from playmate_core.weights.tensors import TensorInfo, Unreadable, read_tensors
+from tests.weights_helpers import listed, state_dict, write_network
+
+
+def archive(path, data: bytes, *parts: tuple[str, bytes], compress=zipfile.ZIP_STORED):
+    """A file in the layout of torch.save with ``data`` as its pickle."""
+    with zipfile.ZipFile(path, "w", compress) as file:
+        file.writestr("archive/data.pkl", data)
+        for name, content in parts:
+            file.writestr(f"archive/{name}", content)
+    return path
+
+
+def test_what_torch_saves_is_what_is_read(tmp_path):
+    tensors = OrderedDict(a=torch.zeros(2, 3), b=torch.zeros(4, dtype=torch.float16),
+                          c=torch.tensor(7), d=torch.zeros(2, dtype=torch.bool), e=torch.zeros(6, 5)[1:3].t(),
+                          p=torch.nn.Parameter(torch.zeros(3, dtype=torch.bfloat16)), z=torch.zeros(0, 4))
+    tensors._metadata = {"": {"version": 1}}
+    path = tmp_path / "net.pth"
+    torch.save({"args": argparse.Namespace(root=pathlib.PurePosixPath("/data"), steps=50), "model": tensors,
+                "iter": 3, "rate": 0.5, "names": ["x", None, True]}, path)
+    found = read_tensors(path)
+    assert found["model.a"] == TensorInfo("F32", (2, 3)) and found["model.b"] == TensorInfo("F16", (4,))
+    assert found["model.c"] == TensorInfo("I64", ()) and found["model.d"].dtype == "BOOL"
+    assert found["model.e"].shape == (5, 2) and found["model.p"] == TensorInfo("BF16", (3,))
+    assert found["model.z"].shape == (0, 4) and len(found) == 7
+
+
+def test_a_joyvasa_checkpoint_with_a_posix_path(tmp_path):
+    """As published: argparse.Namespace with a PosixPath, and tensors under their real names."""
+    folder = tmp_path / "playmate" / "joyvasa"
+    folder.mkdir(parents=True)
+    stored = {}  # one small storage stands for all numbers: expanded tensors keep the file small
+    for key, (dtype, shape) in listed("joyvasa/motion_generator").items():
+        kind = torch.bool if dtype == "BOOL" else torch.float32
+        stored[key.removeprefix("model.")] = torch.zeros((), dtype=kind).expand(shape)
+    torch.save({"args": argparse.Namespace(data_root=pathlib.PosixPath("/data")), "model": OrderedDict(stored),
+                "iter": 20000}, folder / "motion_generator_hubert_chinese.pt")
+    sizes = {"exp": 63, "t": 3}
+    template = {f"{part}_{name}": np.zeros(sizes.get(name, 1), np.float32) for part in ("mean", "std", "min", "max")
+                for name in ("scale", "t", "exp", "pitch", "yaw", "roll")}
+    (folder / "motion_template.pkl").write_bytes(pickle.dumps(template, protocol=4))
+    assert set(locate("joyvasa", tmp_path)) == {"checkpoint", "template"}
+    (folder / "motion_template.pkl").write_bytes(pickle.dumps({**template, "std_exp": np.zeros(3)}, protocol=4))
+    with pytest.raises(PlaymateError, match=r"motion_template.pkl .* std_exp with shape \[3\] where \[63\]"):
+        locate("joyvasa", tmp_path)
+    (folder / "motion_template.pkl").write_bytes(pickle.dumps(os.system))
+    with pytest.raises(PlaymateError, match="motion_template.pkl .* refused because it asks for"):
+        locate("joyvasa", tmp_path)
+
+
+class Hostile:
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_pickle_that_would_run_code_is_refused_by_name_and_not_run(tmp_path, protocol):
+    mark = tmp_path / "ran"
+    folder = tmp_path / "liveportrait" / "base_models"
+    folder.mkdir(parents=True)
+    data = pickle.dumps({"first.conv.weight": Hostile(mark)}, protocol=protocol)
+    for net in ("appearance_feature_extractor", "motion_extractor", "warping_module", "spade_generator"):
+        archive(folder / f"{net}.pth", data)
+    write_network(tmp_path / "liveportrait" / "stitching_retargeting_module.safetensors",
+                  "liveportrait/stitching_retargeting_module")
+    with pytest.raises(PlaymateError, match=r"appearance_feature_extractor.pth .* refused .*mkdir.*weights download"):
+        locate("liveportrait", tmp_path)
+    assert not mark.exists()
+
+
+def refuse(path) -> str:
+    with pytest.raises(Unreadable) as error:
+        read_tensors(path)
+    return str(error.value)
+
+
+def test_other_ways_of_a_pickle_to_harm(tmp_path):
+    path = tmp_path / "a.pth"
+    assert "builtins.eval" in refuse(archive(path, b"cbuiltins\neval\n."))
+    assert "instruction INST" in refuse(archive(path, b"(K\x01ios\nsystem\n."))
+    assert "exhaust the memory" in refuse(archive(path, b"\x80\x02}r" + struct.pack("<I", 2**31 - 1) + b"."))
+    assert "instruction EXT1" in refuse(archive(path, b"\x80\x02\x82\x01."))
+    assert "damaged" in refuse(archive(path, b"\x80\x02}q"))
+    assert "damaged" in refuse(archive(path, b"\x80\x02ccollections\nOrderedDict\n(K\x01K\x02tR."[:-1]))
+    # a global spelled by two strings
+    asks = b"\x80\x04\x8c\x02os\x8c\x06system\x93."
+    assert "os.system" in refuse(archive(path, asks))
+
+
+def test_archives_that_lie(tmp_path):
+    path = tmp_path / "a.pth"
+    torch.save({"a": torch.zeros(4)}, path)
+    with zipfile.ZipFile(path) as file:
+        names = {name: file.read(name) for name in file.namelist()}
+    root = next(iter(names)).split("/")[0]
+    part = f"{root}/data/0"
+
+    def rewritten(compress=zipfile.ZIP_STORED, **changes):
+        with zipfile.ZipFile(path, "w", compress) as file:
+            for name, content in {**names, **changes.get("changes", {})}.items():
+                if content is not None:
+                    file.writestr(name, content)
+        return path
+
+    assert read_tensors(rewritten()) == {"a": TensorInfo("F32", (4,))}
+    assert "lacks the numbers" in refuse(rewritten(changes={part: None}))
+    assert "lacks the numbers" in refuse(rewritten(changes={part: b"1234"}))
+    assert "compressed" in refuse(rewritten(zipfile.ZIP_DEFLATED))
+    assert "not one that torch wrote" in refuse(rewritten(changes={f"{root}/data.pkl": None}))
+    whole = rewritten().read_bytes()
+    path.write_bytes(whole[:-30])
+    assert "cut off or damaged" in refuse(path)
+
+
+def test_a_tensor_that_reaches_beyond_its_storage(tmp_path):
+    path = tmp_path / "a.pth"
+    torch.save({"a": torch.zeros(4)}, path)
+    with zipfile.ZipFile(path) as file:
+        names = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in names.items():
+            file.writestr(name, content.replace(b"K\x04\x85", b"K\x05\x85") if name.endswith("data.pkl") else content)
+    assert "beyond its own numbers" in refuse(path)
+
+
+def header(path, entries, more=b"", length=None):
+    text = json.dumps(entries).encode() if not isinstance(entries, bytes) else entries
+    path.write_bytes(struct.pack("<Q", len(text) if length is None else length) + text + more)
+    return path
+
+
+def test_safetensors_that_lie(tmp_path):
+    path = tmp_path / "a.safetensors"
+    entry = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+    assert read_tensors(header(path, {"a": entry}, b"\0" * 8)) == {"a": TensorInfo("F32", (2,))}
+    assert "cut off: it has" in refuse(header(path, {"a": entry}, b"\0" * 7))
+    assert "longer than its header says" in refuse(header(path, {"a": entry}, b"\0" * 9))
+    assert "not a safetensors" in refuse(header(path, {"a": entry}, length=2**60))
+    assert "cut off" in refuse(header(path, {"a": entry}, length=4000))
+    assert "damaged" in refuse(header(path, b"[" * 3000))
+    assert "damaged" in refuse(header(path, {"a": 1}))
+    assert "unknown format" in refuse(header(path, {"a": {**entry, "dtype": "C64"}}, b"\0" * 8))
+    assert "does not fit its shape" in refuse(header(path, {"a": {**entry, "shape": [3]}}, b"\0" * 8))
+    assert "impossible shape" in refuse(header(path, {"a": {**entry, "shape": [-2]}}, b"\0" * 8))
+    assert "overlap" in refuse(header(path, {"a": entry, "b": entry}, b"\0" * 8))
+
+
+def test_files_that_are_no_weights(tmp_path):
+    path = tmp_path / "a.pth"
+    path.write_bytes(b"")
+    assert refuse(path) == "is empty"
+    path.write_text("<!DOCTYPE html><html>not found</html>")
+    assert "web page" in refuse(path)
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 3\n")
+    assert "Git LFS pointer" in refuse(path)
+    torch.save({"a": torch.zeros(1)}, path, _use_new_zipfile_serialization=False)
+    assert "oldest kind" in refuse(path)
+    path.write_bytes(b"\x01" * 100)
+    assert "not a torch file" in refuse(path)
+    assert "cannot be opened" in refuse(tmp_path / "none")
+    # renamed: a safetensors file is no torch file and says so by its tensors
+    buffer = io.BytesIO()
+    torch.save({"a": torch.zeros(1)}, buffer)
+    renamed = tmp_path / "b.safetensors"
+    renamed.write_bytes(buffer.getvalue())
+    assert read_tensors(renamed) == {"a": TensorInfo("F32", (1,))}
+
+
+def test_a_torch_file_under_a_safetensors_name_is_refused(tmp_path):
+    folder = tmp_path / "liveportrait"
+    folder.mkdir()
+    from playmate_core.weights.check import check_file
+
+    entry = entry_of("liveportrait")
+    torch.save(state_dict("liveportrait/appearance_feature_extractor"),
+               folder / "appearance_feature_extractor.safetensors")
+    with pytest.raises(PlaymateError, match="torch file under the name of a safetensors file"):
+        check_file(entry, entry.sources[0].files[0], folder / "appearance_feature_extractor.safetensors")
+    path = write_network(folder / "appearance_feature_extractor.pth", "liveportrait/appearance_feature_extractor")
+    with pytest.raises(PlaymateError, match="not a torch file"):
+        check_file(entry, entry.sources[1].files[0], path)
