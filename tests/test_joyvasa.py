@@ -1,0 +1,418 @@
+"""JoyVASA from its published files to motion, on small random checkpoints."""
+
+import argparse
+import collections
+import os
+import pathlib
+import pickle
+import warnings
+import zipfile
+
+import pytest
+import torch
+
+from playmate_core import pipeline
+from playmate_core.diffusion.emotion import EmotionCurve
+from playmate_core.diffusion.joyvasa.checkpoint import is_joyvasa, load_joyvasa, save_joyvasa
+from playmate_core.diffusion.joyvasa.config import JoyVasaConfig
+from playmate_core.diffusion.joyvasa.driving import hull_volume
+from playmate_core.diffusion.joyvasa.model import JoyVasa
+from playmate_core.diffusion.joyvasa.network import Attention, DenoisingNetwork
+from playmate_core.diffusion.joyvasa.unpickle import read_checkpoint
+from playmate_core.errors import PlaymateError
+from playmate_core.motion.edits import resample
+from playmate_core.motion.pose import PoseKeyframes, override_pose
+from playmate_core.motion_models import load_motion_and_speech
+from playmate_core.speech.joyvasa import JoyVasaFeatures, plan_windows
+from playmate_core.speech.types import Audio, SpeechFeatures
+from tests.joyvasa_helpers import CONFIG, other, published_tensors, template_arrays, write_checkpoint, write_encoder
+from tests.test_speech_transformers import voice
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("joyvasa"))
+
+
+@pytest.fixture(scope="module")
+def pair(path):
+    return load_motion_and_speech(path)
+
+
+@pytest.fixture(scope="module")
+def heard(pair):
+    return pair[1].encode(voice(2.2))
+
+
+# Files
+
+
+def test_sizes_come_from_args_and_layers_from_the_tensors(path, pair):
+    assert is_joyvasa(path)
+    model, encoder = pair
+    assert model.config == CONFIG and model.config.n_layers == 2 and model.config.positions == "legacy_constant"
+    assert (encoder.name, encoder.features_dim, encoder.frames) == ("joyvasa", 64, 20) == (
+        model.encoder, model.config.features_dim, model.config.n_motions)
+    assert JoyVasa.load(path, positions="per_frame").config.positions == "per_frame"
+
+
+def test_args_decide_even_against_convention(tmp_path):
+    config = other(motion_feat_dim=70, n_prev_motions=7, n_motions=25, n_diff_steps=20)
+    assert load_joyvasa(write_checkpoint(tmp_path, config)).generator.config == config
+
+
+def test_every_tensor_arrives(path):
+    loaded, wanted = load_joyvasa(path), published_tensors()
+    for name, value in loaded.generator.state_dict().items():
+        assert torch.equal(value, wanted[name]), name
+    assert set(loaded.audio) == {k.removeprefix("audio_encoder.") for k in wanted if k.startswith("audio_encoder.")}
+    statistics = template_arrays()
+    assert torch.equal(loaded.template.mean_exp, torch.tensor(statistics["mean_exp"]))
+    assert loaded.template.max_pose.tolist() == pytest.approx([1.4, 0.1, 0.1, 0.1, 15, 15, 15])
+
+
+def test_one_safetensors_file_holds_all_of_it(tmp_path, path, heard):
+    loaded = load_joyvasa(path, positions="per_frame")
+    alone = tmp_path / "alone" / "joyvasa.safetensors"
+    alone.parent.mkdir()
+    save_joyvasa(alone, loaded)
+    assert is_joyvasa(alone) and [p.name for p in alone.parent.iterdir()] == ["joyvasa.safetensors"]
+    model, encoder = load_motion_and_speech(alone)
+    assert model.config.positions == "per_frame"
+    assert torch.equal(encoder.encode(voice(2.2)).features, heard.features)
+    assert torch.equal(model.sample(heard, steps=2).expression, JoyVasa.of(loaded).sample(heard, steps=2).expression)
+
+
+def test_a_conversion_without_sizes_tells_them_by_its_shapes(tmp_path, path):
+    from safetensors.torch import save_file
+
+    converted = tmp_path / "joyvasa.safetensors"
+    save_file({k: v.contiguous() for k, v in published_tensors().items()}, converted)
+    with pytest.raises(PlaymateError, match="motion_template.pkl"):
+        load_joyvasa(converted)
+    (tmp_path / "motion_template.pkl").write_bytes(pickle.dumps(template_arrays(), protocol=3))
+    assert load_joyvasa(converted).generator.config == CONFIG
+
+
+class Evil:
+    def __init__(self, *call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("value, asked", [
+    (Evil(os.system, ("echo reached",)), "system"), (Evil(eval, ("1",)), "eval"),
+    (Evil(os.path.exists, ("x",)), "exists"), (Evil(getattr, (1, "real")), "getattr"),
+    (collections.Counter, "Counter")])
+def test_hostile_checkpoints_are_refused_by_name(tmp_path, value, asked):
+    path = write_checkpoint(tmp_path, args={"extra": value})
+    with pytest.raises(PlaymateError, match=f"asks for .*{asked}.*no checkpoint"):
+        load_joyvasa(path)
+
+
+def test_admitted_names_are_never_the_real_things(path):
+    args = read_checkpoint(path)["args"]
+    assert type(args["data_root"]) is str and args["data_root"] == "/data/talking/faces"
+    assert isinstance(args, dict) and not isinstance(args, argparse.Namespace)
+
+
+def rewritten(path, target, change):
+    """A copy of a torch archive whose entries went through ``change(name, data) -> (data, compression) | None``."""
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
+        for info in old.infolist():
+            result = change(info.filename, old.read(info))
+            if result is not None:
+                new.writestr(info.filename, *result)
+    return target
+
+
+@pytest.mark.parametrize("change, said", [
+    (lambda n, d: None if n.endswith("/data/3") else (d,), "lacks a part of its tensors"),
+    (lambda n, d: (d[:-4],) if n.endswith("/data/3") else (d,), "lacks a part of its tensors"),
+    (lambda n, d: (d, zipfile.ZIP_DEFLATED), "compressed"),
+    (lambda n, d: (b"big",) if n.endswith("byteorder") else (d,), "byte order"),
+    (lambda n, d: None if n.endswith("data.pkl") else (d,), "no archive that torch.save writes"),
+    (lambda n, d: (d[:500],) if n.endswith("data.pkl") else (d,), "damaged"),
+])
+def test_damaged_archives_are_refused(tmp_path, path, change, said):
+    with pytest.raises(PlaymateError, match=said):
+        read_checkpoint(rewritten(path, tmp_path / "damaged.pt", change))
+
+
+@pytest.mark.parametrize("size, stride, offset", [
+    ((4,), (1,), 1), ((2, 3), (3, 1), 0), ((2,), (-1,), 0), ((4,), (1,), -1)])
+def test_tensors_stay_inside_their_numbers(tmp_path, size, stride, offset):
+    import torch._utils
+
+    class Typed:
+        def __reduce__(self):
+            typed = torch.storage.TypedStorage(wrap_storage=torch.zeros(4).untyped_storage(), dtype=torch.float32,
+                                               _internal=True)
+            return torch._utils._rebuild_tensor_v2, (typed, offset, size, stride, False, {})
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.save({"x": Typed()}, tmp_path / "reaching.pt")
+    with pytest.raises(PlaymateError, match="reaches beyond its numbers|damaged tensor"):
+        read_checkpoint(tmp_path / "reaching.pt")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", pickle.dumps({"model": {}})])
+def test_no_torch_file(tmp_path, content):
+    (tmp_path / "x.pt").write_bytes(content)
+    with pytest.raises(PlaymateError, match="x.pt is no readable torch checkpoint"):
+        load_joyvasa(tmp_path / "x.pt")
+
+
+def test_foreign_and_spoilt_models_are_refused(tmp_path):
+    def refused(said, **changes):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        with pytest.raises(PlaymateError, match=said):
+            load_motion_and_speech(write_checkpoint(folder, **changes))
+
+    def spoilt(name, value=None):
+        tensors = published_tensors()
+        tensors.pop(name, None)
+        return tensors if value is None else tensors | {name: value}
+
+    norm = "denoising_net.transformer.layers.0.norm1.weight"
+    refused("no JoyVASA motion generator", model={"weight": torch.zeros(2)})
+    refused("listens through 'wav2vec2'", args={"audio_model": "wav2vec2"})
+    refused("where its args say", args={"n_prev_motions": 5})
+    refused("feature_dim is 'wide'", args={"feature_dim": "wide"})
+    refused(f"lacks {norm}", model=spoilt(norm))
+    refused("not finite", model=spoilt(norm, torch.full((32,), float("inf"))))
+    refused("belongs to no JoyVASA", model=spoilt("surplus", torch.zeros(1)))
+    refused("lacks tensors of a JoyVASA", model=spoilt("start_motion_feat"))
+    refused("lacks the tensors of its speech encoder",
+            model={k: v for k, v in published_tensors().items() if not k.startswith("audio_encoder.")})
+    refused("lacks encoder.layer_norm.weight", model=spoilt("audio_encoder.encoder.layer_norm.weight"))
+    refused("put motion_template.pkl", template=False)
+    with pytest.raises(PlaymateError, match="There is no motion model"):
+        load_joyvasa(tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize("content, said", [
+    (b"\x80\x04\x95", "damaged"), (pickle.dumps([1]), "no dictionary"),
+    (pickle.dumps({"mean_exp": 1}), "mean_exp must be"), (pickle.dumps({}), "lacks mean_exp"),
+    (pickle.dumps({"a": os.system}), "asks for 'posix.system'"),
+    (pickle.dumps(template_arrays() | {"std_exp": template_arrays()["std_exp"][:9]}), "std_exp must be 63")])
+def test_spoilt_templates_are_refused(tmp_path, content, said):
+    path = write_checkpoint(tmp_path)
+    (tmp_path / "motion_template" / "motion_template.pkl").write_bytes(content)
+    with pytest.raises(PlaymateError, match=said):
+        load_joyvasa(path)
+
+
+def test_a_config_is_checked():
+    for changes in (dict(n_motions=0), dict(feature_dim=20), dict(motion_feat_dim=63), dict(target="both"),
+                    dict(positions="none"), dict(n_heads=True)):
+        with pytest.raises(PlaymateError):
+            JoyVasaConfig(**changes)
+
+
+# Network
+
+
+def test_hearing_ones_own_row_equals_masked_attention():
+    """The shortcut of alignment width 1 against the general path under the same mask."""
+    torch.manual_seed(0)
+    attention, memory = Attention(32, 8), torch.randn(2, 9, 32)
+    blocked = ~torch.eye(9, dtype=torch.bool)
+    assert torch.allclose(attention(torch.randn(2, 9, 32), memory, blocked), attention.own_row(memory), atol=1e-6)
+
+
+def test_a_wider_mask_hears_neighbours_alone():
+    torch.manual_seed(0)
+    net = DenoisingNetwork(other(align_mask_width=2, n_layers=1, n_motions=10)).eval()
+    motion, memory, step = torch.randn(1, 14, 73), torch.randn(1, 14, 32), torch.tensor([3])
+    layer = net.transformer.layers[0].multihead_attn
+    query = net.embed_motion(motion)
+    moved = memory.clone()
+    moved[:, 6] += 1
+    change = (layer(query, moved, net.blocked) - layer(query, memory, net.blocked)).abs().sum(-1)[0]
+    assert change.gt(1e-6).nonzero()[:, 0].tolist() == [5, 6, 7]
+    assert net(motion, memory, step).shape == (1, 14, 73)
+
+
+def test_hull_volume_of_a_box():
+    corners = torch.tensor([[x, y, z] for x in (0.0, 2.0) for y in (0.0, 3.0) for z in (0.0, 0.5)])
+    assert hull_volume(torch.cat((corners, torch.rand(10, 3) * torch.tensor([2.0, 3.0, 0.5])))) == pytest.approx(3.0)
+
+
+# Speech
+
+
+@pytest.mark.parametrize("seconds", [0.04, 0.5, 0.8, 2.2, 3.21])
+def test_features_have_a_row_a_frame(pair, seconds):
+    made = pair[1].encode(voice(seconds))
+    frames = round(seconds * 25)
+    assert made.features.shape == (frames, 64) and len(made.loudness) == len(made.pitch) == frames
+    assert made.windows.shape == (plan_windows(round(seconds * 16000), 20).windows, 20, 64)
+    assert torch.equal(made.features, made.windows.flatten(0, 1)[2:2 + frames])
+    assert made.silence.shape == (20, 64) and isinstance(made.to("cpu"), JoyVasaFeatures)
+
+
+def test_sound_beyond_its_samples_is_silence(pair):
+    made = pair[1].encode(Audio(voice(1.0).samples, 3.0))
+    assert len(made) == 75 and torch.isfinite(made.features).all()
+
+
+def test_impossible_sound_is_refused(pair):
+    with pytest.raises(PlaymateError, match="25 frames a second, not 30"):
+        pair[1].encode(voice(1.0), 30.0)
+    with pytest.raises(PlaymateError, match="less than one frame"):
+        pair[1].encode(voice(0.01))
+
+
+# Motion
+
+
+@pytest.mark.parametrize("scheduler", ["dpmsolver++", "ddim", "ancestral"])
+def test_motion_follows_seed_and_voice(pair, heard, scheduler):
+    model, encoder = pair
+    how = dict(steps=4, scheduler=scheduler)
+    motion = model.sample(heard, seed=1, **how)
+    assert len(motion) == 55 and motion.fps == 25.0
+    assert torch.equal(motion.expression, model.sample(heard, seed=1, **how).expression)
+    assert not torch.equal(motion.expression, model.sample(heard, seed=2, **how).expression)
+    voiced = model.sample(encoder.encode(voice(2.2, seed=9)), seed=1, **how)
+    assert not torch.equal(motion.expression, voiced.expression)
+
+
+def test_solvers_agree_with_the_published_sampling(pair, heard):
+    """Without noise between the steps, dpmsolver++ and ddim of all steps end where each other ends."""
+    a, b = (pair[0].sample(heard, steps=50, scheduler=name).expression for name in ("dpmsolver++", "ddim"))
+    assert (a - b).norm() < 0.1 * a.norm()
+
+
+def test_the_head_starts_from_the_portraits_pose(pair, heard):
+    motion = pair[0].sample(heard, steps=4)
+    assert torch.equal(motion.rotation[0], motion.neutral.rotation)
+    assert torch.equal(motion.translation[0], motion.neutral.translation)
+    assert torch.equal(motion.scale[0], motion.neutral.scale)
+    still = pair[0].sample(heard, steps=4, head_motion=0.0)
+    assert torch.allclose(still.rotation, still.neutral.rotation.expand(55, 3))
+    lively = pair[0].sample(heard, steps=4, head_motion=2.0)
+    assert torch.allclose(lively.rotation - lively.neutral.rotation, 2 * (motion.rotation - motion.neutral.rotation),
+                          atol=1e-4)
+    free = pair[0].sample(heard, steps=4, pose_smoothing="none")
+    assert free.rotation.std(0).mean() > 3 * motion.rotation.std(0).mean()
+    assert torch.equal(free.expression, motion.expression)
+
+
+def test_expression_counts_from_the_answer_to_silence(pair, heard):
+    model = pair[0]
+    rests = [model.sample(heard, steps=4, seed=seed).neutral.expression for seed in (1, 2)]
+    assert torch.equal(*rests)
+    first = model.sample(heard, steps=4, rest="first")
+    assert torch.equal(first.neutral.expression, first.expression[0])
+
+
+def test_pieces_are_the_whole(pair, heard):
+    pieces = list(pair[0].stream(heard, steps=3))
+    assert [len(p) for p in pieces] == [18, 20, 17]
+    whole = pair[0].sample(heard, steps=3)
+    assert torch.equal(torch.cat([p.rotation for p in pieces]), whole.rotation)
+    faster = pair[0].sample(heard, steps=3, fps=60.0)
+    assert len(faster) == 132 and faster.fps == 60.0
+    assert torch.allclose(faster.expression, resample(whole, 60.0).expression, atol=1e-5)
+
+
+def test_the_start_of_a_motion_does_not_depend_on_what_follows(pair):
+    sound = voice(4.0)
+    short = pair[0].sample(pair[1].encode(Audio(sound.samples[:16000 * 3], 3.0)), steps=3)
+    whole = pair[0].sample(pair[1].encode(sound), steps=3)
+    assert torch.allclose(short.expression[:58], whole.expression[:58], atol=1e-6)
+
+
+def test_features_of_another_encoder_as_wide_are_taken(pair, heard, caplog):
+    plain = SpeechFeatures(heard.features, heard.loudness, heard.pitch, 25.0, heard.duration, "joyvasa")
+    motion = pair[0].sample(plain, steps=3)
+    assert len(motion) == 55 and "trained together" in caplog.text
+    assert torch.equal(motion.neutral.expression, motion.expression[0])
+
+
+def test_progress_and_cancelling(pair, heard):
+    told = []
+    pair[0].sample(heard, steps=3, progress=lambda done, total: told.append((done, total)))
+    assert told[0][0] == 0 and told[-1][0] == told[-1][1] == 12  # silence and three windows
+
+    def stop(done, total):
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pair[0].sample(heard, steps=3, progress=stop)
+
+
+def test_empty_features_give_an_empty_motion(pair):
+    nothing = SpeechFeatures(torch.zeros(0, 64), torch.zeros(0), torch.zeros(0), 25.0, 0.0, "joyvasa")
+    assert len(pair[0].sample(nothing)) == 0
+
+
+@pytest.mark.parametrize("changes, said", [
+    (dict(scheduler="euler"), "Scheduler 'euler' is unknown"), (dict(steps=0), "Steps is 0"),
+    (dict(audio_guidance=11.0), "audio_guidance is 11"), (dict(head_motion=float("nan")), "head_motion is nan"),
+    (dict(fps=0.0), "fps is 0"), (dict(pose_smoothing="kalman"), "Pose smoothing is 'kalman'"),
+    (dict(rest="mean"), "rest is 'mean'")])
+def test_settings_out_of_range(pair, heard, changes, said):
+    with pytest.raises(PlaymateError, match=said):
+        pair[0].sample(heard, **changes)
+
+
+def test_wrong_features_are_refused(pair, heard):
+    def features(values=heard.features, fps=25.0, encoder="joyvasa"):
+        return SpeechFeatures(values, heard.loudness, heard.pitch, fps, heard.duration, encoder)
+
+    for wrong, said in ((features(encoder="whisper-tiny.en"), "come from whisper-tiny.en"),
+                        (features(heard.features[:, :9]), "shape"), (features(fps=30.0), "30 frames"),
+                        (features(heard.features * float("nan")), "not finite")):
+        with pytest.raises(PlaymateError, match=said):
+            pair[0].sample(wrong)
+    with pytest.raises(PlaymateError, match="no emotion head"):
+        pair[0].sample(heard, emotion=EmotionCurve.constant("happy", 1.0, len(heard), 25.0))
+
+
+# The whole path
+
+
+def test_everything_above_works_on_its_motion(path, portrait, tmp_path):
+    models = pipeline.load_models(motion_model=path)
+    sound = voice(1.5)
+    features = pipeline.encode_audio(models, (sound.samples[None], 16000))
+    appearance = pipeline.extract_appearance(models, portrait)
+    plain = pipeline.generate_motion(models, features, appearance, seed=4, steps=3)
+    assert len(plain) == 38
+    happy = pipeline.generate_motion(models, features, appearance, seed=4, steps=3, emotion="happy")
+    assert torch.equal(happy.rotation, plain.rotation) and not torch.equal(happy.expression, plain.expression)
+    posed = override_pose(plain, PoseKeyframes.parse("0 yaw=0; 1 yaw=15"), "replace", ("yaw",))
+    assert (posed.rotation[-1, 1] - plain.neutral.rotation[1]) == pytest.approx(15, abs=1.5)
+    frames = torch.cat(list(pipeline.render_frames(models, appearance, pipeline.Motion.rest(1))))
+    drawn = torch.cat(list(pipeline.render_frames(models, appearance, happy)))
+    assert drawn.shape == (38, 256, 256, 3) and (drawn[-1] - frames[0]).abs().mean() > 1e-3
+
+
+def test_a_motion_model_finds_its_speech_encoder_beside_it(tmp_path):
+    from dataclasses import replace
+
+    from tests.diffusion_helpers import toy_model
+
+    model = toy_model()
+    model.denoiser.config = replace(model.config, encoder="hubert-tiny")
+    model.save(tmp_path / "model.safetensors")
+    write_encoder(tmp_path / "hubert-tiny", "hubert")
+    found = load_motion_and_speech(tmp_path / "model.safetensors")
+    assert found[0].encoder == found[1].name == "hubert-tiny"
+    with pytest.raises(PlaymateError, match="come from hubert-tiny"):
+        load_motion_and_speech(write_checkpoint(tmp_path / "joy"), tmp_path / "hubert-tiny")[0].sample(
+            found[1].encode(voice(1.0)))
+
+
+def test_paths_of_any_system_become_text(tmp_path):
+    torch.save({"args": pathlib.PurePosixPath("a/b"), "root": pathlib.PurePosixPath("/"),
+                "none": pathlib.PurePosixPath("")}, tmp_path / "paths.pt")
+    assert read_checkpoint(tmp_path / "paths.pt") == {"args": "a/b", "root": "/", "none": ""}
