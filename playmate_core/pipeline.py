@@ -15,7 +15,7 @@ import contextlib
 import logging
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import TYPE_CHECKING, Iterator, Tuple, Union
+from typing import TYPE_CHECKING, Iterator, Mapping, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -40,7 +40,10 @@ AudioSource = Union[str, PathLike, Tuple[Tensor, int]]
 """A sound file, or ``(waveform, rate)`` with the waveform [.., C, N]."""
 
 RENDERERS = ("landmark",)
-"""Renderers that this version can load."""
+"""Renderers of the bundled pack."""
+
+PACKS = ("bundled", "liveportrait", "liveportrait-animal")
+"""Sets of weights: what ships with the package, and LivePortrait's downloaded networks as the renderer."""
 
 LAID_OVER = ("The loaded motion model has no emotion head, so the emotion is laid over the generated expression, and "
              "the way of speaking does not change with it.")
@@ -77,35 +80,54 @@ class Models:
 def load_models(pack: str = "bundled", device: str | torch.device = "cpu", *,
                 renderer: str = "landmark",
                 motion_model: str | PathLike | None = None,
-                speech_encoder: str | PathLike | None = None) -> Models:
+                speech_encoder: str | PathLike | None = None,
+                weights: str | PathLike | Mapping[str, str | PathLike] | None = None,
+                compile: bool = False) -> Models:
     """Loads a pack of weights.
 
     Args:
-        pack: ``"bundled"``, the weights that ship with the package.
+        pack: one of ``PACKS``.
         device: torch device of the renderer and the networks.
         renderer: one of ``RENDERERS``.
         motion_model: another checkpoint in place of the bundled one: Playmate's (safetensors) or JoyVASA's (.pt with
             motion_template.pkl nearby, or safetensors).
         speech_encoder: another encoder in place of the motion model's own: a folder in transformers' format with
             wav2vec2 or HuBERT, or a file of Playmate's.
+        weights: LivePortrait's files, as a folder or by role; None looks where ``python -m playmate_core weights``
+            puts them. Of no effect for the bundled pack.
+        compile: draws LivePortrait's frames through torch.compile: slow to start, faster for long films.
 
     Raises:
         PlaymateError: unknown pack, renderer or device, or weights that are missing or foreign.
     """
-    if pack != "bundled":
-        raise PlaymateError(f"There is no pack of weights called {pack!r}; use 'bundled'.")
+    if pack not in PACKS:
+        raise PlaymateError(f"There is no pack of weights called {pack!r}; use one of: {', '.join(PACKS)}.")
     if renderer not in RENDERERS:
         raise PlaymateError(f"There is no renderer called {renderer!r}; use one of: {', '.join(RENDERERS)}.")
     from .face.analyzer import FaceAnalyzer
     from .face.bridge import LatentBridge
     from .motion_models import load_motion_and_speech
-    from .render.landmark import LandmarkRenderer
 
     device = usable_device(device)
     bridge = LatentBridge.load()
     motion, speech = load_motion_and_speech(motion_model, speech_encoder, device)
     face = FaceAnalyzer.load(device=device)
-    return Models(face, bridge, speech, motion, LandmarkRenderer(bridge, device=device, tracker=face.follow), device)
+    if pack == "bundled":
+        from .render.landmark import LandmarkRenderer
+
+        drawn_by: Renderer = LandmarkRenderer(bridge, device=device, tracker=face.follow)
+    else:
+        drawn_by = _liveportrait(pack, bridge, device, weights, compile)
+    return Models(face, bridge, speech, motion, drawn_by, device)
+
+
+def _liveportrait(pack: str, bridge: LatentBridge, device: torch.device,
+                  weights: str | PathLike | Mapping[str, str | PathLike] | None, compile: bool) -> Renderer:
+    from .render.liveportrait import LivePortraitRenderer, load_networks
+    from .weights.catalogue import locate
+
+    networks = load_networks(locate(pack) if weights is None else weights)
+    return LivePortraitRenderer(networks, bridge, device, animal=pack == "liveportrait-animal", compile=compile)
 
 
 def usable_device(device: str | torch.device) -> torch.device:

@@ -76,3 +76,59 @@ def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
     """Largest difference, in units of the largest wanted number."""
     assert found.shape == wanted.shape
     return float((found.double() - wanted.double()).abs().max() / wanted.double().abs().max())
+
+
+def small_networks() -> dict[str, torch.nn.Module]:
+    """Networks of the real structure with few channels, by tag; they see 256 and draw 512 pixels."""
+    from playmate_core.render.liveportrait.appearance import AppearanceConfig, AppearanceExtractor
+    from playmate_core.render.liveportrait.generator import Generator, GeneratorConfig
+    from playmate_core.render.liveportrait.motion_extractor import MotionExtractor, MotionExtractorConfig
+    from playmate_core.render.liveportrait.stitching import Stitching
+    from playmate_core.render.liveportrait.warping import WarpingConfig, WarpingModule
+
+    dense = {"block_expansion": 4, "max_features": 16, "num_blocks": 4, "reshape_depth": 4, "compress": 2}
+    return {
+        "appearance": AppearanceExtractor(AppearanceConfig(3, 4, 2, 16, 4, 4, 1)),
+        "motion": MotionExtractor(MotionExtractorConfig(depths=(1, 1, 1, 1), dims=(8, 8, 16, 16))),
+        "warping": WarpingModule(WarpingConfig(21, 2, 16, 2, 4, True, dense)),
+        "generator": Generator(GeneratorConfig(2, 2, 16, 2, 4)),
+        "stitching": Stitching(),
+    }
+
+
+def small_weights() -> dict[str, dict[str, torch.Tensor]]:
+    """State dicts of ``small_networks`` by role; the stitching networks change little, as trained ones do."""
+    weights = {role: recipe(role, network) for role, network in small_networks().items()}
+    for key, value in weights["stitching"].items():
+        if key.split(".")[2] == {"stitching": "6", "lip": "6", "eye": "10"}[key.split(".")[0]]:
+            value *= 0.05
+    return weights
+
+
+def write_safetensors(folder, weights=None) -> None:
+    """Files as in Kijai/LivePortrait_safetensors."""
+    from safetensors.torch import save_file
+
+    from playmate_core.render.liveportrait.checkpoint import FILES, S_ENTRIES
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for role, held in (weights or small_weights()).items():
+        if role == "stitching":
+            held = {f"{S_ENTRIES[key.split('.')[0]]}_module.{key.split('.', 1)[1]}": v for key, v in held.items()}
+        save_file(held, str(folder / f"{FILES[role]}.safetensors"), {"format": "pt"})
+
+
+def write_pickles(folder, weights=None) -> None:
+    """Files as in KwaiVGI/LivePortrait."""
+    from playmate_core.render.liveportrait.checkpoint import FILES, S_ENTRIES
+
+    for role, held in (weights or small_weights()).items():
+        below = folder / ("retargeting_models" if role == "stitching" else "base_models")
+        below.mkdir(parents=True, exist_ok=True)
+        if role == "stitching":
+            nested = {entry: {} for entry in S_ENTRIES.values()}
+            for key, value in held.items():
+                name, rest = key.split(".", 1)
+                nested[S_ENTRIES[name]][f"module.{rest}"] = value
+            held = {**nested, "epoch": 7}
+        torch.save(held, below / f"{FILES[role]}.pth")

@@ -162,25 +162,24 @@ def animate(source: Latents, driving: Latents, options: Options = Options(), *, 
     moved = _moved(source, driving, options, reference, closed_lips, single, source_is_video)
     x_d = place(source.kp, moved)
     if options.relative and options.expression_friendly and not (source_is_video or single):
-        x_d = _scaled(x_s, x_d, expression_multiplier(x_s[0], x_d[0]))
+        x_d = x_s + (x_d - x_d[:1]) * expression_multiplier(x_s[0], x_d[0])
     x_d = _retargeted(source, driving, moved, x_s, x_d, options, stitching, source_is_video)
     return x_s + (x_d - x_s) * options.multiplier
 
 
 def animate_animal(source: Latents, driving: Latents, options: Options = Options(), *,  # noqa: B008
-                   stitching: Stitching | None = None) -> Tensor:
+                   stitching: Stitching | None = None, reference: Latents | None = None) -> Tensor:
     """Keypoints of an animal driven by a template, [T, K, 3] (SPEC.md section 10.5): the driver's expression, angles
-    and shift replace the source's, and the motion from the first frame on is laid on the source by head size."""
+    and shift replace the source's, and the motion from the reference on (one frame; the first if None) is laid on the
+    source by head size."""
     x_s = source.keypoints()
-    x_d = place(source.kp, replace(driving, scale=source.scale.expand(len(driving), 1), kp=None))
-    x_d = _scaled(x_s, x_d, expression_multiplier(x_s[0], x_d[0]))
+    first = driving[:1] if reference is None else reference
+    x_d, x_0 = (place(source.kp, replace(frames, scale=source.scale.expand(len(frames), 1)))
+                for frames in (driving, first))
+    x_d = x_s + (x_d - x_0) * expression_multiplier(x_s[0], x_0[0])
     if options.stitching:
         x_d = _needed(stitching).stitch(x_s, x_d)
     return x_s + (x_d - x_s) * options.multiplier
-
-
-def _scaled(x_s: Tensor, x_d: Tensor, factor: float) -> Tensor:
-    return x_s + (x_d - x_d[:1]) * factor
 
 
 def _moved(source: Latents, driving: Latents, options: Options, reference: Latents | None,

@@ -40,7 +40,7 @@ def fold_batch_norm(conv: nn.Conv2d | nn.Conv3d, norm: nn.Module) -> nn.Conv2d |
 
 def halve(volume: Tensor) -> Tensor:
     """[B, C, D, H, W] averaged over 2 x 2 cells in the plane; the depth stays."""
-    return F.avg_pool3d(volume, (1, 2, 2))
+    return F.avg_pool2d(volume.flatten(1, 2), 2).unflatten(1, volume.shape[1:3])
 
 
 def flatten_depth(volume: Tensor) -> Tensor:

@@ -10,10 +10,9 @@ Sizes are read off the tensors, so a checkpoint needs no side-car file.
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -49,11 +48,10 @@ _BUILDERS: dict[str, Callable[[dict[str, Tensor]], nn.Module]] = {
 }
 
 
-@dataclass
-class Networks:
-    """The five networks in evaluation mode.
+class Networks(nn.Module):
+    """The five networks, as one module that a host can move to a device.
 
-    Attributes:
+    Args:
         appearance: F, picture to feature volume.
         motion: M, picture to motion latents.
         warping: W, volume and keypoints to warped features.
@@ -61,31 +59,32 @@ class Networks:
         stitching: S, keypoints to keypoints; float32 always.
     """
 
-    appearance: AppearanceExtractor
-    motion: MotionExtractor
-    warping: WarpingModule
-    generator: Generator
-    stitching: Stitching
-
-    def each(self) -> dict[str, nn.Module]:
-        """The networks by role."""
-        return {role: getattr(self, role) for role in FILES}
-
-    def parameters_bytes(self) -> int:
-        """Bytes of all weights."""
-        return sum(t.numel() * t.element_size() for net in self.each().values() for t in net.state_dict().values())
+    def __init__(self, appearance: AppearanceExtractor, motion: MotionExtractor, warping: WarpingModule,
+                 generator: Generator, stitching: Stitching) -> None:
+        super().__init__()
+        self.appearance = appearance
+        self.motion = motion
+        self.warping = warping
+        self.generator = generator
+        self.stitching = stitching
+        self.eval()
 
 
-def load_networks(folder: str | PathLike) -> Networks:
-    """The networks of a folder, float32 on the CPU, not yet fused.
+def load_networks(weights: str | PathLike | Mapping[str, str | PathLike]) -> Networks:
+    """The five networks, float32 on the CPU, not yet fused.
 
     Args:
-        folder: holds the five files in either public form (``FILES``, ``FOLDERS``); safetensors are preferred.
+        weights: a folder that holds the files in either public form (``FILES``, ``FOLDERS``; safetensors are
+            preferred), or each file's path by role.
 
     Raises:
         PlaymateError: files that are missing, damaged, swapped, or not LivePortrait's.
     """
-    return Networks(**{role: load_network(role, path) for role, path in find_files(folder).items()})
+    files = dict(weights) if isinstance(weights, Mapping) else find_files(weights)
+    missing = [name for role, name in FILES.items() if role not in files]
+    if missing:
+        raise PlaymateError(f"LivePortrait's weights are not complete: no file is given for {', '.join(missing)}.")
+    return Networks(**{role: load_network(role, files[role]) for role in FILES})
 
 
 def find_files(folder: str | PathLike) -> dict[str, Path]:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import ConvBlock, flatten_depth, fold_batch_norm, halve
+from .sampling import sample
 from .upsampled import UpsampledConv, WideConv3d
 
 KEYPOINT_VARIANCE = 0.01
@@ -239,15 +240,3 @@ def gaussians(grid: Tensor, keypoints: Tensor) -> Tensor:
     z, y, x = (torch.exp((axis - keypoints[..., which, None]) ** 2 * (-0.5 / KEYPOINT_VARIANCE))
                for axis, which in zip(axes, (2, 1, 0), strict=True))
     return z[..., :, None, None] * y[..., None, :, None] * x[..., None, None, :]
-
-
-def sample(volume: Tensor, grid: Tensor) -> Tensor:
-    """Trilinear look-up with zeros outside, in the volume's dtype.
-
-    Positions are looked up in float32 on every device. The grid is made contiguous, since Apple's GPUs read one that
-    is not wrongly and in silence.
-    """
-    grid = grid.float().contiguous()
-    if volume.dtype == torch.float32:
-        return F.grid_sample(volume.contiguous(), grid, padding_mode="zeros", align_corners=False)
-    return F.grid_sample(volume.float().contiguous(), grid, padding_mode="zeros", align_corners=False).to(volume.dtype)

@@ -1,0 +1,49 @@
+"""How many frames fit at once, and what to do when they do not."""
+
+from __future__ import annotations
+
+import gc
+
+import torch
+
+FRAME_BYTES = 700 * 2**20
+"""What W and G keep at once for a frame in float32 with the published sizes, generously."""
+MOST_FRAMES = {"cuda": 8, "mps": 2, "cpu": 2}
+"""Larger batches gain nothing: these fill the processor already."""
+
+
+def bytes_for(frames: int, dtype: torch.dtype) -> int:
+    """Working memory for so many frames at once, without the weights."""
+    return frames * FRAME_BYTES * torch.empty((), dtype=dtype).element_size() // 4
+
+
+def batch_that_fits(device: torch.device, dtype: torch.dtype, picture: tuple[int, int]) -> int:
+    """Frames at once for a device, by what is free on it now; at least 1.
+
+    Args:
+        picture: rows and columns of the whole frame, which is put together on the device too.
+    """
+    most = MOST_FRAMES.get(device.type, 4)
+    if device.type != "cuda":
+        return most
+    free, _ = torch.cuda.mem_get_info(device)
+    # What torch holds and does not use is free as well.
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    frame = bytes_for(1, dtype) + 4 * 4 * 3 * picture[0] * picture[1]
+    return max(1, min(most, int(0.8 * free) // frame))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on any device."""
+    text = str(error).lower()
+    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "out of memory" in text \
+        or "can't allocate memory" in text
+
+
+def forget(device: torch.device) -> None:
+    """Gives back what is no longer used."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

@@ -1,0 +1,220 @@
+"""Draws motion on a portrait with LivePortrait's networks; see render/base.py for the protocol."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from ...errors import PlaymateError
+from ...face.bridge import LatentBridge
+from ...face.geometry import identity_feature
+from ...face.types import Face
+from ...motion.geometry import rotation_matrix
+from ...motion.types import Motion
+from ...progress import Progress, report
+from ..base import Appearance
+from .animate import LIP, Latents, Options, animate, animate_animal
+from .checkpoint import Networks
+from .crop import CROP_SIZE, square_of_mesh
+from .memory import batch_that_fits, bytes_for, forget, is_out_of_memory
+from .paste import Placement, warp
+from .ratios import eye_ratio, lip_ratio
+from .sampling import check_device
+from .warping import WarpSource
+
+log = logging.getLogger(__name__)
+
+INPUT_SIZE = 256
+"""Side of the pictures that F and M see."""
+
+SPEAKS = 1e-4
+"""Latent units by which a lip keypoint must move for a motion to count as speech."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A portrait as the networks know it.
+
+    Attributes:
+        source: M's reading of it, one frame, with the opening of its eyes and lips; float32.
+        warp: its feature volume and what W derives from it once.
+        placement: where the drawn square goes.
+        picture: [3, H, W] float32.
+    """
+
+    source: Latents
+    warp: WarpSource
+    placement: Placement
+    picture: Tensor
+
+
+class LivePortraitRenderer:
+    """The renderer of LivePortrait's weights.
+
+    W and G are fused (batch and spectral norms folded, convolutions laid together) and run in ``dtype``; F, M, S and
+    all arithmetic on keypoints stay float32.
+
+    Args:
+        networks: as ``checkpoint.load_networks`` gives them; taken over and changed.
+        bridge: reads a portrait's own expression off its blendshapes.
+        device: where frames are computed and returned.
+        dtype: of W and G; None takes float16 on CUDA and float32 elsewhere.
+        animal: the networks are the animals' (SPEC.md section 10.5).
+        options: how motion is applied. Lips that the portrait holds open are shut first when a motion speaks.
+        compile: runs W and G through torch.compile. It pays from some hundred frames on.
+        resident: called with the bytes about to be worked with before the networks are used; a host that manages
+            memory puts them on the device then. Without it they are moved there once, here.
+    """
+
+    def __init__(self, networks: Networks, bridge: LatentBridge, device: str | torch.device = "cpu",
+                 dtype: torch.dtype | None = None, *, animal: bool = False,
+                 options: Options = Options(normalise_lip=True), compile: bool = False,  # noqa: B008
+                 resident: Callable[[int], None] | None = None) -> None:
+        self.name = "liveportrait-animal" if animal else "liveportrait"
+        self.device = torch.device(device)
+        self.dtype = dtype or (torch.float16 if self.device.type == "cuda" else torch.float32)
+        self.animal, self.options, self.bridge = animal, options, bridge
+        check_device(self.device)
+        networks.warping.fold()
+        networks.generator.fold()
+        networks.warping.to(self.dtype)
+        networks.generator.to(self.dtype)
+        if self.device.type == "cuda":
+            networks.generator.to(memory_format=torch.channels_last)
+        self.networks = networks
+        self.resident = resident
+        if resident is None:
+            networks.to(self.device)
+        self._draw = torch.compile(self._warp_and_generate) if compile else self._warp_and_generate
+        self.compiled = compile
+
+    @property
+    def side(self) -> int:
+        """Pixels a side of what G draws."""
+        features = INPUT_SIZE >> self.networks.appearance.config.num_down_blocks
+        return features * 4 * self.networks.generator.config.upscale
+
+    @torch.no_grad()
+    def prepare(self, image: Tensor, face: Face) -> Appearance:
+        """Crops the face and reads its features and motion.
+
+        Args:
+            image: [H, W, 3] float32 sRGB 0..1.
+            face: the face to animate.
+
+        Raises:
+            PlaymateError: no picture of that shape, or a face without extent.
+        """
+        if image.ndim != 3 or image.shape[2] != 3 or min(image.shape[:2]) < 2:
+            raise PlaymateError(f"The portrait has shape {tuple(image.shape)} where [height, width, 3] is needed.")
+        image = image.detach().float().clamp(0, 1).to(self.device)
+        square = square_of_mesh(face.landmarks)
+        picture = image.permute(2, 0, 1).contiguous()
+        crop = warp(picture[None], torch.linalg.inv(square.matrix(CROP_SIZE)), (CROP_SIZE, CROP_SIZE))
+        crop = torch.nn.functional.interpolate(crop, (INPUT_SIZE, INPUT_SIZE), mode="area")
+        self._make_ready(1)
+        motion = self.networks.motion.motion(crop)
+        flat = face.landmarks.to(self.device, torch.float32)
+        source = Latents.of(motion, eye_ratio(flat)[None], lip_ratio(flat)[None])
+        volume = self.networks.appearance(crop)
+        kept = self.networks.warping.source(volume.to(self.dtype), source.keypoints())
+        placement = Placement.of(square.matrix(self.side), self.side, tuple(image.shape[:2]), self.device)
+        return Appearance(image, face, self.bridge.from_blendshapes(face.blendshapes),
+                          identity_feature(face.landmarks), self.name, Prepared(source, kept, placement, picture))
+
+    @torch.no_grad()
+    def render(self, appearance: Appearance, motion: Motion, batch_size: int | None = None,
+               progress: Progress = None) -> Iterator[Tensor]:
+        """Yields frame batches [B, H, W, 3] float32 0..1 on the renderer's device.
+
+        A motion at rest throughout returns the portrait as it is.
+
+        Args:
+            batch_size: frames at once, at least 1; None chooses by free memory. Halved when memory runs out.
+
+        Raises:
+            PlaymateError: an appearance of another renderer, or a batch size below 1.
+        """
+        if appearance.renderer != self.name:
+            raise PlaymateError(f"This appearance was prepared for the {appearance.renderer} renderer; "
+                                f"run Extract Appearance with the {self.name} renderer.")
+        if batch_size is not None and batch_size < 1:
+            raise PlaymateError(f"The batch size is {batch_size}; it must be at least 1.")
+        return self._frames(appearance, motion, batch_size, progress)
+
+    @torch.no_grad()
+    def _frames(self, appearance: Appearance, motion: Motion, batch_size: int | None,
+                progress: Progress) -> Iterator[Tensor]:
+        total, done = len(motion), 0
+        report(progress, 0, total)
+        if not total:
+            return
+        prepared: Prepared = appearance.payload
+        picture, placement = prepared.picture.to(self.device), prepared.placement.to(self.device)
+        keypoints = None if _at_rest(motion) else self.keypoints(prepared, motion)
+        if batch_size is None:
+            batch_size = batch_that_fits(self.device, self.dtype, picture.shape[1:])
+        self._make_ready(batch_size)
+        source = prepared.warp.to(self.device, self.dtype)
+        while done < total:
+            count = min(batch_size, total - done)
+            try:
+                if keypoints is None:
+                    frames = picture.permute(1, 2, 0).expand(count, -1, -1, -1).clone()
+                else:
+                    frames = placement.paste(self._crops(source, keypoints[done:done + count], batch_size), picture)
+            except RuntimeError as error:
+                if count == 1 or not is_out_of_memory(error):
+                    raise
+                batch_size = max(1, count // 2)
+                log.warning("Out of memory; going on with %d frames at once.", batch_size)
+                retry = True
+            else:
+                retry = False
+            if retry:
+                # Outside of the handler: until it ends, the error keeps the tensors that filled the memory.
+                forget(self.device)
+                self._make_ready(batch_size)
+                continue
+            done += count
+            yield frames
+            report(progress, done, total)
+
+    def keypoints(self, prepared: Prepared, motion: Motion) -> Tensor:
+        """[T, K, 3] float32 driving keypoints of a motion, offsets counted from its neutral frame."""
+        networks = self.networks
+        self._make_ready(1)
+        motion = motion.to(self.device)
+        source, neutral = prepared.source.to(self.device), motion.neutral
+        driving = Latents(motion.expression, rotation_matrix(motion.rotation), motion.scale, motion.translation)
+        reference = Latents(neutral.expression[None], rotation_matrix(neutral.rotation)[None], neutral.scale[None],
+                            neutral.translation[None])
+        if self.animal:
+            return animate_animal(source, driving, self.options, stitching=networks.stitching, reference=reference)
+        speaks = bool((motion.expression_offset[:, list(LIP)].abs() > SPEAKS).any())
+        options = replace(self.options, normalise_lip=self.options.normalise_lip and speaks)
+        return animate(source, driving, options, stitching=networks.stitching, reference=reference)
+
+    def _crops(self, source: WarpSource, keypoints: Tensor, batch_size: int) -> Tensor:
+        count = len(keypoints)
+        if self.compiled and count < batch_size:
+            # One shape for all batches: another one would be compiled anew.
+            keypoints = torch.cat([keypoints, keypoints[-1:].expand(batch_size - count, -1, -1)])
+        return self._draw(source, keypoints)[:count]
+
+    def _warp_and_generate(self, source: WarpSource, keypoints: Tensor) -> Tensor:
+        return self.networks.generator(self.networks.warping(source, keypoints)["out"])
+
+    def _make_ready(self, frames: int) -> None:
+        if self.resident is not None:
+            self.resident(bytes_for(frames, self.dtype))
+
+
+def _at_rest(motion: Motion) -> bool:
+    neutral = motion.neutral
+    return all(torch.equal(getattr(motion, name), getattr(neutral, name).expand_as(getattr(motion, name)))
+               for name in ("expression", "rotation", "translation", "scale"))

@@ -1,0 +1,214 @@
+"""The LivePortrait renderer with small made-up networks in the real format."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from playmate_core import pipeline
+from playmate_core.errors import PlaymateError
+from playmate_core.motion.types import Motion
+from playmate_core.render.liveportrait import sampling
+from playmate_core.render.liveportrait.memory import batch_that_fits, is_out_of_memory
+from playmate_core.render.liveportrait.renderer import LivePortraitRenderer
+from tests.liveportrait_helpers import write_safetensors
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights")
+    write_safetensors(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def models(folder, models):  # noqa: F811
+    renderer = pipeline._liveportrait("liveportrait", models.bridge, torch.device("cpu"), folder, False)
+    return replace(models, renderer=renderer)
+
+
+@pytest.fixture(scope="module")
+def appearance(models, portrait):
+    return pipeline.extract_appearance(models, portrait)
+
+
+def moving(frames: int) -> Motion:
+    motion = Motion.rest(frames)
+    expression = motion.expression.clone()
+    expression[:, 19, 1] = torch.linspace(0, 0.05, frames)
+    rotation = motion.rotation.clone()
+    rotation[:, 1] = torch.linspace(0, 15, frames)
+    return replace(motion, expression=expression, rotation=rotation)
+
+
+def draw(renderer, appearance, motion, **more):
+    return torch.cat(list(renderer.render(appearance, motion, **more)))
+
+
+def test_load_models_takes_a_folder(folder):
+    assert pipeline.load_models("liveportrait", weights=folder).renderer.name == "liveportrait"
+    animals = pipeline.load_models("liveportrait-animal", weights=folder)
+    assert animals.renderer.name == "liveportrait-animal"
+
+
+def test_missing_weights_end_in_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setenv("PLAYMATE_MODELS", str(tmp_path))
+    with pytest.raises(PlaymateError, match="appearance_feature_extractor"):
+        pipeline.load_models("liveportrait")
+    with pytest.raises(PlaymateError, match="no pack"):
+        pipeline.load_models("dead-portrait")
+
+
+def test_frames_have_the_portraits_size_and_move(models, appearance, portrait):
+    told = []
+    frames = torch.cat(list(pipeline.render_frames(models, appearance, moving(3), batch_size=2,
+                                                   progress=lambda *at: told.append(at))))
+    assert frames.shape == (3, *portrait.shape) and frames.dtype == torch.float32
+    assert bool((frames >= 0).all()) and bool((frames <= 1).all())
+    assert float((frames[0] - frames[2]).abs().max()) > 0.05
+    assert told == [(0, 3), (2, 3), (3, 3)]
+
+
+def test_rest_returns_the_portrait(models, appearance, portrait):
+    assert torch.equal(draw(models.renderer, appearance, Motion.rest(2))[1], portrait.clamp(0, 1))
+    assert not list(models.renderer.render(appearance, Motion.rest(0)))
+
+
+def test_batches_do_not_change_frames(models, appearance):
+    one = draw(models.renderer, appearance, moving(3), batch_size=1)
+    assert torch.allclose(one, draw(models.renderer, appearance, moving(3), batch_size=3), atol=2e-4)
+
+
+def test_outside_of_the_crop_nothing_changes(models, appearance):
+    prepared = appearance.payload
+    top, left, bottom, right = prepared.placement.box
+    frame = draw(models.renderer, appearance, moving(2))[1]
+    outside = torch.ones(frame.shape[:2], dtype=torch.bool)
+    outside[top:bottom, left:right] = prepared.placement.mask[0, 0] == 0
+    assert torch.equal(frame[outside], appearance.image[outside])
+
+
+def test_keypoints_count_from_the_neutral_frame(models, appearance):
+    """The first frame of a motion that starts in its neutral frame is the portrait's own."""
+    renderer = models.renderer
+    motion = moving(2)
+    shifted = replace(motion, expression=motion.expression + 0.1, rotation=motion.rotation + 0,
+                      neutral=replace(motion.neutral, expression=motion.neutral.expression + 0.1))
+    found, same = (renderer.keypoints(appearance.payload, m) for m in (motion, shifted))
+    assert torch.allclose(found, same, atol=1e-5)
+    assert float((found[1] - found[0]).abs().max()) > 0.01
+
+
+def test_open_lips_are_shut_only_for_speech(models, appearance):
+    renderer, motion = models.renderer, moving(2)
+    wide = replace(appearance.payload, source=replace(appearance.payload.source, lip=torch.tensor([[0.4]])))
+    shut = replace(appearance.payload, source=replace(appearance.payload.source, lip=torch.tensor([[0.0]])))
+    assert not torch.allclose(renderer.keypoints(wide, motion), renderer.keypoints(shut, motion), atol=1e-4)
+    still = replace(motion, expression=torch.zeros_like(motion.expression))
+    assert torch.equal(renderer.keypoints(wide, still), renderer.keypoints(shut, still))
+
+
+def test_out_of_memory_halves_the_batch(models, appearance, monkeypatch):
+    renderer, sizes = models.renderer, []
+    draw_crops = LivePortraitRenderer._crops
+
+    def short_of_memory(self, source, keypoints, batch_size):
+        sizes.append(len(keypoints))
+        if len(keypoints) > 1:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return draw_crops(self, source, keypoints, batch_size)
+
+    wanted = draw(renderer, appearance, moving(3), batch_size=1)
+    monkeypatch.setattr(LivePortraitRenderer, "_crops", short_of_memory)
+    assert torch.equal(draw(renderer, appearance, moving(3), batch_size=4), wanted)
+    assert sizes == [3, 1, 1, 1]
+
+
+def test_other_errors_pass_through(models, appearance, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("shapes disagree")
+
+    monkeypatch.setattr(LivePortraitRenderer, "_crops", fails)
+    with pytest.raises(RuntimeError, match="shapes"):
+        draw(models.renderer, appearance, moving(3))
+    assert is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"))
+    assert is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))
+
+
+def test_foreign_appearances_and_batch_sizes_are_refused(models, appearance):
+    with pytest.raises(PlaymateError, match="landmark"):
+        models.renderer.render(replace(appearance, renderer="landmark"), moving(1))
+    with pytest.raises(PlaymateError, match="batch size"):
+        models.renderer.render(appearance, moving(1), batch_size=0)
+    with pytest.raises(PlaymateError, match="height"):
+        models.renderer.prepare(torch.zeros(4, 4), appearance.face)
+
+
+def test_a_host_is_asked_for_memory(folder, models, portrait):
+    from playmate_core.render.liveportrait import load_networks
+
+    asked = []
+    renderer = LivePortraitRenderer(load_networks(folder), models.bridge, resident=asked.append)
+    prepared = pipeline.extract_appearance(replace(models, renderer=renderer), portrait)
+    assert len(asked) == 1 and asked[0] > 0
+    draw(renderer, prepared, moving(1))
+    assert len(asked) > 1
+
+
+def test_animals_move_too(folder, models, portrait):
+    animals = pipeline._liveportrait("liveportrait-animal", models.bridge, torch.device("cpu"), folder, False)
+    prepared = pipeline.extract_appearance(replace(models, renderer=animals), portrait)
+    keypoints = animals.keypoints(prepared.payload, moving(3))
+    assert float((keypoints[2] - keypoints[0]).abs().max()) > 0.01
+    assert draw(animals, prepared, moving(1)).shape[0] == 1
+
+
+def test_bfloat16_stays_close(folder, models, appearance, portrait):
+    from playmate_core.render.liveportrait import load_networks
+
+    narrow = LivePortraitRenderer(load_networks(folder), models.bridge, dtype=torch.bfloat16)
+    prepared = pipeline.extract_appearance(replace(models, renderer=narrow), portrait)
+    frames, wanted = (draw(r, a, moving(2)) for r, a in ((narrow, prepared), (models.renderer, appearance)))
+    assert frames.dtype == torch.float32
+    assert float((frames - wanted).abs().mean()) < 0.02
+
+
+def test_batch_that_fits():
+    assert batch_that_fits(torch.device("cpu"), torch.float32, (512, 512)) >= 1
+
+
+def test_indexing_samples_like_torch():
+    torch.manual_seed(0)
+    volume, grid = torch.randn(2, 3, 4, 5, 6), torch.rand(2, 3, 5, 4, 3) * 3 - 1.5
+    assert torch.allclose(sampling.by_indexing(volume, grid), sampling.sample(volume, grid), atol=1e-5)
+    crossed = grid.permute(0, 1, 3, 2, 4)
+    assert torch.allclose(sampling.sample(volume, crossed), sampling.sample(volume, crossed.contiguous()))
+
+
+class OtherDevice:
+    """Stands for a device that is not the CPU while its tensors are."""
+
+    type = "other"
+
+
+@pytest.mark.parametrize("fault", [None, "volumes", "everything"])
+def test_devices_are_tried_once(monkeypatch, fault):
+    monkeypatch.setattr(sampling, "_checked", {})
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, *_, **__: self)
+    own, indexing = sampling._own, sampling.by_indexing
+    calls = []
+
+    def faulty(volume, grid):
+        calls.append(1)
+        return own(volume, grid) if len(calls) == 1 or fault is None else volume.new_ones(2, 3, 3, 4, 5)
+
+    monkeypatch.setattr(sampling, "_own", faulty)
+    if fault == "everything":
+        monkeypatch.setattr(sampling, "by_indexing", lambda *a: indexing(*a) + 1)
+        with pytest.raises(PlaymateError, match="wrongly"):
+            sampling.check_device(OtherDevice())
+    else:
+        sampling.check_device(OtherDevice())
+        assert sampling._checked == {"other": fault is None}
