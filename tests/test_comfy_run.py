@@ -25,7 +25,7 @@ def studio(comfy, tmp_path_factory):
     from playmate_core.motion.edits import slice_frames
     from playmate_core.motion.files import load_motion, save_motion
 
-    for name in ("portrait.jpg", "voice.wav"):
+    for name in ("portrait.jpg", "voice.wav", "drive_head.mp4", "drive_brows.mp4"):
         assert comfy.upload(WORKFLOWS / "inputs" / name) == name
     sample = load_motion(WORKFLOWS / "inputs" / "look_around.safetensors")
     comfy.upload(save_motion(slice_frames(sample, 20, 24), tmp_path_factory.mktemp("motion") / "short.safetensors"))
@@ -90,13 +90,64 @@ def check_video(path: Path, seconds: float, fps: float = 25.0):
 VOICE_SECONDS = 6.05
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "splice_video"])  # which has a test of its own
 def test_workflow_over_plain_http(studio, name):
     outputs = ended_well(studio.run(api(name)))
     check_video(video_of(studio, outputs), VOICE_SECONDS)
 
 
-@pytest.mark.parametrize("name", NAMES)
+def kept(motion, name):
+    return {"class_type": "PlaymateSaveMotion", "inputs": {"motion": motion, "filename_prefix": f"motions/{name}",
+                                                           "format": "safetensors"}}
+
+
+def correlation(a, b):
+    import torch
+
+    return float(torch.corrcoef(torch.stack([a, b]))[0, 1])
+
+
+def test_head_mouth_and_brows_come_from_a_clip_a_voice_and_another_clip(studio, models):
+    """The parts of ``splice_video``'s motion are its sources' own, and they are seen in the finished frames."""
+    from playmate_core.face.driving import motion_from_frames
+    from playmate_core.face.geometry import BROWS_UPPER
+    from playmate_core.motion.files import load_motion
+    from playmate_core.motion.pose import pose_offsets
+    from playmate_core.motion.regions import REGION_KEYPOINTS
+    from playmate_core.video_reading import open_video
+
+    prompt = api("splice_video")
+    by_title = {node["_meta"]["title"]: key for key, node in prompt.items()}
+    sources = {"voice": "Motion Sampler (mouth)", "a": "Motion From Video (A: head)",
+               "b": "Motion From Video (B: brows)", "all": "Pose Override (head)"}
+    prompt.update({name: kept([by_title[title], 0], f"splice_{name}") for name, title in sources.items()})
+    outputs = ended_well(studio.run(prompt))
+    check_video(video_of(studio, outputs), VOICE_SECONDS)
+    voice, a, b, spliced = (load_motion(studio.base / "output" / entry["subfolder"] / entry["filename"])
+                            for entry in (outputs[name]["motions"][0] for name in sources))
+    clip = slice(0, len(a))  # the clips are shorter than the voice
+    assert len(a) == len(b) == 100 and len(spliced) == len(voice) == 151
+    mouth, brows = (list(REGION_KEYPOINTS[region]) for region in ("mouth", "brows"))
+    expression = spliced.expression_offset
+    assert expression[:, mouth].allclose(voice.expression_offset[:, mouth], atol=1e-6)
+    assert expression[clip, brows].allclose(b.expression_offset[:, brows], atol=1e-6)
+    assert pose_offsets(spliced)[clip, :5].allclose(pose_offsets(a)[:, :5], atol=1e-3)
+
+    reader = open_video(video_of(studio, outputs))
+    seen = motion_from_frames(models.face, models.bridge, reader, reader.fps)
+
+    def shown(motion):
+        raised = -models.bridge.displacement(motion.expression_offset)[:, BROWS_UPPER[0][2], 1]
+        return motion.rotation[:, 1], raised, models.bridge.lip_gap(motion.expression_offset)
+
+    yaw, raised, gap = shown(seen)
+    assert correlation(yaw[clip], shown(a)[0]) > 0.97
+    assert correlation(raised[clip], shown(b)[1]) > 0.8
+    assert correlation(gap, shown(voice)[2]) > 0.8
+    assert abs(correlation(raised[clip], shown(a)[1])) < 0.5 and abs(correlation(yaw[clip], shown(b)[0])) < 0.5
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in {"directing", "pose_from_video"}])
 def test_workflow_by_comfy_cli(studio, name, tmp_path):
     """The UI form, as a user saved it; the command turns it into API form against the server's own schemas."""
     # Beside the interpreter first: an environment's programs are not on the path unless it is activated.
@@ -318,9 +369,6 @@ def test_faces_and_eyes_are_edited(studio):
     from playmate_core.motion.files import load_motion
     from playmate_core.motion.sliders import slider_offset
 
-    def kept(motion, name):
-        return {"class_type": "PlaymateSaveMotion", "inputs": {"motion": motion, "filename_prefix": f"motions/{name}",
-                                                               "format": "safetensors"}}
     prompt = {
         "still": {"class_type": "PlaymateExpressionEdit", "inputs": {**EDIT, "smile": 1.0}},
         "l": {"class_type": "PlaymateLoadMotion", "inputs": {"file": "look_around.safetensors [example]"}},

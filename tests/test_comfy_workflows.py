@@ -12,9 +12,11 @@ SCHEMAS = json.loads((Path(__file__).parent / "data" / "node_schemas.json").read
 CORE = {  # node: widgets (as saved by the front end), inputs with wires, outputs
     "LoadImage": (["image", None], {}, ["IMAGE", "MASK"]),
     "LoadAudio": (["audio", None, None], {}, ["AUDIO"]),
+    "LoadVideo": (["file", None], {}, ["VIDEO"]),
     "SaveVideo": (["filename_prefix", "format", "codec"], {"video": "VIDEO"}, []),
     "MarkdownNote": ([None], {}, []),
 }
+SAMPLES = (".jpg", ".png", ".wav", ".mp4", ".safetensors")
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 
 
@@ -52,8 +54,8 @@ def outputs(kind):
     return CORE[kind][2] if kind in CORE else [type_ for _, type_ in SCHEMAS[kind]["outputs"]]
 
 
-def test_there_are_the_two_that_were_promised():
-    assert {"quick_start", "splice"} <= set(NAMES)
+def test_there_are_those_that_were_promised():
+    assert {"quick_start", "splice", "directing", "pose_from_video", "splice_video"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -128,7 +130,7 @@ def test_each_has_a_picture_and_its_inputs_ship_with_a_licence(name):
     licences = (FOLDER / "inputs" / "LICENSES.md").read_text(encoding="utf-8")
     for node in api(name).values():
         for value in node["inputs"].values():
-            if isinstance(value, str) and value.split(" [")[0].endswith((".jpg", ".png", ".wav", ".safetensors")):
+            if isinstance(value, str) and value.split(" [")[0].endswith(SAMPLES):
                 file = value.split(" [")[0]
                 assert (FOLDER / "inputs" / file).is_file() and f"`{file}`" in licences
 

@@ -15,6 +15,15 @@ page.on('console', m => { if (['warning', 'error'].includes(m.type())) complaint
 await page.goto(`http://127.0.0.1:${port}/`, { waitUntil: 'load' });
 await page.waitForFunction(() => window.app?.graph && window.app.canvas, null, { timeout: 120000 });
 await page.waitForTimeout(6000);
+// Nothing over the graph, and every letter drawn however small.
+await page.evaluate(async () => {
+  for (const [name, value] of Object.entries({
+    'Comfy.TutorialCompleted': true, 'Comfy.Minimap.Visible': false, 'Comfy.Graph.CanvasInfo': false,
+    'Comfy.Workflow.WorkflowTabsPosition': 'Sidebar', 'LiteGraph.Canvas.MinFontSizeForLOD': 0,
+  })) await window.app.extensionManager.setting.set(name, value);
+  for (const close of document.querySelectorAll('.p-dialog button[aria-label="Close"]')) close.click();
+});
+await page.waitForTimeout(1000);
 complaints.length = 0;
 const workflow = JSON.parse(fs.readFileSync(file, 'utf8'));
 await page.evaluate(w => window.app.loadGraphData(w, true, true, 'workflow'), workflow);
@@ -39,9 +48,13 @@ await page.evaluate(() => {
   view.offset[1] = 60 / view.scale - y0;
   window.app.canvas.setDirty(true, true);
   for (const video of document.querySelectorAll('video')) { video.pause(); video.currentTime = 2; }
-  for (const bar of document.querySelectorAll('.actionbar-container, .p-toast')) bar.style.visibility = 'hidden';
+  for (const bar of document.querySelectorAll(
+    '.actionbar-container, .p-toast, [class*=subgraph-breadcrumb], .p-buttongroup')) bar.style.visibility = 'hidden';
+  for (const note of document.querySelectorAll('div, button')) {
+    if (/^\d+ jobs? completed$/.test(note.innerText?.trim())) note.style.visibility = 'hidden';
+  }
 });
 await page.waitForTimeout(2500);
-await page.screenshot({ path: picture, clip: { x: 50, y: 40, width: width - 50, height: height - 40 } });
+await page.screenshot({ path: picture, clip: { x: 60, y: 40, width: width - 60, height: height - 40 } });
 console.log('complaints:', complaints.filter(text => !/ERR_NAME_NOT_RESOLVED/.test(text)));
 await browser.close();
