@@ -8,7 +8,7 @@ from ..playmate_core import pipeline
 from . import sockets
 from .host import one_of, progress, tell
 
-SCHEDULERS = ["dpmsolver++", "ddim"]
+SCHEDULERS = ["dpmsolver++", "ddim", "ancestral"]
 
 
 class MotionSampler(io.ComfyNode):
@@ -28,7 +28,8 @@ class MotionSampler(io.ComfyNode):
                 io.Int.Input("steps", default=10, min=1, max=100,
                              tooltip="Denoising steps. 8 to 20 are enough; more costs time and changes little."),
                 io.Combo.Input("scheduler", options=SCHEDULERS, default="dpmsolver++",
-                               tooltip="How noise is taken away: dpmsolver++ needs fewer steps, ddim is the classic."),
+                               tooltip="How noise is taken away: dpmsolver++ needs fewer steps, ddim is the classic. "
+                                       "ancestral is for JoyVASA's models alone: their published way, all 50 steps."),
                 io.Float.Input("audio_guidance", default=0.0, min=0.0, max=10.0, step=0.1,
                                tooltip="How strongly the voice pulls the face: 1 is plain, 1.5 to 3 articulates more. "
                                        "0 takes the value that came with the motion model."),

@@ -68,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_knobs(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=int, default=0, help="same seed, same motion")
     command.add_argument("--steps", type=int, default=10, help="denoising steps, 8 to 20")
-    command.add_argument("--scheduler", default="dpmsolver++", help="dpmsolver++ or ddim")
+    command.add_argument("--scheduler", default="dpmsolver++", help="dpmsolver++ or ddim; ancestral for JoyVASA")
     command.add_argument("--fps", type=float, default=25.0, help="frames a second")
     command.add_argument("--audio-guidance", type=float, default=None,
                          help="how strongly the sound pulls; the model's own default if left out")
@@ -92,7 +92,9 @@ def _add_knobs(command: argparse.ArgumentParser) -> None:
     command.add_argument("--face", default="largest", help="largest, left, right, or a number counted from the left")
     command.add_argument("--renderer", default="landmark", help="landmark")
     command.add_argument("--motion-model", default=None, metavar="FILE",
-                         help="another stage-1 checkpoint in place of the bundled one")
+                         help="another motion model: Playmate's .safetensors or JoyVASA's .pt; bundled if left out")
+    command.add_argument("--speech-encoder", default=None, metavar="FOLDER",
+                         help="wav2vec2 or HuBERT in transformers' format, for motion models that were trained on it")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     command.add_argument("--motion-out", default=None, metavar="FILE", help="also save the motion (.safetensors, .pkl)")
     command.add_argument("--from-motion", default=None, metavar="FILE",
@@ -147,7 +149,8 @@ def run_animate(args: argparse.Namespace) -> Path:
         raise PlaymateError(f"The motion cannot be saved as {args.motion_out!r}; end the name in .safetensors or .pkl.")
     image = read_image(args.portrait)
 
-    models = pipeline.load_models(device=args.device, renderer=args.renderer, motion_model=args.motion_model)
+    models = pipeline.load_models(device=args.device, renderer=args.renderer, motion_model=args.motion_model,
+                                  speech_encoder=args.speech_encoder)
     appearance = pipeline.extract_appearance(models, image, policy=policy, index=index)
     if args.from_motion:
         motion = load_motion(args.from_motion)
