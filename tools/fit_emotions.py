@@ -36,7 +36,7 @@ from playmate_core.training.corpus.latents import EYES, Measures  # noqa: E402
 
 COMPOSITION: dict[str, dict[str, float]] = {
     "happy": {"6": 0.9, "12": 0.95, "25": 0.4},
-    "sad": {"1": 0.75, "4": 0.25, "15": 0.9, "17": 0.8, "64": 0.5},
+    "sad": {"1": 0.6, "4": 0.3, "15": 1.0, "17": 0.9, "43": 0.8, "64": 0.5},
     "angry": {"4": 1.0, "7": 0.5, "10": 0.1, "17": 0.4, "23": 0.5, "24": 0.6},
     "fear": {"1": 0.9, "2": 0.35, "4": 0.3, "5": 0.9, "20": 0.9, "25": 0.5},
     "surprised": {"1": 0.95, "2": 0.95, "5": 0.7, "26": 0.5},
@@ -46,7 +46,7 @@ COMPOSITION: dict[str, dict[str, float]] = {
 """Action units of each emotion with our strengths (0 to 1). Which units: the prototypes that more than 70 % of 230
 people show, with their frequent companions (Du, Tao, Martinez 2014, Compound facial expressions of emotion, PNAS 111
 (15), table 1); contempt: the one-sided lip corner puller and dimpler (Ekman and Friesen 1986). L is the person's left.
-Sad looks down (64), as in Ekman's EMFACS descriptions of sadness."""
+Sad looks down (64) under heavy lids (43)."""
 
 BLENDSHAPES: dict[str, dict[str, float]] = {
     "1": {"browInnerUp": 0.9}, "2": {"browOuterUp": 0.85}, "4": {"browDown": 0.7}, "5": {"eyeWide": 0.45},
@@ -54,7 +54,7 @@ BLENDSHAPES: dict[str, dict[str, float]] = {
     "10": {"mouthUpperUp": 0.65, "mouthShrugUpper": 0.25}, "12": {"mouthSmile": 0.9}, "14": {"mouthDimple": 0.35},
     "15": {"mouthFrown": 0.5}, "17": {"mouthShrugLower": 0.5}, "20": {"mouthStretch": 0.55},
     "23": {"mouthRollLower": 0.4}, "24": {"mouthPress": 0.55}, "25": {"mouthLowerDown": 0.4, "mouthUpperUp": 0.4},
-    "26": {"jawOpen": 0.5}, "64": {"eyeLookDown": 0.5},
+    "26": {"jawOpen": 0.5}, "43": {}, "64": {"eyeLookDown": 0.5},
 }
 """What the network says of a unit at full strength (its scores of cheekSquint and noseSneer hardly ever rise)."""
 
@@ -66,6 +66,9 @@ LID_NOISE = 0.012
 HELD = {"eyeBlink": 0.6, "mouthPucker": 0.4, "mouthLeft": 0.3, "mouthRight": 0.3, "jawOpen": 0.5, "jawLeft": 0.3,
         "jawRight": 0.3, "eyeLookIn": 0.4, "eyeLookOut": 0.4, "eyeLookUp": 0.4, "browInnerUp": 0.3, "browOuterUp": 0.3}
 """How firmly scores that no unit asks for stay those of the neutral face; others 0.15."""
+
+HELD_FIRMER = {"sad": {"browOuterUp": 0.6}}
+"""Where that is not enough: brows go up together in the templates, and outer brows raised make surprise of sadness."""
 
 SEEN = {"lids": 0.5, "brows": 0.57, "rest": 0.73}
 """Share of a drawn displacement that the landmark network sees again on rendered frames, by region: medians over 14
@@ -90,7 +93,7 @@ def indices(name: str, side: str = "") -> list[int]:
 def targets(label: str, neutral: Tensor) -> tuple[Tensor, Tensor]:
     """Wanted scores [F, 52] and weights [52] of an emotion on faces with the ``neutral`` scores [F, 52]."""
     wanted, weight = neutral.clone(), torch.full((len(NAMES),), 0.15)
-    for name, firmness in HELD.items():
+    for name, firmness in {**HELD, **HELD_FIRMER.get(label, {})}.items():
         weight[indices(name)] = firmness
     raised = torch.zeros(len(NAMES))
     for unit, strength in COMPOSITION[label].items():
