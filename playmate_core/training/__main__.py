@@ -1,4 +1,4 @@
-"""``python -m playmate_core.training corpus|stage1|stage2``: make the corpus, train on it."""
+"""``python -m playmate_core.training``: make or prepare a corpus, train on it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ def main(arguments: list[str] | None = None) -> int:
         if arguments[:1] == ["corpus"]:
             from .corpus.build import main as make_corpus
             return make_corpus(arguments[1:]) or 0
+        if arguments[:1] == ["prepare"]:
+            from .prepare import main as prepare_clips
+            return prepare_clips(arguments[1:])
         return _train(_parser().parse_args(arguments))
     except PlaymateError as error:
         logging.getLogger(__name__).error("%s", error)
@@ -27,17 +30,23 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m playmate_core.training", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("corpus", help="synthesise speech and its motion (see corpus --help)", add_help=False)
+    commands.add_parser("prepare", help="make a corpus of real video (see prepare --help)", add_help=False)
+    transfer = commands.add_parser("transfer", help="fine-tune the renderer to part pose from expression")
+    transfer.add_argument("--liveportrait", required=True, metavar="DIR", help="LivePortrait's weights")
+    transfer.add_argument("--vgg", required=True, metavar="FILE", help="torchvision's VGG19 weights")
     stage1 = commands.add_parser("stage1", help="train the motion diffusion model")
     stage2 = commands.add_parser("stage2", help="train the emotion controller on a finished stage 1")
     stage2.add_argument("--stage1", required=True, metavar="FILE", help="the stage-1 model, which stays as it is")
-    for stage in (stage1, stage2):
-        stage.add_argument("--corpus", required=True, metavar="DIR", help="folder of shards made by corpus")
+    for stage in (transfer, stage1, stage2):
+        stage.add_argument("--corpus", required=True, metavar="DIR", help="folder made by corpus or prepare")
         stage.add_argument("--out", required=True, metavar="DIR", help="the run's folder")
-        stage.add_argument("--config", metavar="FILE", help="JSON settings; left out: those of the bundled model")
+        stage.add_argument("--config", metavar="FILE", help="JSON settings, or the name of some in this package "
+                           "(stage1_full, stage2_full, transfer); left out: those of the bundled model")
         stage.add_argument("--resume", action="store_true", help="go on with the run in --out")
         stage.add_argument("--minutes", type=float, help="stop, cooled down, after this time in all")
         stage.add_argument("--device", choices=("cpu", "cuda"), help="left out: the accelerator if there is one")
         stage.add_argument("--threads", type=int, help="CPU threads")
+        stage.add_argument("--tensorboard", action="store_true", help="also log for TensorBoard, below --out")
     return parser
 
 
@@ -45,18 +54,24 @@ def _train(options: argparse.Namespace) -> int:
     if options.threads:
         import torch
         torch.set_num_threads(max(1, options.threads))
-    from .settings import default_settings, load_settings
+    from .settings import find_settings, load_settings
 
-    settings = load_settings(options.config or default_settings(options.command))
-    common = dict(resume=options.resume, device=options.device)
-    if options.command == "stage2":
+    config = find_settings(options.config or options.command)
+    common = dict(resume=options.resume, device=options.device, tensorboard=options.tensorboard)
+    if options.command == "transfer":
+        from .transfer import TransferRun, TransferSettings, load_renderer
+        from .vgg import Vgg19
+        run = TransferRun(options.corpus, load_renderer(options.liveportrait), Vgg19.load(options.vgg),
+                          TransferSettings.load(config), options.out, **common)
+    elif options.command == "stage2":
         from .stage2 import Stage2
-        run = Stage2(options.corpus, settings, options.out, stage1=options.stage1, **common)
+        run = Stage2(options.corpus, load_settings(config), options.out, stage1=options.stage1, **common)
     else:
         from .stage1 import Stage1
-        run = Stage1(options.corpus, settings, options.out, **common)
+        run = Stage1(options.corpus, load_settings(config), options.out, **common)
     reached = run.train(options.minutes)
-    logging.getLogger(__name__).info("Wrote %s: %s", run.out / run.result, reached)
+    if run.accelerator.is_main_process:
+        logging.getLogger(__name__).info("Wrote %s: %s", run.out / run.result, reached)
     return 0
 
 

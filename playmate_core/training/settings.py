@@ -123,6 +123,12 @@ def default_settings(stage: str) -> Path:
     return DEFAULT.with_name(f"{stage}.json")
 
 
+def find_settings(name: str | Path) -> Path:
+    """A config file by its path, or one of this folder's by its name without ending."""
+    own = DEFAULT.with_name(f"{name}.json")
+    return own if not Path(name).is_file() and Path(name).name == str(name) and own.is_file() else Path(name)
+
+
 def load_settings(path: str | Path | None = None) -> Settings:
     """Settings from a JSON file, or the bundled model's.
 

@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Protocol
 
 import torch
@@ -264,6 +265,31 @@ class TransferRun(Loop):
             tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
             save_file(tensors, str(part), metadata={"reached": json.dumps(reached)})
             os.replace(part, path)
+
+
+def load_role(role: str, path: str | Path) -> nn.Module:
+    """One of ``ROLES`` of LivePortrait's published networks, from its file or from a folder that holds it.
+
+    Raises:
+        PlaymateError: no such file, or one that holds something else.
+    """
+    from ..render.liveportrait import checkpoint
+
+    path = Path(path)
+    if not path.is_file():
+        name = checkpoint.FILES[role]
+        tries = [path / sub / (name + ending) for ending in (".safetensors", ".pth") for sub in checkpoint.FOLDERS]
+        found = next((each for each in tries if each.is_file()), None)
+        if found is None:
+            raise PlaymateError(f"LivePortrait's {name} (.safetensors or .pth) cannot be found in {path}; put it "
+                                "there or give its folder.")
+        path = found
+    return checkpoint.load_network(role, path)
+
+
+def load_renderer(folder: str | Path) -> Networks:
+    """``ROLES`` from a folder with LivePortrait's files; raises PlaymateError as :func:`load_role`."""
+    return SimpleNamespace(**{role: load_role(role, folder) for role in ROLES})
 
 
 def _file(role: str) -> str:

@@ -1,0 +1,156 @@
+"""Trains every stage for a few hundred steps at reduced size on real clips, and measures what docs/training.md claims:
+the loss falls, a run that is interrupted goes on exactly, two processes give the same result as one.
+
+    python tools/show_training.py CLIPS --out DIR [--steps 300]
+
+CLIPS is a folder of videos (LivePortrait's d5.mp4, d7.mp4, d8.mp4 will do, although they are silent). The renderer's
+networks are as small as they come and have random weights, VGG19 too: what is shown is the training, not a renderer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+
+MODEL = dict(encoder="whisper-tiny.en", features_dim=384, axes=16, width=48, blocks=2, heads=2, kernel=7, dropout=0.0,
+             window=25, previous=5, lookahead=2)
+LABELS = ("happy", "neutral", "sad", "angry", "surprised")
+
+
+def write_networks(folder: Path) -> None:
+    """A tiny F, M, W and G and a VGG19 with random weights, in the published files' form."""
+    from safetensors.torch import save_file
+
+    from playmate_core.render.liveportrait.appearance import AppearanceConfig, AppearanceExtractor
+    from playmate_core.render.liveportrait.checkpoint import FILES
+    from playmate_core.render.liveportrait.generator import Generator, GeneratorConfig
+    from playmate_core.render.liveportrait.motion_extractor import MotionExtractor, MotionExtractorConfig
+    from playmate_core.render.liveportrait.warping import WarpingConfig, WarpingModule
+    from playmate_core.training.vgg import Vgg19
+
+    torch.manual_seed(0)
+    dense = dict(block_expansion=4, max_features=8, num_blocks=1, reshape_depth=4, compress=2)
+    made = dict(appearance=AppearanceExtractor(AppearanceConfig(3, 4, 2, 16, 4, 4, 1)),
+                motion=MotionExtractor(MotionExtractorConfig(3, (1, 1), (16, 32), 21)),
+                warping=WarpingModule(WarpingConfig(21, 4, 16, 2, 4, True, dense)),
+                generator=Generator(GeneratorConfig(2, 4, 16, 2, 4)))
+    with torch.no_grad():
+        made["motion"].detector.fc_kp.weight.normal_(std=0.3)
+        made["motion"].detector.fc_exp.weight.normal_(std=0.05)
+        made["motion"].detector.fc_scale.bias.fill_(1.0)
+    folder.mkdir(parents=True, exist_ok=True)
+    for role, network in made.items():
+        save_file(network.state_dict(), folder / f"{FILES[role]}.safetensors")
+    save_file(Vgg19().state_dict(), folder / "vgg19.safetensors")
+
+
+KILL = """
+import os, sys
+from playmate_core.training import __main__, loop
+learn = loop.Loop._learn
+def until(self, progress):
+    if self.step == {step}:
+        os._exit(9)
+    return learn(self, progress)
+loop.Loop._learn = until
+__main__.main(sys.argv[1:])
+"""
+
+
+def train(stage: str, out: Path, config: dict, more: list[str], processes: int = 1, resume: bool = False,
+          killed_at: int | None = None) -> None:
+    """One sitting of the training command; ``killed_at`` a step its process ends as if the machine had."""
+    file = out.with_suffix(".json")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(config))
+    launch = [sys.executable, "-m", "playmate_core.training"]
+    if processes > 1:
+        launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes),
+                  "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m",
+                  "playmate_core.training"]
+    if killed_at is not None:
+        launch = [sys.executable, "-c", KILL.format(step=killed_at)]
+    arguments = [stage, "--out", str(out), "--config", str(file), "--device", "cpu",
+                 "--threads", "1", *more, *(["--resume"] if resume else [])]
+    subprocess.run(launch + arguments, cwd=ROOT, check=killed_at is None, stderr=subprocess.DEVNULL,
+                   stdout=subprocess.DEVNULL, env=dict(os.environ, OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE"))
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "state.pt", weights_only=True)["net"]
+
+
+def losses(run: Path) -> list[float]:
+    return [json.loads(row)["loss"] for row in (run / "log.jsonl").read_text().splitlines()]
+
+
+def show(stage: str, out: Path, config: dict, more: list[str], steps: int) -> dict:
+    """The three proofs for one stage."""
+    def of(count: int, **training) -> dict:
+        return config | {"training": config["training"] | dict(steps=count, save_every=10**6) | training}
+
+    few = max(10, steps // 10)
+    train(stage, out / stage, of(steps, validate_every=few), more)
+    fall = losses(out / stage)
+    train(stage, out / f"{stage}-few", of(few, validate_every=few), more)
+    halves = of(few, validate_every=few, save_every=few // 2)
+    train(stage, out / f"{stage}-part", halves, more, killed_at=few * 3 // 4)
+    assert torch.load(out / f"{stage}-part" / "state.pt", weights_only=True)["step"] == few // 2
+    train(stage, out / f"{stage}-part", halves, more, resume=True)
+    whole, again = weights(out / f"{stage}-few"), weights(out / f"{stage}-part")
+    repeated = all(torch.equal(v, again[k]) for k, v in whole.items())
+    train(stage, out / f"{stage}-two", of(few, validate_every=few), more, processes=2)
+    two = weights(out / f"{stage}-two")
+    moved = {k: v for k, v in whole.items() if v.is_floating_point()}
+    apart = max(float((v - two[k]).abs().max()) for k, v in moved.items())
+    size = max(float(v.abs().max()) for v in moved.values())
+    return dict(steps=steps, loss_first=fall[0], loss_last=fall[-1], resumed_exactly=repeated, few=few,
+                two_processes_largest_difference=apart, largest_weight=size,
+                two_processes_loss=[losses(out / f"{stage}-few")[-1], losses(out / f"{stage}-two")[-1]])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clips")
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--stages", nargs="*", default=["stage1", "stage2", "transfer"])
+    options = parser.parse_args()
+    out, corpus = Path(options.out), Path(options.out) / "corpus"
+    out.mkdir(parents=True, exist_ok=True)
+    videos = sorted(p.name for p in Path(options.clips).glob("*.mp4"))
+    (out / "labels.csv").write_text("file,emotion\n" + "".join(
+        f"{name},{LABELS[k % len(LABELS)]}\n" for k, name in enumerate(videos)))
+    if not (corpus / "manifest.json").is_file():
+        subprocess.run([sys.executable, "-m", "playmate_core.training", "prepare", options.clips, "--out", str(corpus),
+                        "--labels", str(out / "labels.csv"), "--crops", "128", "--heldout", "0", "--workers", "1",
+                        "--least-voiced", "0", "--least-loudness", "-100"], cwd=ROOT, check=True)
+    write_networks(out / "networks")
+    common = ["--corpus", str(corpus)]
+    training = dict(batch=16, learning_rate=0.002, warm_up=10, mixed_precision="no")
+    plans = dict(
+        stage1=(dict(model=MODEL, training=training), common),
+        stage2=(dict(model=MODEL, training=training | dict(unlabelled="leave out")),
+                [*common, "--stage1", str(out / "stage1" / "motion_stage1.safetensors")]),
+        transfer=(dict(training=dict(training, batch=4, learning_rate=0.002, size=32, compared=32,
+                                     learned=["motion", "generator"])),
+                  [*common, "--liveportrait", str(out / "networks"), "--vgg", str(out / "networks/vgg19.safetensors")]))
+    for stage in options.stages:
+        steps = options.steps if stage != "transfer" else options.steps * 2 // 3
+        figures = show(stage, out, *plans[stage], steps)
+        (out / f"{stage}.figures.json").write_text(json.dumps(figures, indent=1))
+        sys.stdout.write(json.dumps({stage: figures}) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
