@@ -144,10 +144,11 @@ def test_head_mouth_and_brows_come_from_a_clip_a_voice_and_another_clip(studio, 
     assert correlation(yaw[clip], shown(a)[0]) > 0.97
     assert correlation(raised[clip], shown(b)[1]) > 0.8
     assert correlation(gap, shown(voice)[2]) > 0.8
-    assert abs(correlation(raised[clip], shown(a)[1])) < 0.5 and abs(correlation(yaw[clip], shown(b)[0])) < 0.5
+    # The performance of the voice moved head and brows as well, otherwise.
+    assert correlation(yaw, shown(voice)[0]) < 0.6 and correlation(raised, shown(voice)[1]) < 0.6
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in {"directing", "pose_from_video"}])
+@pytest.mark.parametrize("name", ["quick_start", "splice_video"])
 def test_workflow_by_comfy_cli(studio, name, tmp_path):
     """The UI form, as a user saved it; the command turns it into API form against the server's own schemas."""
     # Beside the interpreter first: an environment's programs are not on the path unless it is activated.
