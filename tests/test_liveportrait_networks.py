@@ -12,6 +12,7 @@ from playmate_core.render.liveportrait.generator import Generator, GeneratorConf
 from playmate_core.render.liveportrait.motion_extractor import MotionExtractor, MotionExtractorConfig
 from playmate_core.render.liveportrait.stitching import Stitching
 from playmate_core.render.liveportrait.warping import WarpingConfig, WarpingModule
+from playmate_core.render.liveportrait.winograd import replace_convolutions
 from tests.liveportrait_helpers import below, fixture, recipe, recipe_of, relative_error
 
 TOLERANCE = 1e-4
@@ -165,6 +166,7 @@ def test_published_sizes_end_to_end(reference):
     warping, generator = build("W", WarpingModule), build("G", Generator)
     warping.fold()
     generator.fold()
+    replace_convolutions(generator)
     warped = warping(warping.source(volume, kp_source), kp_driving)
     for key in ("occlusion_map", "deformation", "out"):
         check(f"W.{key}", warped[key], 2e-4)
@@ -192,6 +194,29 @@ def test_wide_convolution():
     for depth in (2, 6, 9):
         x = torch.randn(2, 3, depth, 5, 6, dtype=torch.float64)
         assert torch.allclose(WideConv3d(conv)(x), conv(x), atol=1e-12)
+
+
+def test_narrow_convolution():
+    from playmate_core.render.liveportrait.upsampled import NarrowConv2d
+
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(6, 2, 7, padding=3)
+    x = torch.randn(2, 6, 9, 12)
+    assert torch.allclose(NarrowConv2d(conv)(x), conv(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (5, 7), (1, 30)])
+def test_winograd(size):
+    from playmate_core.render.liveportrait import winograd
+
+    torch.manual_seed(0)
+    for bias in (True, False):
+        conv = torch.nn.Conv2d(40, 36, 3, padding=1, bias=bias)
+        x = torch.randn(2, 40, *size)
+        assert relative_error(winograd.WinogradConv(conv)(x), conv(x)) < 2e-5
+    block = torch.nn.Sequential(torch.nn.Conv2d(512, 512, 3, padding=1), torch.nn.Conv2d(512, 512, 1))
+    winograd.replace_convolutions(block)
+    assert [type(m).__name__ for m in block] == ["WinogradConv", "Conv2d"]
 
 
 def test_folding_changes_nothing_without_reference():

@@ -25,6 +25,7 @@ from .paste import Placement, warp
 from .ratios import eye_ratio, lip_ratio
 from .sampling import check_device
 from .warping import WarpSource
+from .winograd import replace_convolutions
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,9 @@ class LivePortraitRenderer:
         networks.generator.fold()
         networks.warping.to(self.dtype)
         networks.generator.to(self.dtype)
-        if self.device.type == "cuda":
+        if self.device.type == "cpu" and self.dtype == torch.float32:
+            replace_convolutions(networks.generator)
+        elif self.device.type == "cuda":
             networks.generator.to(memory_format=torch.channels_last)
         self.networks = networks
         self.resident = resident

@@ -98,3 +98,27 @@ class WideConv3d(nn.Module):
             if first < last:
                 out[:, first:last] += slices[:, first + offset:last + offset, tap]
         return out.transpose(1, 2)
+
+
+class NarrowConv2d(nn.Module):
+    """A wide kernel over many channels to very few: one product a kernel entry, then a sum of shifted maps.
+
+    Convolution routines work on blocks of outputs and do one output as slowly as sixteen.
+
+    Args:
+        conv: Conv2d with stride 1 and "same" padding.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.kernel, self.padding = conv.kernel_size, conv.padding
+        # fold() adds entry k of place i to place i + k: the kernel runs backwards.
+        weight = conv.weight.detach().flip(2, 3).permute(0, 2, 3, 1).flatten(0, 2)[..., None, None]
+        self.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
+        self.bias = nn.Parameter(conv.bias.detach().clone(), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, out, H, W]; summed in float32."""
+        maps = F.conv2d(x, self.weight).float().flatten(2)
+        summed = F.fold(maps, x.shape[-2:], self.kernel, padding=self.padding)
+        return (summed + self.bias[:, None, None].float()).to(x.dtype)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .blocks import ConvBlock, flatten_depth, fold_batch_norm, halve
 from .sampling import sample
-from .upsampled import UpsampledConv, WideConv3d
+from .upsampled import NarrowConv2d, UpsampledConv, WideConv3d
 
 KEYPOINT_VARIANCE = 0.01
 
@@ -224,6 +224,8 @@ class WarpingModule(nn.Module):
         dense.hourglass.fold()
         if isinstance(dense.mask, nn.Conv3d):
             dense.mask = WideConv3d(dense.mask)
+        if isinstance(dense.occlusion, nn.Conv2d):
+            dense.occlusion = NarrowConv2d(dense.occlusion)
         self.third.fold()
 
 
