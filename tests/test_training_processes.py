@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from playmate_core.training.settings import Settings, Training
 from playmate_core.training.stage1 import Stage1
 from tests.conftest import ROOT
 from tests.diffusion_helpers import CONFIG
-from tests.test_training_stage1 import CLIPS, write_corpus
+from tests.test_training_stage1 import CLIPS, toy_lips, write_corpus
 
 TRAINING = Training(batch=10, steps=4, learning_rate=3e-3, warm_up=2, decay=0.9, features_noise=0.1, short=0.3,
                     validate_every=2, save_every=100)
@@ -106,3 +107,28 @@ def test_a_corpus_of_another_encoder(alone, tmp_path):
     clips = [dataclasses.replace(c, info=c.info | {"encoder": "ears"}) for c in CLIPS[:2]]
     with pytest.raises(PlaymateError, match="of ears"):
         Stage1(clips, SETTINGS, tmp_path / "b", device="cpu")
+
+
+def test_the_log_for_tensorboard(alone, tmp_path, monkeypatch):
+    """Without the package one sentence; with it, losses and figures by step."""
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(PlaymateError, match="TensorBoard is not installed"):
+        Stage1(str(alone[0]), SETTINGS, tmp_path, device="cpu", tensorboard=True)
+    rows = []
+
+    class Writer:
+        def __init__(self, folder):
+            self.folder = folder
+
+        def add_scalar(self, name, value, step):
+            rows.append((name, step))
+
+        def flush(self):
+            pass
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
+    run = Stage1(CLIPS, changed(steps=50, batch=2, validate_every=50), tmp_path, device="cpu", tensorboard=True,
+                 lips=toy_lips)
+    monkeypatch.setattr(run, "_measure", lambda model: dict(gap_r=0.5))
+    run.train(show=False)
+    assert {("loss", 50), ("learning_rate", 50), ("val_loss", 50), ("gap_r", 50)} <= set(rows)

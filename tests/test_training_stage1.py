@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,7 @@ from playmate_core.errors import PlaymateError
 from playmate_core.training import loop
 from playmate_core.training.__main__ import main
 from playmate_core.training.dataset import OUTLIER, Clip, Windows, load_corpus
-from playmate_core.training.settings import Settings, Training, load_settings, settings_from
+from playmate_core.training.settings import Settings, Training, find_settings, load_settings, settings_from
 from playmate_core.training.stage1 import LOG, RESULT, STATE, Stage1, learning_rate, noise_loss
 from playmate_core.training.validation import correlation, join_velocity, validate
 from tests.diffusion_helpers import CONFIG, toy_clip
@@ -256,6 +257,18 @@ class TestSettings:
         settings = load_settings()
         assert settings.model.encoder == "whisper-tiny.en" and settings.model.features_dim == 384
         assert settings_from(json.loads(settings.to_json())) == settings
+
+    @pytest.mark.parametrize("name", ["stage1", "stage2", "stage1_full", "stage2_full"])
+    def test_configs_go_by_their_names(self, name, tmp_path):
+        assert load_settings(find_settings(name)).training.steps > 1000
+        assert find_settings(tmp_path / "mine.json") == tmp_path / "mine.json"
+        assert find_settings("nothing") == Path("nothing")
+
+    def test_full_scale_is_the_papers(self):
+        first, second = (load_settings(find_settings(f"{stage}_full")) for stage in ("stage1", "stage2"))
+        assert first.model == second.model and first.model.encoder.startswith("wav2vec2")
+        assert first.sampling["audio_guidance"] == second.sampling["emotion_guidance"] == 1.5
+        assert first.training.previous_noise == 50 and second.training.unlabelled == "leave out"
 
     @pytest.mark.parametrize("values", [
         dict(hats=1), [1], dict(training=dict(hats=1)), dict(training=dict(batch=0)), dict(training=dict(decay=2)),

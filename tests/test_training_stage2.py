@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -119,8 +120,6 @@ def test_a_run_learns_and_leaves_stage_1_alone(tmp_path, settings, stage1):
 
 
 def test_resuming_goes_on_exactly(tmp_path, settings, stage1):
-    from dataclasses import replace
-
     whole = Stage2(CLIPS, settings, tmp_path / "whole", stage1=stage1, device="cpu")
     for step in range(8):
         whole._learn(step / 30)
@@ -138,9 +137,53 @@ def test_resuming_goes_on_exactly(tmp_path, settings, stage1):
         assert torch.equal(value, part.average[key]), key
 
 
-def test_another_size_is_refused(tmp_path, settings, stage1):
-    from dataclasses import replace
+def felt_clip(label, seed=0, **info):
+    clip = toy_clip(seed)
+    return replace(clip, info=clip.info | {"emotion": label} | info)
 
+
+class TestLabelledClips:
+    def test_they_feel_their_label_and_show_it_themselves(self):
+        emotions = Emotions(0)
+        clip = felt_clip("sad", strength=0.75)
+        curve = emotions.curve(clip)
+        assert curve[:, FELT.index("sad")] == pytest.approx(0.75) and curve.sum() == pytest.approx(0.75 * len(clip))
+        less = clip.tensors["expression"] - emotions.clip(clip, curve).tensors["expression"]
+        torch.testing.assert_close(less, 0.75 * emotions.means[FELT.index("sad")].expand(len(clip), -1),
+                                   atol=1e-6, rtol=1e-4)
+
+    def test_neutral_ones_stay_themselves(self):
+        emotions = Emotions(0)
+        clip = felt_clip("neutral")
+        assert not emotions.curve(clip).any()
+        assert torch.equal(emotions.clip(clip, emotions.curve(clip)).tensors["expression"], clip.tensors["expression"])
+
+    @pytest.mark.parametrize("clip", [felt_clip("gloomy"), felt_clip("sad", strength=3),
+                                      felt_clip("sad", strength="a")])
+    def test_labels_that_there_are_not(self, clip):
+        with pytest.raises(PlaymateError, match="is said to be"):
+            Emotions(0).curve(clip)
+
+    def test_a_run_on_labelled_clips_alone(self, tmp_path, settings, stage1):
+        """The controller learns what happy speakers do beyond the mean, from clips that are said to be happy."""
+        settings = replace(settings, training=replace(settings.training, unlabelled="leave out", storage="disk"))
+        with pytest.raises(PlaymateError, match="no clip with an emotion"):
+            Stage2(CLIPS, settings, tmp_path / "none", stage1=stage1, device="cpu")
+        happy = [felt_clip("happy", i) for i in range(3)] + [felt_clip("neutral", 5)]
+        held = replace(felt_clip("happy", 7), info=dict(emotion="happy", split="heldout"))
+        run = Stage2([*CLIPS, *happy, held], settings, tmp_path / "run", stage1=stage1, device="cpu")
+        assert run.frames == sum(map(len, happy)) and len(run.held_out) == 1
+        batch = run.windows.batch(64, torch.Generator().manual_seed(0))
+        asked = batch["emotion"].amax(dim=(0, 1))
+        assert float(asked[FELT.index("happy")]) == 1.0 and float(asked.sum()) == 1.0
+        before = run._held_out_loss(run.averaged())
+        for step in range(30):
+            run._learn(step / 30)
+            run.step += 1
+        assert run._held_out_loss(run.averaged()) < before
+
+
+def test_another_size_is_refused(tmp_path, settings, stage1):
     other = replace(settings, model=replace(CONFIG, blocks=3))
     with pytest.raises(PlaymateError, match="other sizes"):
         Stage2(CLIPS, other, tmp_path / "run", stage1=stage1, device="cpu")

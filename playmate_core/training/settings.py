@@ -125,8 +125,9 @@ def default_settings(stage: str) -> Path:
 
 def find_settings(name: str | Path) -> Path:
     """A config file by its path, or one of this folder's by its name without ending."""
-    own = DEFAULT.with_name(f"{name}.json")
-    return own if not Path(name).is_file() and Path(name).name == str(name) and own.is_file() else Path(name)
+    path = Path(name)
+    own = DEFAULT.parent / f"{path.name}.json"
+    return own if path.name == str(name) and not path.is_file() and own.is_file() else path
 
 
 def load_settings(path: str | Path | None = None) -> Settings:
