@@ -5,10 +5,14 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..playmate_core import pipeline
+from ..playmate_core.errors import PlaymateError
+from ..playmate_core.face.manual import mask_box, parse_box, parse_points
 from . import sockets
-from .host import check_cancelled, one_of, picture
+from .host import check_cancelled, one_of, picture, tell
 
 POLICIES = ["largest", "left", "right", "index"]
+MASK = "mask"
+"""In place of a box: that of the painted mask."""
 
 
 class ExtractAppearance(io.ComfyNode):
@@ -33,22 +37,53 @@ class ExtractAppearance(io.ComfyNode):
                              tooltip="Which picture of the batch to take, 0 is the first."),
                 io.Mask.Input("mask", optional=True,
                               tooltip="Only a face under this mask is taken. An empty mask counts as none."),
+                io.String.Input("face_box", default="", optional=True,
+                                tooltip="Where the face is, when none is found: left, top, width and height in pixels, "
+                                        "from hairline to chin, such as '120 80 300 340'; or 'mask' for the box around "
+                                        "what is painted in the mask. Empty: faces are looked for."),
+                io.String.Input("face_points", default="", optional=True,
+                                tooltip="More exact than face_box, for animals and drawings: left eye, right eye, tip "
+                                        "of the nose, left and right corner of the mouth as the picture shows them, "
+                                        "'x y; x y; x y; x y; x y' in pixels. Empty: not used."),
             ],
             outputs=[sockets.Appearance.Output("appearance", display_name="appearance",
                                                tooltip="The portrait and what the renderer needs of it.")],
         )
 
     @classmethod
-    def validate_inputs(cls, face=None) -> bool | str:
+    def validate_inputs(cls, face=None, face_box=None, face_points=None) -> bool | str:
+        try:
+            _marks(face_box, face_points, None)
+        except PlaymateError as error:
+            return str(error)
         return one_of(face, POLICIES, "face") or True
 
     @classmethod
-    def execute(cls, models, image, face, face_index, image_index, mask=None) -> io.NodeOutput:
+    def execute(cls, models, image, face, face_index, image_index, mask=None, face_box="",
+                face_points="") -> io.NodeOutput:
         check_cancelled()
+        tell(None)
         chosen = picture(image, image_index)
         if mask is not None:
             mask = _mask(mask, image_index, chosen.shape[0], chosen.shape[1])
-        return io.NodeOutput(pipeline.extract_appearance(models, chosen, policy=face, index=face_index, mask=mask))
+        box, points = _marks(face_box, face_points, mask)
+        if _asks_for_mask(face_box) and points is None and mask is None:
+            raise PlaymateError("face_box is 'mask', but no mask is painted; connect one, or give the box in pixels.")
+        return io.NodeOutput(pipeline.extract_appearance(models, chosen, policy=face, index=face_index, mask=mask,
+                                                         box=box, points=points, tell=tell))
+
+
+def _asks_for_mask(face_box: str | None) -> bool:
+    return (face_box or "").strip().lower() == MASK
+
+
+def _marks(face_box: str | None, face_points: str | None, mask):
+    """(box [4], points [5, 2]) where they are given, else None."""
+    if _asks_for_mask(face_box):
+        box = None if mask is None else mask_box(mask)
+    else:
+        box = parse_box(face_box) if (face_box or "").strip() else None
+    return box, parse_points(face_points) if (face_points or "").strip() else None
 
 
 def _mask(mask, index: int, height: int, width: int):

@@ -15,10 +15,10 @@ import contextlib
 import logging
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import TYPE_CHECKING, Iterator, Mapping, Tuple, Union
+from typing import TYPE_CHECKING, Callable, Iterator, Mapping, Tuple, Union
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .errors import PlaymateError
 from .motion.types import Motion
@@ -82,7 +82,8 @@ def load_models(pack: str = "bundled", device: str | torch.device = "cpu", *,
                 motion_model: str | PathLike | None = None,
                 speech_encoder: str | PathLike | None = None,
                 weights: str | PathLike | Mapping[str, str | PathLike] | None = None,
-                compile: bool = False) -> Models:
+                compile: bool = False, dtype: torch.dtype | None = None,
+                host: Callable[[nn.Module], Callable[[int], None]] | None = None) -> Models:
     """Loads a pack of weights.
 
     Args:
@@ -96,6 +97,8 @@ def load_models(pack: str = "bundled", device: str | torch.device = "cpu", *,
         weights: LivePortrait's files, as a folder or by role; None looks where ``python -m playmate_core weights``
             puts them. Of no effect for the bundled pack.
         compile: draws LivePortrait's frames through torch.compile: slow to start, faster for long films.
+        dtype: of LivePortrait's large networks; None takes float16 on CUDA and float32 elsewhere.
+        host: manages the memory of LivePortrait's networks, see ``LivePortraitRenderer``.
 
     Raises:
         PlaymateError: unknown pack, renderer or device, or weights that are missing or foreign.
@@ -117,17 +120,17 @@ def load_models(pack: str = "bundled", device: str | torch.device = "cpu", *,
 
         drawn_by: Renderer = LandmarkRenderer(bridge, device=device, tracker=face.follow)
     else:
-        drawn_by = _liveportrait(pack, bridge, device, weights, compile)
+        drawn_by = _liveportrait(pack, bridge, device, weights, compile=compile, dtype=dtype, host=host)
     return Models(face, bridge, speech, motion, drawn_by, device)
 
 
 def _liveportrait(pack: str, bridge: LatentBridge, device: torch.device,
-                  weights: str | PathLike | Mapping[str, str | PathLike] | None, compile: bool) -> Renderer:
+                  weights: str | PathLike | Mapping[str, str | PathLike] | None, **more) -> Renderer:
     from .render.liveportrait import LivePortraitRenderer, load_networks
     from .weights.catalogue import locate
 
     networks = load_networks(locate(pack) if weights is None else weights)
-    return LivePortraitRenderer(networks, bridge, device, animal=pack == "liveportrait-animal", compile=compile)
+    return LivePortraitRenderer(networks, bridge, device, animal=pack == "liveportrait-animal", **more)
 
 
 def usable_device(device: str | torch.device) -> torch.device:
@@ -180,7 +183,8 @@ def check_image(image: Tensor) -> Tensor:
 
 
 def extract_appearance(models: Models, image: Tensor, policy: str = "largest", index: int = 0,
-                       mask: Tensor | None = None) -> Appearance:
+                       mask: Tensor | None = None, *, box: Tensor | None = None, points: Tensor | None = None,
+                       tell: Callable[[str], None] = log.warning) -> Appearance:
     """Finds the face to animate and prepares it for the renderer.
 
     Args:
@@ -188,13 +192,23 @@ def extract_appearance(models: Models, image: Tensor, policy: str = "largest", i
         policy: ``"largest"``, ``"left"``, ``"right"`` or ``"index"`` (left to right) when there are several faces.
         index: which face, counted from 0, for the index policy.
         mask: [H, W]; only a face under it is taken.
+        box: [4] left, top, width and height in pixels of a face that the detector does not find; nothing is detected.
+        points: [5, 2] both eyes, nose and corners of the mouth in pixels (``face.manual``); goes before ``box``.
+        tell: told in a sentence when the mesh sees nothing where the face was marked.
 
     Raises:
-        PlaymateError: no picture, no face, or no such face.
+        PlaymateError: no picture, no face, no such face, or a mark outside the picture.
     """
     from .face.analyzer import select_face
+    from .face.manual import AVERAGE, face_at_points, face_in_box
 
     image = check_image(image)
+    if points is not None or box is not None:
+        face, seen = face_in_box(models.face, image, box) if points is None else \
+            face_at_points(models.face, image, points)
+        if not seen:
+            tell(AVERAGE)
+        return models.renderer.prepare(image, face)
     faces = models.face.analyze(image[None])[0]
     face = select_face(faces, tuple(image.shape[:2]), policy=policy, index=index, mask=mask)
     return models.renderer.prepare(image, face)

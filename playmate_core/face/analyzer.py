@@ -245,6 +245,30 @@ class FaceAnalyzer:
         lost = torch.full((POINTS, 3), float("nan"))
         return torch.stack([lost if one is None else one.landmarks for one in found])
 
+    @torch.no_grad()
+    def read(self, image: Tensor, roi: Roi, settle: bool = True, min_presence: float = 0.5) -> Face | None:
+        """The face that somebody says lies in a square of a picture; nothing is detected.
+
+        Args:
+            image: [H, W, C], 0 to 1.
+            roi: the square that the mesh sees first, half as large again as the face.
+            settle: let the square follow the landmarks, as everywhere else; else it is read once as given.
+            min_presence: the least confidence of the mesh.
+
+        Returns:
+            None where the mesh sees no face.
+        """
+        picture = self._prepare(image)
+        with one_thread(self.device):
+            if settle:
+                landmarks, presence, scores = self._read([picture], [roi])
+            else:
+                landmarks, presence = self._mesh([picture], [roi])
+                scores = self.networks["blendshapes"](upright(landmarks[0])[None].to(self.device)).cpu()
+        if float(presence[0]) < min_presence:
+            return None
+        return Face(landmarks[0], scores[0], bounds(landmarks[0]), 1.0, float(presence[0]))
+
     def _follow(self, pictures: list[Tensor], last: Face, min_presence: float) -> list[Face | None]:
         """The face in frames that come soon after ``last``; None where the mesh does not see it any more."""
         with one_thread(self.device):
