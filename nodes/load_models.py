@@ -18,9 +18,7 @@ from .folders import (
 from .host import check_cancelled, one_of
 
 BUNDLED = "bundled"
-LIVEPORTRAIT = "liveportrait"
-PACKS = [BUNDLED, LIVEPORTRAIT, "liveportrait-animal"]
-"""The bundled pack, and the catalogue's names of the two sets of LivePortrait's weights."""
+PACKS = list(pipeline.PACKS)
 DEVICES = ["auto", "cpu"]
 AUTO = "auto"
 
@@ -80,5 +78,4 @@ class LoadModels(io.ComfyNode):
         if speech_encoder not in (None, AUTO):
             more["speech_encoder"] = speech_encoder_path(speech_encoder)
         path = None if motion_model == BUNDLED else motion_model_path(motion_model)
-        return io.NodeOutput(pipeline.load_models(BUNDLED if pack == BUNDLED else LIVEPORTRAIT, chosen,
-                                                  motion_model=path, **more))
+        return io.NodeOutput(pipeline.load_models(pack, chosen, motion_model=path, **more))
