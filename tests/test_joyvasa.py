@@ -15,14 +15,19 @@ from playmate_core import pipeline
 from playmate_core.diffusion.emotion import EmotionCurve
 from playmate_core.diffusion.joyvasa.checkpoint import is_joyvasa, load_joyvasa, save_joyvasa
 from playmate_core.diffusion.joyvasa.config import JoyVasaConfig
-from playmate_core.diffusion.joyvasa.driving import hull_volume
+from playmate_core.diffusion.joyvasa.driving import Source, driving_keypoints, hull_volume
 from playmate_core.diffusion.joyvasa.model import JoyVasa
 from playmate_core.diffusion.joyvasa.network import Attention, DenoisingNetwork
+from playmate_core.diffusion.joyvasa.sampler import limited
+from playmate_core.diffusion.joyvasa.schedule import tables
+from playmate_core.diffusion.joyvasa.statistics import PoseSmoother
 from playmate_core.diffusion.joyvasa.unpickle import read_checkpoint
 from playmate_core.errors import PlaymateError
 from playmate_core.motion.edits import resample
 from playmate_core.motion.pose import PoseKeyframes, override_pose
+from playmate_core.motion.types import Motion, Neutral
 from playmate_core.motion_models import load_motion_and_speech
+from playmate_core.speech.external import external_features
 from playmate_core.speech.joyvasa import JoyVasaFeatures, plan_windows
 from playmate_core.speech.types import Audio, SpeechFeatures
 from tests.joyvasa_helpers import CONFIG, other, published_tensors, template_arrays, write_checkpoint, write_encoder
@@ -142,7 +147,7 @@ def test_damaged_archives_are_refused(tmp_path, path, change, said):
 
 
 @pytest.mark.parametrize("size, stride, offset", [
-    ((4,), (1,), 1), ((2, 3), (3, 1), 0), ((2,), (-1,), 0), ((4,), (1,), -1)])
+    ((4,), (1,), 1), ((2, 3), (3, 1), 0), ((5, 1), (0, 1), 0), ((2,), (-1,), 0), ((4,), (1,), -1)])
 def test_tensors_stay_inside_their_numbers(tmp_path, size, stride, offset):
     import torch._utils
 
@@ -181,8 +186,11 @@ def test_foreign_and_spoilt_models_are_refused(tmp_path):
     norm = "denoising_net.transformer.layers.0.norm1.weight"
     refused("no JoyVASA motion generator", model={"weight": torch.zeros(2)})
     refused("listens through 'wav2vec2'", args={"audio_model": "wav2vec2"})
-    refused("where its args say", args={"n_prev_motions": 5})
+    for name in ("n_prev_motions", "n_motions", "feature_dim", "motion_feat_dim"):
+        refused("args are not those of its tensors", args={name: 80})
+    refused("where its args say", model=spoilt(norm, torch.zeros(33)))
     refused("feature_dim is 'wide'", args={"feature_dim": "wide"})
+    refused("n_motions is 'long'", args={"n_motions": "long"}, model=spoilt("denoising_net.alignment_mask"))
     refused(f"lacks {norm}", model=spoilt(norm))
     refused("not finite", model=spoilt(norm, torch.full((32,), float("inf"))))
     refused("belongs to no JoyVASA", model=spoilt("surplus", torch.zeros(1)))
@@ -241,6 +249,49 @@ def test_a_wider_mask_hears_neighbours_alone():
 def test_hull_volume_of_a_box():
     corners = torch.tensor([[x, y, z] for x in (0.0, 2.0) for y in (0.0, 3.0) for z in (0.0, 0.5)])
     assert hull_volume(torch.cat((corners, torch.rand(10, 3) * torch.tensor([2.0, 3.0, 0.5])))) == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("name", ["cosine", "linear", "quadratic", "sigmoid"])
+def test_schedules_end_in_noise_little_by_little(name):
+    table = tables(50, name)
+    assert table.betas[0] == 0 and table.alpha_bars[0] == 1 and bool((table.alpha_bars.diff() < 0).all())
+    assert bool((table.sigmas_inflex[2:] < table.sigmas_flex[2:]).all()) and table.sigmas_inflex[1] == 0
+    with pytest.raises(PlaymateError, match="schedule 'none'"):
+        tables(50, "none")
+
+
+@pytest.mark.parametrize("kind", ["ema", "median", "mean", "none"])
+def test_smoothing_is_the_same_in_pieces(kind):
+    pose = torch.randn(40, 7)
+    whole, pieces = PoseSmoother(kind), PoseSmoother(kind)
+    assert torch.allclose(whole(pose), torch.cat([pieces(part) for part in pose.split(3)]), atol=1e-6)
+    assert torch.allclose(PoseSmoother(kind)(torch.ones(12, 7)), torch.ones(12, 7))
+
+
+def test_a_row_is_clamped_to_its_own_quantile():
+    made = torch.tensor([[[1.0, -8.0, 2.0, 3.0]], [[0.1, 0.1, 0.1, 0.1]]])
+    assert limited(made, (0.5, 0.3, 2.0)).tolist()[0] == [[1.0, -2.0, 2.0, 2.0]]
+    assert limited(made, (1.0, 0.05, 2.0))[1].tolist() == made[1].tolist()
+
+
+def test_the_published_rule_of_driving():
+    torch.manual_seed(0)
+    own = Source(torch.randn(21, 3), 0.1 * torch.randn(21, 3), torch.tensor([3.0, -5.0, 1.0]),
+                 torch.tensor([0.1, 0.2, 0.3]), torch.tensor([1.3]))
+    motion = Motion(0.1 * torch.randn(4, 21, 3), 5 * torch.randn(4, 3), 0.1 * torch.randn(4, 3),
+                    1 + 0.1 * torch.rand(4, 1), 25.0, Neutral.rest())
+    still, lips = own.posed(), torch.tensor([6, 12, 14, 17, 19, 20])
+    others = torch.tensor([k for k in range(21) if k not in lips])
+    driven = driving_keypoints(own, motion)
+    assert torch.allclose(driven[0, others], still[others], atol=1e-5)
+    assert not torch.allclose(driven[0, lips], still[lips], atol=1e-2)
+    for region in ("pose", "lip", "eyes"):
+        assert torch.allclose(driving_keypoints(own, motion, region)[0], still, atol=1e-5)
+    assert torch.allclose(driving_keypoints(own, motion, relative=True)[0], still, atol=1e-5)
+    assert torch.allclose(driving_keypoints(own, motion, multiplier=2.0) - still, 2 * (driven - still), atol=1e-5)
+    for wrong in (dict(region="nose"), dict(option="friendly")):
+        with pytest.raises(PlaymateError):
+            driving_keypoints(own, motion, **wrong)
 
 
 # Speech
@@ -329,8 +380,11 @@ def test_the_start_of_a_motion_does_not_depend_on_what_follows(pair):
     assert torch.allclose(short.expression[:58], whole.expression[:58], atol=1e-6)
 
 
-def test_features_of_another_encoder_as_wide_are_taken(pair, heard, caplog):
-    plain = SpeechFeatures(heard.features, heard.loudness, heard.pitch, 25.0, heard.duration, "joyvasa")
+def test_features_of_comfyuis_own_encoder_are_taken(pair, caplog):
+    sound = voice(2.2)
+    model, rows = pair[0], torch.randn(1, 109, 64, generator=torch.Generator().manual_seed(0))
+    plain = external_features((sound.samples[None], 16000), rows, len(sound.samples), model.encoder,
+                              model.config.features_dim)
     motion = pair[0].sample(plain, steps=3)
     assert len(motion) == 55 and "trained together" in caplog.text
     assert torch.equal(motion.neutral.expression, motion.expression[0])

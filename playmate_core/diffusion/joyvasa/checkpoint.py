@@ -158,8 +158,9 @@ def _parts(path: Path) -> tuple[dict, dict[str, Tensor], MotionTemplate | None, 
         with safe_open(str(path), "pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}
-        args, audio = (json.loads(metadata.get(k, "{}")) for k in ("config", "audio_config"))
-    except (SafetensorError, OSError, ValueError) as error:
+        own = metadata.get("format") == FORMAT
+        args, audio = (json.loads(metadata[k]) if own else None for k in ("config", "audio_config"))
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise PlaymateError(f"{path.name} is not a readable safetensors file ({error}); download it again.") from None
     statistics = {k[len("template."):]: tensors.pop(k) for k in list(tensors) if k.startswith("template.")}
     template = MotionTemplate.from_arrays(statistics, path.name) if statistics else None
@@ -176,11 +177,12 @@ def _config(name: str, args: Mapping[str, Any], tensors: Mapping[str, Tensor], a
     try:
         _, carried, motion = shapes["start_motion_feat"]
         width, hidden = shapes["audio_feature_map.weight"]
-        layers = 1 + max(int(k.split(".")[3]) for k in shapes if k.startswith(f"{MARK}transformer.layers."))
+        layers = len({k.split(".")[3] for k in shapes if k.startswith(f"{MARK}transformer.layers.")})
         ratio = shapes[f"{MARK}transformer.layers.0.linear1.weight"][0] // width
     except (KeyError, ValueError, IndexError):
         raise PlaymateError(f"{name} lacks tensors of a JoyVASA motion generator; download it again.") from None
-    mask = shapes.get(f"{MARK}alignment_mask", (carried + 100,))[0]
+    window = args.get("n_motions", 100)
+    mask = shapes.get(f"{MARK}alignment_mask", (carried + window if isinstance(window, int) else 0,))[0]
     read = dict(motion_feat_dim=motion, n_motions=mask - carried, n_prev_motions=carried, feature_dim=width,
                 n_diff_steps=shapes.get("diffusion_sched.betas", (51,))[0] - 1)
     # The layers of ``args`` are not those of the network (SPEC.md section 0).
@@ -190,7 +192,12 @@ def _config(name: str, args: Mapping[str, Any], tensors: Mapping[str, Tensor], a
         read |= {f.name: args[f.name] for f in fields(JoyVasaConfig) if f.name in args}
     if positions is not None:
         read["positions"] = positions
-    return JoyVasaConfig(**read)
+    config = JoyVasaConfig(**read)
+    # Before a network of any size that a file may claim is built.
+    told = (config.n_prev_motions, config.motion_feat_dim, config.feature_dim, config.features_dim, config.length)
+    if told != (carried, motion, width, hidden, mask) or config.n_layers != layers:
+        raise PlaymateError(f"{name}: the sizes in its args are not those of its tensors; download it again.")
+    return config
 
 
 def _generator(name: str, config: JoyVasaConfig, tensors: Mapping[str, Tensor]) -> MotionGenerator:

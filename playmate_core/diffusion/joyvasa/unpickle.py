@@ -8,6 +8,7 @@ its text, and tensors are put together from the archive's bytes; no name in the 
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 from typing import Any, Callable
@@ -112,7 +113,7 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any) -> Tensor:
     if not isinstance(storage, _Storage) or not whole:
         raise PickleRefused("holds a damaged tensor")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if 0 not in size and last >= len(storage.data):
+    if 0 not in size and last >= len(storage.data) or math.prod(size) > len(storage.data):
         raise PickleRefused("holds a tensor that reaches beyond its numbers")
     return torch.as_strided(storage.data, size, stride, offset) if 0 not in size else storage.data.new_empty(size)
 
