@@ -1,16 +1,17 @@
-"""``python -m benchmarks [speed|memory]``: both if none is named. Nothing here is a test."""
+"""``python -m benchmarks [speed|memory|liveportrait]``: the first two if none is named. Nothing here is a test."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from . import machine, memory, speed
+from . import liveportrait, machine, memory, speed
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("which", nargs="*", choices=[[], "speed", "memory"], help="both if none is named")
+    parser.add_argument("which", nargs="*", choices=[[], "speed", "memory", "liveportrait"],
+                        help="speed and memory if none is named")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--minutes", type=float, default=10.0, help="length of the long audio of the memory benchmark")
     args = parser.parse_args()
@@ -20,6 +21,8 @@ def main() -> int:
         speed.run(args.device)
     if "memory" in which:
         memory.run(args.minutes)
+    if "liveportrait" in which:
+        liveportrait.run(args.device)
     return 0
 
 

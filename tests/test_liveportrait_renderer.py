@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(folder, models):  # noqa: F811
-    renderer = pipeline._liveportrait("liveportrait", models.bridge, torch.device("cpu"), folder, False)
+    renderer = pipeline._liveportrait("liveportrait", models.bridge, torch.device("cpu"), folder)
     return replace(models, renderer=renderer)
 
 
@@ -149,8 +149,14 @@ def test_foreign_appearances_and_batch_sizes_are_refused(models, appearance):
 def test_a_host_is_asked_for_memory(folder, models, portrait):
     from playmate_core.render.liveportrait import load_networks
 
-    asked = []
-    renderer = LivePortraitRenderer(load_networks(folder), models.bridge, resident=asked.append)
+    asked, given = [], []
+
+    def host(networks):
+        given.append(networks)
+        return asked.append
+
+    renderer = LivePortraitRenderer(load_networks(folder), models.bridge, host=host)
+    assert given == [renderer.networks] and not asked
     prepared = pipeline.extract_appearance(replace(models, renderer=renderer), portrait)
     assert len(asked) == 1 and asked[0] > 0
     draw(renderer, prepared, moving(1))
@@ -158,7 +164,7 @@ def test_a_host_is_asked_for_memory(folder, models, portrait):
 
 
 def test_animals_move_too(folder, models, portrait):
-    animals = pipeline._liveportrait("liveportrait-animal", models.bridge, torch.device("cpu"), folder, False)
+    animals = pipeline._liveportrait("liveportrait-animal", models.bridge, torch.device("cpu"), folder)
     prepared = pipeline.extract_appearance(replace(models, renderer=animals), portrait)
     keypoints = animals.keypoints(prepared.payload, moving(3))
     assert float((keypoints[2] - keypoints[0]).abs().max()) > 0.01

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Callable, Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...errors import PlaymateError
 from ...face.bridge import LatentBridge
@@ -67,14 +67,15 @@ class LivePortraitRenderer:
         animal: the networks are the animals' (SPEC.md section 10.5).
         options: how motion is applied. Lips that the portrait holds open are shut first when a motion speaks.
         compile: runs W and G through torch.compile. It pays from some hundred frames on.
-        resident: called with the bytes about to be worked with before the networks are used; a host that manages
-            memory puts them on the device then. Without it they are moved there once, here.
+        host: one who manages memory. It is given the networks and returns a function that is called with the bytes
+            about to be worked with before they are used, and puts them on the device then. Without a host they are
+            moved there once, here.
     """
 
     def __init__(self, networks: Networks, bridge: LatentBridge, device: str | torch.device = "cpu",
                  dtype: torch.dtype | None = None, *, animal: bool = False,
                  options: Options = Options(normalise_lip=True), compile: bool = False,  # noqa: B008
-                 resident: Callable[[int], None] | None = None) -> None:
+                 host: Callable[[nn.Module], Callable[[int], None]] | None = None) -> None:
         self.name = "liveportrait-animal" if animal else "liveportrait"
         self.device = torch.device(device)
         self.dtype = dtype or (torch.float16 if self.device.type == "cuda" else torch.float32)
@@ -89,9 +90,11 @@ class LivePortraitRenderer:
         elif self.device.type == "cuda":
             networks.generator.to(memory_format=torch.channels_last)
         self.networks = networks
-        self.resident = resident
-        if resident is None:
+        self.resident = None
+        if host is None:
             networks.to(self.device)
+        else:
+            self.resident = host(networks)
         self._draw = torch.compile(self._warp_and_generate) if compile else self._warp_and_generate
         self.compiled = compile
 
