@@ -7,7 +7,7 @@ from comfy_api.latest import io
 
 from ..playmate_core import pipeline
 from ..playmate_core.weights.catalogue import find, locate
-from . import sockets
+from . import memory, sockets
 from .folders import (
     motion_model_files,
     motion_model_path,
@@ -75,6 +75,7 @@ class LoadModels(io.ComfyNode):
         more = {}
         if pack != BUNDLED:
             more["weights"] = locate(pack, weight_folders())
+            more["dtype"], more["host"] = memory.drawing_dtype(chosen), memory.host(chosen)
         if speech_encoder not in (None, AUTO):
             more["speech_encoder"] = speech_encoder_path(speech_encoder)
         path = None if motion_model == BUNDLED else motion_model_path(motion_model)

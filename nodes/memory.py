@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import comfy.model_management
-import comfy.model_patcher
 import torch
 from torch import nn
 
@@ -16,6 +15,8 @@ def host(device: torch.device | str) -> Callable[[nn.Module], Callable[[int], No
     What it returns takes the networks and gives a function that puts them on ``device`` with so many bytes to work in.
     """
     def take_over(networks: nn.Module) -> Callable[[int], None]:
+        import comfy.model_patcher
+
         patcher = comfy.model_patcher.ModelPatcher(
             networks, load_device=torch.device(device), offload_device=comfy.model_management.unet_offload_device())
 
