@@ -66,9 +66,10 @@ def test_two_processes_are_one(alone, tmp_path):
     told = [process.communicate(timeout=240)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(told)
     same(run, tmp_path / "run")
-    one, two = ([json.loads(row)["loss"] for row in (folder / LOG).read_text().splitlines()]
+    one, two = ([json.loads(row) for row in (folder / LOG).read_text().splitlines()]
                 for folder in (run, tmp_path / "run"))
-    assert two == pytest.approx(one, rel=1e-4)
+    assert [row["processes"] for row in two] == [2] * len(one)
+    assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=1e-4)
 
 
 def test_pieces_are_the_whole(alone, tmp_path):

@@ -164,16 +164,18 @@ class TestVgg:
             for a, b in zip(ours(picture), maps, strict=True):
                 torch.testing.assert_close(a, b)
 
-    def test_loading(self, tmp_path, monkeypatch):
+    def test_loading(self, tmp_path):
         with pytest.raises(PlaymateError, match="no VGG19 weights"):
             Vgg19.load(tmp_path / "vgg19.pth")
-        monkeypatch.setattr(Vgg19.__init__, "__defaults__", (4,))
         weights = features(3).state_dict()
         torch.save(weights | {"classifier.0.weight": torch.zeros(2)}, tmp_path / "vgg19.pth")
         assert torch.equal(Vgg19.load(tmp_path / "vgg19.pth").features[0].weight, weights["features.0.weight"])
         save_file({"features.0.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
         with pytest.raises(PlaymateError, match="does not hold torchvision's VGG19"):
             Vgg19.load(tmp_path / "other.safetensors")
+        save_file({k: v for k, v in weights.items() if "28" not in k}, tmp_path / "short.safetensors")
+        with pytest.raises(PlaymateError, match="features.28.weight is not there"):
+            Vgg19.load(tmp_path / "short.safetensors")
 
     def test_distance(self):
         a = [torch.zeros(2, 3, 4, 4), torch.zeros(2, 5, 2, 2)]

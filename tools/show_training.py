@@ -50,7 +50,7 @@ def write_networks(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for role, network in made.items():
         save_file(network.state_dict(), folder / f"{FILES[role]}.safetensors")
-    save_file(Vgg19().state_dict(), folder / "vgg19.safetensors")
+    save_file(Vgg19(width=8).state_dict(), folder / "vgg19.safetensors")
 
 
 KILL = """
@@ -69,28 +69,32 @@ __main__.main(sys.argv[1:])
 def train(stage: str, out: Path, config: dict, more: list[str], processes: int = 1, resume: bool = False,
           killed_at: int | None = None) -> None:
     """One sitting of the training command; ``killed_at`` a step its process ends as if the machine had."""
+    if not resume and (out / "state.pt").is_file() and (killed_at is not None or torch.load(
+            out / "state.pt", weights_only=True)["step"] == config["training"]["steps"]):
+        return  # made when the script ran before
     file = out.with_suffix(".json")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(config))
     launch = [sys.executable, "-m", "playmate_core.training"]
     if processes > 1:
-        launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes),
-                  "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m",
-                  "playmate_core.training"]
+        # What `accelerate launch` does for several GPUs; on CPUs it would ask for MPI.
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes),
+                  "-m", "playmate_core.training"]
     if killed_at is not None:
         launch = [sys.executable, "-c", KILL.format(step=killed_at)]
     arguments = [stage, "--out", str(out), "--config", str(file), "--device", "cpu",
                  "--threads", "1", *more, *(["--resume"] if resume else [])]
+    environment = dict(os.environ, OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", ACCELERATE_USE_CPU="true")
     subprocess.run(launch + arguments, cwd=ROOT, check=killed_at is None, stderr=subprocess.DEVNULL,
-                   stdout=subprocess.DEVNULL, env=dict(os.environ, OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE"))
+                   stdout=subprocess.DEVNULL, env=environment)
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
     return torch.load(run / "state.pt", weights_only=True)["net"]
 
 
-def losses(run: Path) -> list[float]:
-    return [json.loads(row)["loss"] for row in (run / "log.jsonl").read_text().splitlines()]
+def log(run: Path, column: str = "loss") -> list[float]:
+    return [json.loads(row)[column] for row in (run / "log.jsonl").read_text().splitlines()]
 
 
 def show(stage: str, out: Path, config: dict, more: list[str], steps: int) -> dict:
@@ -100,12 +104,12 @@ def show(stage: str, out: Path, config: dict, more: list[str], steps: int) -> di
 
     few = max(10, steps // 10)
     train(stage, out / stage, of(steps, validate_every=few), more)
-    fall = losses(out / stage)
+    fall = log(out / stage)
     train(stage, out / f"{stage}-few", of(few, validate_every=few), more)
     halves = of(few, validate_every=few, save_every=few // 2)
     train(stage, out / f"{stage}-part", halves, more, killed_at=few * 3 // 4)
-    assert torch.load(out / f"{stage}-part" / "state.pt", weights_only=True)["step"] == few // 2
-    train(stage, out / f"{stage}-part", halves, more, resume=True)
+    if torch.load(out / f"{stage}-part" / "state.pt", weights_only=True)["step"] == few // 2:
+        train(stage, out / f"{stage}-part", halves, more, resume=True)
     whole, again = weights(out / f"{stage}-few"), weights(out / f"{stage}-part")
     repeated = all(torch.equal(v, again[k]) for k, v in whole.items())
     train(stage, out / f"{stage}-two", of(few, validate_every=few), more, processes=2)
@@ -115,7 +119,8 @@ def show(stage: str, out: Path, config: dict, more: list[str], steps: int) -> di
     size = max(float(v.abs().max()) for v in moved.values())
     return dict(steps=steps, loss_first=fall[0], loss_last=fall[-1], resumed_exactly=repeated, few=few,
                 two_processes_largest_difference=apart, largest_weight=size,
-                two_processes_loss=[losses(out / f"{stage}-few")[-1], losses(out / f"{stage}-two")[-1]])
+                processes=log(out / f"{stage}-two", "processes")[-1],
+                two_processes_loss=[log(out / f"{stage}-few")[-1], log(out / f"{stage}-two")[-1]])
 
 
 def main() -> None:
@@ -134,7 +139,8 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "playmate_core.training", "prepare", options.clips, "--out", str(corpus),
                         "--labels", str(out / "labels.csv"), "--crops", "128", "--heldout", "0", "--workers", "1",
                         "--least-voiced", "0", "--least-loudness", "-100"], cwd=ROOT, check=True)
-    write_networks(out / "networks")
+    if not (out / "networks").is_dir():
+        write_networks(out / "networks")
     common = ["--corpus", str(corpus)]
     training = dict(batch=16, learning_rate=0.002, warm_up=10, mixed_precision="no")
     plans = dict(

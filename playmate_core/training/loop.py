@@ -235,8 +235,8 @@ class Loop:
         if not self.accelerator.is_main_process:
             return
         self.reached = self._figures(self.averaged())
-        row = dict(step=self.step, minutes=round(self.elapsed / 60, 2), **self._about(),
-                   loss=None if loss is None else round(loss, 5), **self.reached)
+        row = dict(step=self.step, minutes=round(self.elapsed / 60, 2), processes=self.accelerator.num_processes,
+                   **self._about(), loss=None if loss is None else round(loss, 5), **self.reached)
         with open(self.out / LOG, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         self._plot(**self.reached)

@@ -57,6 +57,8 @@ class Vgg19(nn.Module):
     def load(path: str | Path) -> Vgg19:
         """The network with torchvision's weights, ``.pth`` or ``.safetensors``; a classifier in the file is ignored.
 
+        Its width is the file's, so that a small one will do for trials.
+
         Raises:
             PlaymateError: no such file, a damaged one, or another network's.
         """
@@ -67,7 +69,10 @@ class Vgg19(nn.Module):
             raise PlaymateError(f"There are no VGG19 weights at {path}; download torchvision's vgg19 (IMAGENET1K_V1) "
                                 "and give its file.")
         held = read_tensors(path)
-        network = Vgg19()
+        first = held.get("features.0.weight")
+        if not isinstance(first, Tensor) or first.ndim != 4:
+            raise PlaymateError(f"{path} does not hold torchvision's VGG19; give vgg19's own file.")
+        network = Vgg19(len(first))
         wanted = network.state_dict()
         for key, value in wanted.items():
             if not isinstance(held.get(key), Tensor) or held[key].shape != value.shape:
