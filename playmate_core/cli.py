@@ -90,6 +90,12 @@ def _add_knobs(command: argparse.ArgumentParser) -> None:
     command.add_argument("--emotion-guidance", type=float, default=None,
                          help="how strongly the emotion pulls; the model's own default if left out")
     command.add_argument("--face", default="largest", help="largest, left, right, or a number counted from the left")
+    command.add_argument("--face-box", default=None, metavar="BOX",
+                         help='where the face is, when none is found: left, top, width, height in pixels')
+    command.add_argument("--face-points", default=None, metavar="POINTS",
+                         help='more exact: left eye, right eye, nose, mouth corners as "x y; x y; x y; x y; x y"')
+    command.add_argument("--pack", default="bundled",
+                         help="bundled, liveportrait or liveportrait-animal (see 'weights list')")
     command.add_argument("--renderer", default="landmark", help="landmark")
     command.add_argument("--motion-model", default=None, metavar="FILE",
                          help="another motion model: Playmate's .safetensors or JoyVASA's .pt; bundled if left out")
@@ -126,6 +132,7 @@ def run_animate(args: argparse.Namespace) -> Path:
     """
     from . import pipeline
     from .diffusion.emotion_plan import EmotionPlan
+    from .face.manual import parse_box, parse_points
     from .images import read_image
     from .motion.blinks import plan_blinks
     from .motion.edits import with_neutral_lead
@@ -144,14 +151,16 @@ def run_animate(args: argparse.Namespace) -> Path:
         plan_blinks(0.0, args.blink)
     gaze = None if args.gaze is None else GazeKeyframes.parse(args.gaze)
     emotion = None if args.emotion is None else EmotionPlan.parse(args.emotion)
+    box = None if args.face_box is None else parse_box(args.face_box)
+    points = None if args.face_points is None else parse_points(args.face_points)
     policy, index = ("index", int(args.face)) if args.face.lstrip("-").isdigit() else (args.face, 0)
     if args.motion_out and Path(args.motion_out).suffix not in (".safetensors", ".pkl"):
         raise PlaymateError(f"The motion cannot be saved as {args.motion_out!r}; end the name in .safetensors or .pkl.")
     image = read_image(args.portrait)
 
-    models = pipeline.load_models(device=args.device, renderer=args.renderer, motion_model=args.motion_model,
-                                  speech_encoder=args.speech_encoder)
-    appearance = pipeline.extract_appearance(models, image, policy=policy, index=index)
+    models = pipeline.load_models(args.pack, device=args.device, renderer=args.renderer,
+                                  motion_model=args.motion_model, speech_encoder=args.speech_encoder)
+    appearance = pipeline.extract_appearance(models, image, policy=policy, index=index, box=box, points=points)
     if args.from_motion:
         motion = load_motion(args.from_motion)
         if motion.fps != args.fps:

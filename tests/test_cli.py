@@ -151,3 +151,32 @@ def test_bad_input_ends_in_one_sentence_and_no_file(inputs, tmp_path, capsys, ch
     sentence = said[said.index("error: "):].strip()
     assert "\n" not in sentence and "Traceback" not in said
     assert not output.exists() and list(tmp_path.iterdir()) == []
+
+
+def test_a_face_that_nobody_finds_is_marked(portrait_path, voice_path, tmp_path, monkeypatch, capsys):
+    """The text reaches the library as numbers; a text that is none ends before any model is loaded."""
+    from playmate_core import pipeline
+    from playmate_core.errors import PlaymateError
+
+    seen = []
+
+    def stop(models, image, **more):
+        seen.append(more)
+        raise PlaymateError("far enough")
+
+    monkeypatch.setattr(pipeline, "extract_appearance", stop)
+    monkeypatch.setattr(pipeline, "load_models", lambda *args, **more: seen.append((args, more)))
+    command = ["animate", str(portrait_path), str(voice_path), "-o", str(tmp_path / "a.mp4"), "--pack", "liveportrait"]
+    assert cli.main([*command, "--face-box", "1 2 30 40", "--face-points", "1 2; 3 4; 5 6; 7 8; 9 10"]) == 1
+    assert seen[0][0] == ("liveportrait",)
+    assert seen[1]["box"].tolist() == [1, 2, 30, 40] and seen[1]["points"].shape == (5, 2)
+    assert cli.main([*command, "--face-box", "somewhere"]) == 1
+    assert "left top width height" in capsys.readouterr().err and len(seen) == 2
+
+
+def test_missing_weights_are_told_with_folder_and_command(portrait_path, voice_path, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PLAYMATE_MODELS", str(tmp_path / "models"))
+    assert cli.main(["animate", str(portrait_path), str(voice_path), "-o", str(tmp_path / "a.mp4"),
+                 "--pack", "liveportrait"]) == 1
+    said = capsys.readouterr().err
+    assert str(tmp_path / "models" / "liveportrait") in said and "weights download liveportrait" in said

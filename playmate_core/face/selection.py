@@ -46,7 +46,8 @@ def select_face(faces: Sequence[Face], image_size: tuple[int, int], policy: str 
         raise PlaymateError(f"'{policy}' is no way to choose a face; use one of {', '.join(POLICIES)}.")
     if not faces:
         raise PlaymateError("No face was found in the picture; use one in which a face is clearly visible, upright "
-                            "and large enough, or crop the picture closer to the face.")
+                            "and large enough, crop the picture closer to the face, or say where it is with face_box "
+                            "or face_points.")
     candidates = left_to_right(faces)
     if mask is not None:
         candidates = _covered(candidates, image_size, mask)
