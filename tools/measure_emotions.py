@@ -47,10 +47,22 @@ def measure(models, image, features, strengths: list[float], seed: int) -> tuple
     appearance = pipeline.extract_appearance(models, image)
     tracks, frames = {}, {}
 
+    moment = len(features) // 2
+
     def speak(label: str, strength: float):
         motion = pipeline.generate_motion(models, features, appearance, seed=seed, emotion=f"{label} {strength:g}")
-        drawn = torch.cat(list(pipeline.render_frames(models, appearance, motion)))
-        return track_video(drawn, models.face), drawn
+        kept: dict = {}
+
+        def seen():
+            number = 0
+            for batch in pipeline.render_frames(models, appearance, motion):
+                for picture in batch:
+                    if number == moment:
+                        kept["frame"] = picture.clone()
+                    number += 1
+                    yield picture
+
+        return track_video(seen(), models.face), kept.get("frame")
 
     tracks["neutral"], frames["neutral"] = speak("neutral", 1.0)
     neutral = mean_blendshapes(tracks["neutral"])
@@ -76,8 +88,7 @@ def measure(models, image, features, strengths: list[float], seed: int) -> tuple
             report["emotions"][label]["monotone"] = monotone(neutral, steps, label)
     report["separation"] = separation(means).as_dict()
     report["shut frames"] = int(shut.sum())
-    loudest = int(torch.nan_to_num(gap).argmax())
-    return report, {label: drawn[loudest] for label, drawn in frames.items()}
+    return report, frames
 
 
 def main() -> None:
