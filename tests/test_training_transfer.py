@@ -18,7 +18,7 @@ from playmate_core.render.liveportrait.motion_extractor import MotionExtractor, 
 from playmate_core.render.liveportrait.warping import WarpingConfig, WarpingModule
 from playmate_core.training.crops import Crops, write_crops
 from playmate_core.training.loop import STATE
-from playmate_core.training.transfer import Transfer, TransferRun, TransferSettings, TransferTraining, keypoints
+from playmate_core.training.transfer import Transfer, TransferRun, TransferSettings, TransferTraining, _size, keypoints
 from playmate_core.training.vgg import PLAN, Vgg19, perceptual
 
 SIDE = 32
@@ -145,6 +145,12 @@ class TestEquations:
         nets = networks()
         assert float(Transfer(nets, features(), TRAINING, networks().motion)(*pair)["keep"].max()) < 1e-6
         assert float(Transfer(nets, features(), TRAINING, networks(1).motion)(*pair)["keep"].min()) > 1e-3
+
+
+    def test_rounding_pulls_nothing(self):
+        way = torch.tensor([1e-8, 0.1], requires_grad=True)
+        _size(way).sum().backward()
+        assert abs(float(way.grad[0])) < 1e-4 and float(way.grad[1]) > 0.99
 
 
 class TestVgg:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,8 +119,11 @@ class Stage1(Loop):
         self.lips = lips
 
     def _storage(self) -> Path | None:
-        """Where windows are mapped from, written by now by one process of each machine; None for memory."""
-        return self.out / "windows" if self.training.storage == "disk" else None
+        """Where windows are mapped from, each machine's own, since several may share ``out``; None for memory."""
+        if self.training.storage != "disk":
+            return None
+        machine = os.environ.get("GROUP_RANK", "0")  # as torch's and accelerate's launchers count machines
+        return self.out / ("windows" if machine == "0" else f"windows-{machine}")
 
     # What a later stage does otherwise.
 

@@ -31,6 +31,8 @@ from .vgg import perceptual
 ROLES = ("appearance", "motion", "warping", "generator")
 _ANGLE = 90.0  # degrees that count as much as one latent unit
 
+_NEAR = 1e-3  # latent units
+
 
 class Networks(Protocol):
     """F, M, W and G as ``render.liveportrait.checkpoint.Networks`` has them."""
@@ -167,8 +169,8 @@ class Transfer(nn.Module):
         for picture, now in zip(pictures, told, strict=True):
             with torch.no_grad():
                 then = self.start.motion(picture)
-            points = (keypoints(now, now, now) - keypoints(then, then, then)).abs().flatten(1).mean(1)
-            far = far + points + (now["rotation"] - then["rotation"]).abs().mean(1) / _ANGLE
+            points = keypoints(now, now, now) - keypoints(then, then, then)
+            far = far + _size(points).flatten(1).mean(1) + _size((now["rotation"] - then["rotation"]) / _ANGLE).mean(1)
         return far
 
     def forward(self, first: Tensor, second: Tensor) -> dict[str, Tensor]:
@@ -186,6 +188,11 @@ class Transfer(nn.Module):
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         """[B] the weighted sum."""
         return sum(getattr(self.training_settings, name) * value for name, value in losses.items())
+
+
+def _size(way: Tensor) -> Tensor:
+    """Absolute value with a round bottom: at the start all ways are rounding, whose signs must not be learned from."""
+    return (way.square() + _NEAR**2).sqrt() - _NEAR
 
 
 def _resized(picture: Tensor, side: int) -> Tensor:
