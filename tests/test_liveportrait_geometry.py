@@ -217,14 +217,14 @@ def test_paste_back(reference):
     matrix, original = t["paste.M_o2c"], t["paste.original"].permute(2, 0, 1).float() / 255
     crop = warp(original[None], torch.linalg.inv(matrix.double()), (64, 64))[0].permute(1, 2, 0) * 255
     difference = (crop - t["paste.img_crop"].float()).abs()
-    assert difference.max() <= 5.5 and difference.mean() < 0.6
+    assert difference.max() <= 5 and difference.mean() < 0.15
     mask = t["paste.mask_crop"].permute(2, 0, 1)[None, :1].float() / 255
     placement = Placement.of(matrix, 64, (120, 160), mask=mask)
     generated = t["paste.generated"].permute(2, 0, 1)[None].float() / 255
     found = placement.paste(generated, original)[0] * 255
     difference = (found - t["paste.result"].float()).abs()
-    # Upstream truncates twice on the way to bytes; this stays in floats.
-    assert difference.max() <= 6 and difference.mean() < 0.6
+    # Upstream rounds the crop and the mask to bytes and truncates the sum; this stays in floats, hence the wider mean.
+    assert difference.max() <= 5 and difference.mean() < 0.2
     outside = torch.ones(120, 160, dtype=torch.bool)
     top, left, bottom, right = placement.box
     outside[top:bottom, left:right] = placement.mask[0, 0] == 0
