@@ -88,3 +88,24 @@ def test_eyes_shut_and_stay_where_they_are(analyzer, renderer, portrait, bridge)
     assert openness[2] < 0.05
     drift = (points[2, [33, 133, 362, 263]] - points[0, [33, 133, 362, 263]])[:, :2].norm(dim=-1)
     assert drift.max() < 0.08 * geometry.outer_eye_distance(points[0])
+
+
+def test_brows_raised_far_make_no_rings(renderer, portrait, monkeypatch):
+    """Above them the skin is squeezed so much that plain Newton steps threw single nodes pixels away."""
+    from playmate_core.diffusion.emotion_offsets import FELT, emotion_table
+    from playmate_core.motion.eyes import eye_offset
+    from playmate_core.render.landmark import renderer as drawing
+    from playmate_core.render.landmark.warp import invert
+
+    missed = []
+
+    def watched(field, grid, targets, *more):
+        found = invert(field, grid, targets, *more)
+        missed.append((found + grid.sample(field, found)[:, :2].permute(0, 2, 3, 1) - targets).norm(dim=-1).max())
+        return found
+
+    monkeypatch.setattr(drawing, "invert", watched)
+    surprised = emotion_table()[FELT.index("surprised")].reshape(-1, 3)
+    lids = eye_offset(torch.tensor([0.0, 0.2, 0.6, 0.8])[:, None].expand(-1, 2), torch.zeros(4, 2))
+    list(renderer.render(portrait, motion_of(1.2 * surprised + lids)))
+    assert missed and max(missed) < 0.5

@@ -105,17 +105,31 @@ def with_slopes(field: Tensor, step: float) -> Tensor:
 def invert(field: Tensor, grid: Grid, targets: Tensor, start: Tensor | None = None, steps: int = 6) -> Tensor:
     """Newton's method for u in u + d(u) = y.
 
+    Where a raised brow squeezes the skin above it to a quarter, plain steps fly off at single nodes, which makes
+    rings. A frame in which a node is still off by more than a pixel before the last step is done again, damped.
+
     Args:
         field: [B, 6, h, w] displacement d on ``grid`` with its slopes.
         targets: [B, H, W, 2] or [H, W, 2] pixels y.
-        start: [B, H, W, 2] first guess; y - d(y) if left out.
+        start: [B, H, W, 2] first guess; y itself if left out.
 
     Returns:
         [B, H, W, 2] pixels u.
     """
     y = targets.expand(field.shape[0], -1, -1, -1)
-    u = y if start is None else start
+    first = y if start is None else start
+    found, missed = _newton(field, grid, y, first, steps, damped=False)
+    failed = missed.amax((1, 2)) > 1.0
+    if bool(failed.any()):
+        found[failed], _ = _newton(field[failed], grid, y[failed], first[failed], steps, damped=True)
+    return found
+
+
+def _newton(field: Tensor, grid: Grid, y: Tensor, u: Tensor, steps: int, damped: bool) -> tuple[Tensor, Tensor]:
+    """(u [B, H, W, 2], squared pixels [B, H, W] by which the last step but one missed). Damped, a step that misses
+    by more than the best before it is taken back half."""
     limit = 12.0 * grid.step
+    best, least = u, y.new_full(u.shape[:-1], float("inf"))
     for _ in range(steps):
         value = grid.sample(field, u)
         rx = u[..., 0] + value[:, 0] - y[..., 0]
@@ -123,8 +137,15 @@ def invert(field: Tensor, grid: Grid, targets: Tensor, start: Tensor | None = No
         a, b, c, d = 1 + value[:, 2], value[:, 4], value[:, 3], 1 + value[:, 5]
         determinant = (a * d - b * c).clamp_min(0.2)
         move = torch.stack([d * rx - b * ry, a * ry - c * rx], -1) / determinant[..., None]
-        u = u - move.clamp(-limit, limit)
-    return u
+        following = u - move.clamp(-limit, limit)
+        if damped:
+            missed = rx * rx + ry * ry
+            nearer = (missed <= least)[..., None]
+            least = torch.minimum(missed, least)
+            following = torch.where(nearer, following, (u + best) / 2)
+            best = torch.where(nearer, u, best)
+        u = following
+    return u, rx * rx + ry * ry
 
 
 @dataclass(frozen=True)
