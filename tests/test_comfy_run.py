@@ -317,7 +317,7 @@ def test_silence_and_too_short_sound(studio):
 def test_choices_and_texts_are_checked_before_anything_runs(studio):
     prompt = preview_of_sample()
     prompt["m"]["inputs"]["pack"] = "full"
-    assert "pack is 'full'; choose one of: bundled." in refusals(studio, prompt)
+    assert "pack is 'full'; choose one of: bundled, liveportrait" in refusals(studio, prompt)
     pose = {"motion": ["l", 0], "mode": "replace", "source": "keyframes", "axes": "yaw", "pitch": 0.0, "yaw": 0.0,
             "roll": 0.0, "x": 0.0, "y": 0.0, "scale": 1.0, "keyframes": "0 yaw=left", "amount": 1.0,
             "length": "mirror"}
