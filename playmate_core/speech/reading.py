@@ -169,6 +169,16 @@ def _scaled(block: Tensor, whole: Tensor | None = None) -> Tensor:
     return (block.double() / 2.0 ** (bits - 1)).float()
 
 
+def _open(name: str):
+    """A container; titles in another alphabet than they say do not matter to sound."""
+    import av
+
+    try:
+        return av.open(name, metadata_errors="replace")
+    except TypeError:  # newer PyAV has no such argument
+        return av.open(name)
+
+
 def _decode(path: Path, progress: Progress) -> Iterator[tuple[Tensor, int]]:
     """Blocks [C, N] and their rates. What cannot be decoded is skipped, with one warning at the end."""
     import av
@@ -176,7 +186,7 @@ def _decode(path: Path, progress: Progress) -> Iterator[tuple[Tensor, int]]:
     bad = 0
     try:
         # The prefix keeps FFmpeg from taking a name like "take:2.wav" for a protocol.
-        container = av.open(f"file:{path}", metadata_errors="replace")
+        container = _open(f"file:{path}")
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise PlaymateError(f"{path} is no audio or video file that can be read, or it is damaged; convert it to wav "
                             "or mp3.") from error
