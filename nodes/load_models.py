@@ -75,8 +75,10 @@ class LoadModels(io.ComfyNode):
         more = {}
         if pack != BUNDLED:
             more["weights"] = locate(pack, weight_folders())
-            more["dtype"], more["host"] = memory.drawing_dtype(chosen), memory.host(chosen)
+            more["dtype"] = memory.drawing_dtype(chosen)
         if speech_encoder not in (None, AUTO):
             more["speech_encoder"] = speech_encoder_path(speech_encoder)
         path = None if motion_model == BUNDLED else motion_model_path(motion_model)
+        if more or path is not None:
+            more["host"] = memory.host(chosen)
         return io.NodeOutput(pipeline.load_models(pack, chosen, motion_model=path, **more))

@@ -9,6 +9,11 @@ import torch
 from torch import nn
 
 
+class PlaymateNetworks(nn.Sequential):
+    """Networks as core's ModelPatcher sees them: it sets attributes such as ``device``, which some networks (those of
+    transformers) compute and do not let be set."""
+
+
 def host(device: torch.device | str) -> Callable[[nn.Module], Callable[[int], None]]:
     """For ``pipeline.load_models``: wraps networks in core's ModelPatcher.
 
@@ -18,7 +23,8 @@ def host(device: torch.device | str) -> Callable[[nn.Module], Callable[[int], No
         import comfy.model_patcher
 
         patcher = comfy.model_patcher.ModelPatcher(
-            networks, load_device=torch.device(device), offload_device=comfy.model_management.unet_offload_device())
+            PlaymateNetworks(networks), load_device=torch.device(device),
+            offload_device=comfy.model_management.unet_offload_device())
 
         def ready(working_bytes: int) -> None:
             comfy.model_management.load_models_gpu([patcher], memory_required=working_bytes, force_full_load=True)

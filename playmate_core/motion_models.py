@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Tuple, Union
 
 import torch
 
+from .hosting import Host
+
 if TYPE_CHECKING:
     from .diffusion.joyvasa.model import JoyVasa
     from .diffusion.model import MotionModel
@@ -19,21 +21,25 @@ if TYPE_CHECKING:
     AnyMotionModel = Union[MotionModel, JoyVasa]
 
 
-def load_speech_encoder(path: str | PathLike | None, device: str | torch.device = "cpu") -> AnyEncoder:
+def load_speech_encoder(path: str | PathLike | None, device: str | torch.device = "cpu",
+                        host: Host = None) -> AnyEncoder:
     """The bundled encoder (None), a folder in transformers' format with wav2vec2 or HuBERT, or a file of Playmate's.
+
+    ``host`` keeps a wav2vec2 or HuBERT, see ``hosting``; Playmate's own are small and stay on the device.
 
     Raises:
         PlaymateError: nothing there, or no speech encoder.
     """
     if path is not None and Path(path).is_dir():
         from .speech.transformer_encoders import TransformerEncoder
-        return TransformerEncoder.load(path, device)
+        return TransformerEncoder.load(path, device, host=host)
     from .speech.encoder import SpeechEncoder
     return SpeechEncoder.load(path=path, device=device)
 
 
 def load_motion_and_speech(motion_model: str | PathLike | None = None, speech_encoder: str | PathLike | None = None,
-                           device: str | torch.device = "cpu") -> Tuple[AnyMotionModel, AnyEncoder]:
+                           device: str | torch.device = "cpu",
+                           host: Host = None) -> Tuple[AnyMotionModel, AnyEncoder]:
     """A motion model and what it listens through.
 
     Args:
@@ -42,6 +48,8 @@ def load_motion_and_speech(motion_model: str | PathLike | None = None, speech_en
         speech_encoder: None for the one that belongs to the motion model: JoyVASA's lies in its checkpoint; others
             are looked for as a folder of the encoder's name beside the motion model or one folder up, else it is the
             bundled one. Otherwise as ``load_speech_encoder``.
+        device: where they run.
+        host: keeps all of them but those that ship with the package, see ``hosting``.
 
     Raises:
         PlaymateError: files that are missing, damaged or foreign.
@@ -50,21 +58,21 @@ def load_motion_and_speech(motion_model: str | PathLike | None = None, speech_en
 
     if motion_model is None or not is_joyvasa(motion_model):
         from .diffusion.model import MotionModel
-        model = MotionModel.load(path=motion_model, device=device)
+        model = MotionModel.load(path=motion_model, device=device, host=None if motion_model is None else host)
         own = None if motion_model is None else _beside(Path(motion_model), model.encoder)
-        return model, load_speech_encoder(own if speech_encoder is None else speech_encoder, device)
+        return model, load_speech_encoder(own if speech_encoder is None else speech_encoder, device, host)
     from .diffusion.joyvasa.checkpoint import load_joyvasa
     from .diffusion.joyvasa.model import JoyVasa
 
     checkpoint = load_joyvasa(motion_model)
-    model = JoyVasa.of(checkpoint, device)
+    model = JoyVasa.of(checkpoint, device, host)
     if speech_encoder is not None:
-        return model, load_speech_encoder(speech_encoder, device)
+        return model, load_speech_encoder(speech_encoder, device, host)
     from .speech.joyvasa import JoyVasaEncoder
     from .speech.transformer_encoders import build_network
 
     network = build_network("hubert", checkpoint.audio_config, checkpoint.audio, Path(motion_model).name)
-    return model, JoyVasaEncoder(network, model.config.n_motions, device)
+    return model, JoyVasaEncoder(network, model.config.n_motions, device, host)
 
 
 def _beside(path: Path, encoder: str) -> Path | None:

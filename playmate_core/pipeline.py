@@ -18,9 +18,10 @@ from os import PathLike
 from typing import TYPE_CHECKING, Callable, Iterator, Mapping, Tuple, Union
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .errors import PlaymateError
+from .hosting import Host
 from .motion.types import Motion
 from .progress import Progress
 from .render.base import Appearance, Renderer
@@ -83,7 +84,7 @@ def load_models(pack: str = "bundled", device: str | torch.device = "cpu", *,
                 speech_encoder: str | PathLike | None = None,
                 weights: str | PathLike | Mapping[str, str | PathLike] | None = None,
                 compile: bool = False, dtype: torch.dtype | None = None,
-                host: Callable[[nn.Module], Callable[[int], None]] | None = None) -> Models:
+                host: Host = None) -> Models:
     """Loads a pack of weights.
 
     Args:
@@ -98,7 +99,7 @@ def load_models(pack: str = "bundled", device: str | torch.device = "cpu", *,
             puts them. Of no effect for the bundled pack.
         compile: draws LivePortrait's frames through torch.compile: slow to start, faster for long films.
         dtype: of LivePortrait's large networks; None takes float16 on CUDA and float32 elsewhere.
-        host: manages the memory of LivePortrait's networks, see ``LivePortraitRenderer``.
+        host: keeps LivePortrait's networks and other large ones that do not ship with the package, see ``hosting``.
 
     Raises:
         PlaymateError: unknown pack, renderer or device, or weights that are missing or foreign.
@@ -113,7 +114,7 @@ def load_models(pack: str = "bundled", device: str | torch.device = "cpu", *,
 
     device = usable_device(device)
     bridge = LatentBridge.load()
-    motion, speech = load_motion_and_speech(motion_model, speech_encoder, device)
+    motion, speech = load_motion_and_speech(motion_model, speech_encoder, device, host)
     face = FaceAnalyzer.load(device=device)
     if pack == "bundled":
         from .render.landmark import LandmarkRenderer

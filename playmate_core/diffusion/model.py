@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Iterator, Optional
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import PlaymateError
+from ..hosting import Host, settle
 from ..motion.types import KEYPOINTS, Motion, Neutral
 from ..progress import Progress
 from ..speech.types import SpeechFeatures
@@ -32,6 +33,8 @@ DEFAULT_AUDIO_GUIDANCE = 1.5
 
 DEFAULT_TEMPERATURE = 1.0
 
+WORKING_BYTES = 64 * 2**20
+"""Beside the weights, generously: a window is a few rows of some hundred frames."""
 
 DEFAULT_EMOTION_GUIDANCE = 1.0
 """Neutral in Eq. 8: the strength of a curve is already a condition. The paper, without strengths, uses 1.5."""
@@ -55,13 +58,15 @@ class MotionModel:
     def __init__(self, denoiser: Denoiser, statistics: MotionStatistics, sampling: dict | None = None,
                  reached: dict | None = None, device: str | torch.device = "cpu",
                  controller: Optional[EmotionController] = None, emotion_means: Optional[Tensor] = None,
-                 articulation: Optional[Articulation] = None) -> None:
+                 articulation: Optional[Articulation] = None, host: Host = None) -> None:
         self.device = torch.device(device)
-        self.denoiser = denoiser.to(self.device).eval()
+        self.denoiser = denoiser.eval()
+        self.controller = None if controller is None else controller.eval()
+        networks = nn.ModuleList(net for net in (self.denoiser, self.controller) if net is not None)
+        self._make_ready = settle(networks, self.device, host)
         self.statistics = statistics.to(self.device)
         self.sampling = dict(sampling or {})
         self.reached = dict(reached or {})
-        self.controller = None if controller is None else controller.to(self.device).eval()
         self.emotion_means = None if emotion_means is None else emotion_means.to(self.device)
         self.articulation = None if articulation is None else articulation.to(self.device)
 
@@ -80,14 +85,15 @@ class MotionModel:
         return self.controller is not None
 
     @staticmethod
-    def load(path: str | os.PathLike | None = None, device: str | torch.device = "cpu") -> MotionModel:
-        """A model from ``path``, or the bundled one.
+    def load(path: str | os.PathLike | None = None, device: str | torch.device = "cpu",
+             host: Host = None) -> MotionModel:
+        """A model from ``path``, or the bundled one; ``host`` keeps its networks, see ``hosting``.
 
         Raises:
             PlaymateError: the file is missing or is not a motion model that fits this version.
         """
         denoiser, statistics, extra = load_checkpoint(bundled(BUNDLED) if path is None else path)
-        return MotionModel(denoiser, statistics, device=device, **extra)
+        return MotionModel(denoiser, statistics, device=device, host=host, **extra)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write it where ``load`` finds it again; half precision."""
@@ -133,6 +139,7 @@ class MotionModel:
         """
         guidance = self._check(features, identity, steps, scheduler, audio_guidance, temperature, head_motion, fps,
                                emotion, emotion_guidance)
+        self._make_ready(WORKING_BYTES)
         feels = feeling(emotion, len(features), self.emotion_means, guidance.emotion, head_motion)
         audio = self.statistics.encode_audio(*(x.to(self.device, torch.float32) for x in
                                                (features.features, features.loudness, features.pitch)))

@@ -17,9 +17,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import PlaymateError
+from ..hosting import Host, settle
 from ..progress import Progress, report
 from .frames import frame_count
 from .prosody import loudness, pitch, pitch_chunks
+from .transformer_encoders import working_bytes
 from .types import SAMPLE_RATE, Audio, SpeechFeatures
 
 FPS = 25.0
@@ -106,9 +108,10 @@ class JoyVasaEncoder:
         frames: L, frames of a window.
     """
 
-    def __init__(self, network: torch.nn.Module, frames: int, device="cpu") -> None:
+    def __init__(self, network: torch.nn.Module, frames: int, device="cpu", host: Host = None) -> None:
         self.name, self.frames, self.device = NAME, frames, torch.device(device)
-        self.network = network.to(self.device)
+        self.network = network
+        self._make_ready = settle(network, self.device, host)
         self.features_dim = int(network.config.hidden_size)
         self._silence: Optional[Tensor] = None
 
@@ -135,6 +138,7 @@ class JoyVasaEncoder:
         sound = cut_windows(audio.samples, plan)
         batch = 1 if self.device.type == "cpu" else ON_GPU
         parts, total = sound.split(batch), plan.windows + pitch_chunks(audio.samples)
+        self._make_ready(working_bytes(self.network, parts[0].numel()))
         rows = []
         for index, part in enumerate(parts):
             report(progress, index * batch, total)
@@ -150,5 +154,6 @@ class JoyVasaEncoder:
         """[L, C] of a window without sound."""
         if self._silence is None:
             sound = torch.zeros(1, self.frames * FRAME, device=self.device)
+            self._make_ready(working_bytes(self.network, sound.numel()))
             self._silence = hear(self.network, sound, self.frames)[0].cpu()
         return self._silence

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import PlaymateError
+from ..hosting import Host, settle
 from ..progress import Progress, report
 from .frames import FrameMean, frame_count
 from .prosody import loudness, pitch, pitch_chunks
@@ -49,18 +50,21 @@ class TransformerEncoder:
         normalised: whether the recording is brought to mean 0 and deviation 1 first.
     """
 
-    def __init__(self, network: torch.nn.Module, name: str, normalised: bool = True, device="cpu") -> None:
+    def __init__(self, network: torch.nn.Module, name: str, normalised: bool = True, device="cpu",
+                 host: Host = None) -> None:
         self.name = name
         self.device = torch.device(device)
-        self.network = network.to(self.device)
+        self.network = network
+        self._make_ready = settle(network, self.device, host)
         self.normalised = normalised
         self.features_dim = int(network.config.hidden_size)
 
     @classmethod
-    def load(cls, folder: str | Path, device="cpu", name: str | None = None) -> TransformerEncoder:
+    def load(cls, folder: str | Path, device="cpu", name: str | None = None, host: Host = None) -> TransformerEncoder:
         """The encoder in a folder such as ``wav2vec2-base-960h``; its features carry the folder's name.
 
-        A folder of the hub's cache (``models--ORG--NAME/snapshots/..``) is called NAME.
+        A folder of the hub's cache (``models--ORG--NAME/snapshots/..``) is called NAME. ``host`` keeps the network,
+        see ``hosting``.
 
         Raises:
             PlaymateError: a file that is missing or damaged, or another network than wav2vec2 or HuBERT.
@@ -73,7 +77,7 @@ class TransformerEncoder:
                                 "encoder is needed.")
         network = build_network(kind, config, read_tensors(folder), str(folder))
         asks = _json(folder / "preprocessor_config.json", {}).get("do_normalize", True)
-        return cls(network, folder_name(folder) if name is None else name, bool(asks), device)
+        return cls(network, folder_name(folder) if name is None else name, bool(asks), device, host)
 
     @torch.no_grad()
     def encode(self, audio: Audio, fps: float = 25.0, progress: Progress = None) -> SpeechFeatures:
@@ -102,6 +106,7 @@ class TransformerEncoder:
         starts, length = window_starts(rows)
         total = len(starts) + pitch_chunks(audio.samples)
         shift, factor = level(audio.samples) if self.normalised else (0.0, 1.0)
+        self._make_ready(working_bytes(self.network, length * HOP))
         for index, start in enumerate(starts):
             report(progress, index, total)
             encoded = self.encode_window(audio.samples, start, length, shift, factor)
@@ -117,6 +122,13 @@ class TransformerEncoder:
         part = (samples[max(begin, 0):max(end, 0)].to(self.device) - shift) * factor
         part = F.pad(part, (max(-begin, 0), end - max(begin, 0) - len(part)))
         return self.network(part[None]).last_hidden_state[0].float()
+
+
+def working_bytes(network: torch.nn.Module, samples: int) -> int:
+    """Memory for ``samples`` samples at once beside the weights: what the first convolution gives, its norm and its
+    activation, in float32; every later layer needs less."""
+    config = network.config
+    return 3 * 4 * config.conv_dim[0] * (samples // config.conv_stride[0] + 1)
 
 
 def level(samples: Tensor) -> tuple[float, float]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...errors import PlaymateError
+from ...hosting import Host, settle
 from ...motion.types import Motion, Neutral
 from ...progress import Progress, report
 from ...speech.joyvasa import LEAD
@@ -34,6 +35,9 @@ SMALLEST_SCALE = 0.05
 
 RESTS = ("silence", "first")
 
+WORKING_BYTES = 64 * 2**20
+"""Beside the weights, generously: a window is two rows of some hundred frames."""
+
 
 class JoyVasa:
     """JoyVASA's motion generator.
@@ -52,9 +56,10 @@ class JoyVasa:
     has_emotion_head = False
 
     def __init__(self, generator: MotionGenerator, template: MotionTemplate,
-                 device: str | torch.device = "cpu") -> None:
+                 device: str | torch.device = "cpu", host: Host = None) -> None:
         self.device = torch.device(device)
-        self.generator = generator.to(self.device).eval()
+        self.generator = generator.eval()
+        self._make_ready = settle(self.generator, self.device, host)
         self.template = template.to(self.device)
         self._rest: dict[Sampling, Tensor] = {}
 
@@ -73,9 +78,9 @@ class JoyVasa:
         return JoyVasa.of(load_joyvasa(path, positions), device)
 
     @staticmethod
-    def of(checkpoint: Checkpoint, device: str | torch.device = "cpu") -> JoyVasa:
-        """A model from a checkpoint that was read."""
-        return JoyVasa(checkpoint.generator, checkpoint.template, device)
+    def of(checkpoint: Checkpoint, device: str | torch.device = "cpu", host: Host = None) -> JoyVasa:
+        """A model from a checkpoint that was read; ``host`` keeps its generator, see ``hosting``."""
+        return JoyVasa(checkpoint.generator, checkpoint.template, device, host)
 
     def sample(self, features: SpeechFeatures, identity: Optional[Tensor] = None, **knobs) -> Motion:
         """The whole motion of ``features``; arguments as ``stream``. T = round(duration * fps) frames."""
@@ -121,6 +126,7 @@ class JoyVasa:
                 smoother: PoseSmoother, rest: str, progress: Progress) -> Iterator[Motion]:
         if not len(features):
             return
+        self._make_ready(WORKING_BYTES)
         windows = self._windows(features)
         config, done = self.config, 0
         silence = getattr(features, "silence", None) if rest == "silence" else None
