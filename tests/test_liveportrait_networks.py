@@ -1,4 +1,7 @@
-"""LivePortrait's networks against the reference's fixtures, fused and as published."""
+"""LivePortrait's networks against the reference's small fixtures, fused and as published.
+
+Every array of the files is compared; ``--junitxml=FILE -o junit_family=xunit1`` writes the errors.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,43 @@ from playmate_core.render.liveportrait.generator import Generator, GeneratorConf
 from playmate_core.render.liveportrait.motion_extractor import MotionExtractor, MotionExtractorConfig
 from playmate_core.render.liveportrait.stitching import Stitching
 from playmate_core.render.liveportrait.warping import WarpingConfig, WarpingModule
-from playmate_core.render.liveportrait.winograd import replace_convolutions
-from tests.liveportrait_helpers import below, fixture, recipe, recipe_of, relative_error
+from tests.liveportrait_helpers import (
+    below,
+    fixture,
+    kept_outputs,
+    recipe,
+    recipe_of,
+    relative_error,
+    skip_unless_the_whole_file_runs,
+)
 
 TOLERANCE = 1e-4
+SMALL = "FGMSW"
 
 
 @pytest.fixture(scope="module")
-def reference(shared):
+def folder(shared):
     folder = shared / "reference" / "liveportrait"
     if not folder.is_dir():
         pytest.skip("LivePortrait's fixtures are not on this machine")
     return folder
+
+
+@pytest.fixture(scope="module")
+def reference(folder):
+    """(tensors, metadata) of the files by the network's letter."""
+    return {kind: fixture(folder / f"parity_{kind}.safetensors") for kind in SMALL}
+
+
+@pytest.fixture
+def compare(record_property):
+    """Holds arrays to those of a file, and writes the errors down."""
+    def check(tensors, found):
+        for name, value in found.items():
+            error = relative_error(value, tensors[name])
+            record_property(name, error)
+            assert error < TOLERANCE, name
+    return check
 
 
 def ready(network, weights):
@@ -31,65 +59,81 @@ def ready(network, weights):
     return network.eval().requires_grad_(False)
 
 
-def test_stitching(reference):
-    tensors, _ = fixture(reference / "parity_S.safetensors")
+def test_stitching(reference, compare):
+    tensors, _ = reference["S"]
     network = ready(Stitching(), below(tensors, "sd."))
     source, driving = tensors["in.kp_source"], tensors["in.kp_driving"]
-    raw = network.stitching(torch.cat([source.flatten(1), driving.flatten(1)], 1))
-    assert relative_error(raw, tensors["out.stitching_raw"]) < TOLERANCE
-    assert relative_error(network.stitch(source, driving), tensors["out.stitching_kp"]) < TOLERANCE
-    assert relative_error(network.eye_delta(source, tensors["in.eye_ratio"]), tensors["out.eye_delta"]) < TOLERANCE
-    assert relative_error(network.lip_delta(source, tensors["in.lip_ratio"]), tensors["out.lip_delta"]) < TOLERANCE
+    compare(tensors, {
+        "out.stitching_raw": network.stitching(torch.cat([source.flatten(1), driving.flatten(1)], 1)),
+        "out.stitching_kp": network.stitch(source, driving),
+        "out.eye_delta": network.eye_delta(source, tensors["in.eye_ratio"]),
+        "out.lip_delta": network.lip_delta(source, tensors["in.lip_ratio"])})
 
 
-def test_motion_extractor(reference):
-    tensors, metadata = fixture(reference / "parity_M.safetensors")
+def test_motion_extractor(reference, compare):
+    tensors, metadata = reference["M"]
     config = MotionExtractorConfig(**metadata["constructor_args"])
     weights = below(tensors, "sd.")
     assert MotionExtractorConfig.of(weights) == config
-    found = ready(MotionExtractor(config), weights)(tensors["in.image"])
-    for name, value in found.items():
-        assert relative_error(value, tensors[f"out.{name}"]) < TOLERANCE, name
+    network = ready(MotionExtractor(config), weights)
+    inner = {"mid.stem": "downsample_layers.0", "mid.stages.0.0": "stages.0.0", "mid.stages.3": "stages.3",
+             "mid.pooled_norm": "norm"}
+    kept = kept_outputs(network.detector, inner.values())
+    found = network(tensors["in.image"])
+    compare(tensors, {name: kept[part] for name, part in inner.items()})
+    compare(tensors, {f"out.{name}": value for name, value in found.items()})
 
 
-def test_appearance_extractor(reference):
-    tensors, metadata = fixture(reference / "parity_F.safetensors")
+def test_appearance_extractor(reference, compare):
+    tensors, metadata = reference["F"]
     config = AppearanceConfig(**metadata["constructor_args"])
     weights = below(tensors, "sd.")
     assert AppearanceConfig.of(weights) == config
-    found = ready(AppearanceExtractor(config), weights)(tensors["in.image"])
-    assert relative_error(found, tensors["out.f_s"]) < TOLERANCE
+    network = ready(AppearanceExtractor(config), weights)
+    inner = ("first", "second", "resblocks_3d.3dr0")
+    kept = kept_outputs(network, inner)
+    found = network(tensors["in.image"])
+    compare(tensors, {f"mid.{name}": kept[name] for name in inner})
+    compare(tensors, {"out.f_s": found})
 
 
-@pytest.mark.parametrize("folded", [False, True])
-def test_warping_module(reference, folded):
-    tensors, metadata = fixture(reference / "parity_W.safetensors")
-    weights = below(tensors, "sd.")
-    network = ready(WarpingModule(WarpingConfig(**metadata["constructor_args"])), weights)
-    if folded:
+@pytest.mark.parametrize("fused", [False, True])
+def test_warping_module(reference, compare, fused):
+    tensors, metadata = reference["W"]
+    network = ready(WarpingModule(WarpingConfig(**metadata["constructor_args"])), below(tensors, "sd."))
+    inner = {"compress_norm": "dense_motion_network.norm", "hourglass_input": "dense_motion_network.hourglass (in)",
+             "hourglass": "dense_motion_network.hourglass", "warped_flat": "third (in)", "third": "third",
+             "fourth": "fourth"}
+    if fused:
         network.fold()
+        inner.pop("compress_norm")
+    kept = kept_outputs(network, {part.removesuffix(" (in)") for part in inner.values()})
     found = network(network.source(tensors["in.feature_3d"], tensors["in.kp_source"]), tensors["in.kp_driving"])
-    for name in ("mask", "deformation", "occlusion_map", "out"):
-        assert relative_error(found[name], tensors[f"out.{name}"]) < TOLERANCE, name
+    compare(tensors, {f"mid.{name}": kept[part] for name, part in inner.items()})
+    compare(tensors, {f"out.{name}": found[name] for name in ("mask", "deformation", "occlusion_map", "out")})
 
 
-@pytest.mark.parametrize("folded", [False, True])
-def test_generator(reference, folded):
-    tensors, metadata = fixture(reference / "parity_G.safetensors")
+@pytest.mark.parametrize("fused", [False, True])
+def test_generator(reference, compare, fused):
+    tensors, metadata = reference["G"]
     network = ready(Generator(GeneratorConfig(**metadata["constructor_args"])), below(tensors, "sd."))
-    if folded:
+    if fused:
         network.fold()
-    assert relative_error(network(tensors["in.feature"]), tensors["out.image"]) < TOLERANCE
+    inner = ("fc", "G_middle_0", "G_middle_5", "up_0", "up_1", "conv_img")
+    kept = kept_outputs(network, inner)
+    found = network(tensors["in.feature"])
+    compare(tensors, {f"mid.{name}": kept[name] for name in inner})
+    compare(tensors, {"out.image": found})
 
 
 def test_sizes_of_w_and_g_are_read_off_the_weights(reference):
     for kind, network, config in (("W", WarpingModule, WarpingConfig), ("G", Generator, GeneratorConfig)):
-        weights = below(fixture(reference / f"parity_{kind}.safetensors")[0], "sd.")
+        weights = below(reference[kind][0], "sd.")
         ready(network(config.of(weights)), weights)
 
 
-def test_real_sizes_have_the_published_names_and_shapes(reference):
-    manifest = json.loads((reference / "manifest.json").read_text())
+def test_real_sizes_have_the_published_names_and_shapes(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
     with torch.device("meta"):
         stitching = Stitching()
         networks = {"F": AppearanceExtractor(), "M": MotionExtractor(), "W": WarpingModule(), "G": Generator(),
@@ -99,8 +143,8 @@ def test_real_sizes_have_the_published_names_and_shapes(reference):
         assert ours == manifest[tag], tag
 
 
-def test_sizes_read_off_real_shapes_are_the_defaults(reference):
-    manifest = json.loads((reference / "manifest.json").read_text())
+def test_sizes_read_off_real_shapes_are_the_defaults(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
 
     def weights(tag):
         return {key: torch.empty(shape, device="meta") for key, shape in manifest[tag].items()}
@@ -114,63 +158,18 @@ def test_sizes_read_off_real_shapes_are_the_defaults(reference):
 
 def test_recipe_is_the_references(reference):
     for kind in "FMWG":
-        stored = below(fixture(reference / f"parity_{kind}.safetensors")[0], "sd.")
+        stored = below(reference[kind][0], "sd.")
         made = recipe_of(f"r{kind}", {key: tuple(value.shape) for key, value in stored.items()})
         for key, value in stored.items():
             assert torch.equal(made[key], value) or relative_error(made[key], value) < 1e-6, key
 
 
-def test_published_sizes_end_to_end(reference):
-    """The whole chain with weights by recipe; W and G fused, as they are used."""
-    from playmate_core.motion.geometry import transform_keypoints
-
-    tensors, metadata = fixture(reference / "parity_full.safetensors")
-
-    def check(name, found, tolerance):
-        full = tensors.get(f"out.{name}")
-        if full is not None:
-            difference = found - full
-        else:
-            stat = metadata["stats"][name]
-            kept = tensors[f"sub.{name}"]
-            stride = next(v for k, v in stat.items() if k == "stride")
-            difference = found.flatten()[::stride] - kept
-        assert difference.abs().max() < tolerance, name
-
-    def build(tag, kind):
-        network = kind()
-        return ready(network, recipe(tag, network))
-
-    source, driving = (tensors[f"in.{n}_u8"][None].float() / 255 for n in ("source", "driving"))
-    extractor = build("M", MotionExtractor)
-    points = {}
-    for name, image in (("source", source), ("driving", driving)):
-        motion = extractor.motion(image)
-        for key, value in extractor(image).items():
-            check(f"M.{name}.raw.{key}", value, 2e-5)
-        for axis, key in enumerate(("pitch", "yaw", "roll")):
-            check(f"M.{name}.{key}", motion["rotation"][:, axis:axis + 1], 1e-4)
-        points[name] = transform_keypoints(motion["kp"], motion["rotation"], motion["exp"], motion["scale"],
-                                           motion["t"])
-    kp_source = points["source"]
-    kp_driving = kp_source + 0.5 * (points["driving"] - kp_source)
-    check("kp_source", kp_source, 2e-5)
-    check("kp_driving", kp_driving, 2e-5)
-    stitching = Stitching()
-    stitching.load_state_dict({f"{name}.{key}": value for name in ("stitching", "eye", "lip")
-                               for key, value in recipe(f"S_{name}", getattr(stitching, name)).items()})
-    with torch.no_grad():
-        check("kp_driving_stitched", stitching.stitch(kp_source, kp_driving), 2e-5)
-    volume = build("F", AppearanceExtractor)(source)
-    check("F.f_s", volume, 2e-5)
-    warping, generator = build("W", WarpingModule), build("G", Generator)
-    warping.fold()
-    generator.fold()
-    replace_convolutions(generator)
-    warped = warping(warping.source(volume, kp_source), kp_driving)
-    for key in ("occlusion_map", "deformation", "out"):
-        check(f"W.{key}", warped[key], 2e-4)
-    check("G.image", generator(warped["out"]), 5e-4)
+def test_every_array_was_compared(reference, folder, request):
+    """No file of the reference is left out, and no array of these; the others have such a test of their own."""
+    elsewhere = {"parity_full", "parity_geometry"}
+    assert {path.stem for path in folder.glob("parity_*")} == {f"parity_{kind}" for kind in SMALL} | elsewhere
+    skip_unless_the_whole_file_runs(request)
+    assert {kind: tensors.unseen for kind, (tensors, _) in reference.items()} == {kind: [] for kind in SMALL}
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
