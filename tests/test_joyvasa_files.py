@@ -169,6 +169,7 @@ def test_foreign_and_spoilt_models_are_refused(tmp_path):
 
     norm = "denoising_net.transformer.layers.0.norm1.weight"
     refused("no JoyVASA motion generator", model={"weight": torch.zeros(2)})
+    refused("no JoyVASA motion generator", model={3: torch.zeros(2)})
     refused("listens through 'wav2vec2'", args={"audio_model": "wav2vec2"})
     for name in ("n_prev_motions", "n_motions", "feature_dim", "motion_feat_dim"):
         refused("args are not those of its tensors", args={name: 80})

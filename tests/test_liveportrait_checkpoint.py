@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import zipfile
 
 import pytest
 import torch
@@ -101,6 +102,18 @@ def test_hostile_pickle_does_not_run(tmp_path, capsys):
     with pytest.raises(PlaymateError, match="no file"):
         load_network("motion", tmp_path / "d.pth")
     assert "ran" not in capsys.readouterr().out
+
+
+def test_programs_and_nameless_tensors_are_refused(tmp_path):
+    torch.save({"a": torch.zeros(2)}, tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth", "a") as archive:
+        archive.writestr("a/constants.pkl", b"\x80\x02).")
+    with pytest.raises(PlaymateError, match="TorchScript"):
+        load_network("motion", tmp_path / "a.pth")
+    for held in ({3: torch.zeros(2)}, {"retarget_eye": {3: torch.zeros(2)}}):
+        torch.save(held, tmp_path / "b.pth")
+        with pytest.raises(PlaymateError, match="without a name"):
+            load_network("stitching", tmp_path / "b.pth")
 
 
 def test_half_precision_prefixes_and_folded_norms_are_read(folders, tmp_path):

@@ -7,6 +7,7 @@ import os
 import pathlib
 import pickle
 import struct
+import tarfile
 import zipfile
 from collections import OrderedDict
 
@@ -16,7 +17,7 @@ import torch
 
 from playmate_core.errors import PlaymateError
 from playmate_core.weights.catalogue import entry_of, locate
-from playmate_core.weights.tensors import TensorInfo, Unreadable, read_tensors
+from playmate_core.weights.tensors import TensorInfo, Unreadable, read_tensors, refuse_programs
 from tests.weights_helpers import listed, state_dict, write_network
 
 
@@ -65,6 +66,27 @@ def test_a_joyvasa_checkpoint_with_a_posix_path(tmp_path):
     (folder / "motion_template.pkl").write_bytes(pickle.dumps(os.system))
     with pytest.raises(PlaymateError, match="motion_template.pkl .* refused because it asks for"):
         locate("joyvasa", tmp_path)
+
+
+def test_what_torch_would_run_or_unpack_is_refused(tmp_path):
+    """torch before 2.6 hands a TorchScript archive to its interpreter whatever weights_only says (CVE-2025-32434)."""
+    path = tmp_path / "a.pth"
+    torch.save({"a": torch.zeros(4)}, path)
+    refuse_programs(path)
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("a/constants.pkl", b"\x80\x02).")
+    assert "TorchScript" in refuse(path)
+    with pytest.raises(Unreadable, match="TorchScript"):
+        refuse_programs(path)
+    torch.save({"a": torch.zeros(4)}, path)
+    with zipfile.ZipFile(path, "a") as file, pytest.warns(UserWarning, match="Duplicate"):
+        file.writestr("a/data.pkl", b"\x80\x02).")
+    assert "two parts" in refuse(path)
+    (tmp_path / "b").write_bytes(b"b")
+    with tarfile.open(path, "w") as file:
+        file.add(tmp_path / "b", "../b")
+    with pytest.raises(Unreadable, match="tar archive"):
+        refuse_programs(path)
 
 
 class Hostile:

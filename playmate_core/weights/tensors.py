@@ -13,6 +13,7 @@ import math
 import os
 import pickle
 import pickletools
+import tarfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,32 @@ def is_torch(path: str | os.PathLike) -> bool:
     """Whether a file begins as torch's archives do, whatever it is called."""
     with open(path, "rb") as file:
         return file.read(2) == b"PK"
+
+
+def refuse_programs(path: str | os.PathLike) -> None:
+    """Ends the reading of a file that torch before 2.6 would run, or unpack anywhere, though ``weights_only`` is asked
+    for (CVE-2025-32434): TorchScript archives, and torch's oldest form, a tar.
+
+    Raises:
+        Unreadable: it is one of these, or a damaged archive.
+        OSError: it cannot be opened.
+    """
+    try:
+        if is_torch(path):
+            with zipfile.ZipFile(path) as archive:
+                _refuse_script(archive.namelist())
+        elif tarfile.is_tarfile(path):
+            raise Unreadable("is a tar archive, which no weights are kept in any more")
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        raise Unreadable("is cut off or damaged") from None
+
+
+def _refuse_script(names: list[str]) -> None:
+    # This one part is what torch knows TorchScript by.
+    if any(name.rsplit("/", 1)[-1].lower() == "constants.pkl" for name in names):
+        raise Unreadable("is a TorchScript program, not weights alone")
+    if len(set(names)) < len(names):
+        raise Unreadable("holds two parts of one name")
 
 
 def _safetensors(file, size: int) -> dict[str, TensorInfo]:
@@ -197,6 +224,7 @@ def _torch_tensors(file) -> dict[str, TensorInfo]:
     except (zipfile.BadZipFile, ValueError, OSError):
         raise Unreadable("is cut off or damaged: its table of contents at the end is missing") from None
     infos = {info.filename: info for info in archive.infolist()}
+    _refuse_script(archive.namelist())
     pickles = [name for name in infos if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(pickles) != 1:
         raise Unreadable("is a zip archive, but not one that torch wrote")

@@ -149,7 +149,8 @@ def _parts(path: Path) -> tuple[dict, dict[str, Tensor], MotionTemplate | None, 
         content = read_checkpoint(path)
         args, model = (content.get(k) for k in ("args", "model")) if isinstance(content, dict) else (None, None)
         if not isinstance(model, dict) or not isinstance(args, dict) \
-                or not all(isinstance(v, Tensor) for v in model.values()) or not any(k.startswith(MARK) for k in model):
+                or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in model.items()) \
+                or not any(k.startswith(MARK) for k in model):
             raise PlaymateError(f"{path.name} is no JoyVASA motion generator; choose the file from JoyVASA's "
                                 "motion_generator folder, or a Playmate motion model (.safetensors).")
         return args, model, None, None

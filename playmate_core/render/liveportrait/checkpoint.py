@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import PlaymateError
+from ...weights.tensors import Unreadable, refuse_programs
 from .appearance import AppearanceConfig, AppearanceExtractor
 from .generator import Generator, GeneratorConfig
 from .motion_extractor import MotionExtractor, MotionExtractorConfig
@@ -149,9 +150,12 @@ def read_tensors(path: Path) -> dict:
             from safetensors.torch import load_file
 
             return load_file(str(path))
+        refuse_programs(path)
         held = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise PlaymateError(f"There is no file {path}; download it.") from error
+    except Unreadable as error:
+        raise PlaymateError(f"{path} is refused because it {error}; download it again.") from None
     except pickle.UnpicklingError as error:
         raise PlaymateError(f"{path} holds more than tensors and is not loaded, because such a file can run code; "
                             "download it again.") from error
@@ -160,7 +164,15 @@ def read_tensors(path: Path) -> dict:
         raise PlaymateError(f"{path} cannot be read and seems to be damaged; download it again.") from error
     if not isinstance(held, dict):
         raise PlaymateError(f"{path} holds no table of tensors; download it again.")
+    if not _named(held):
+        raise PlaymateError(f"{path} holds tensors without a name; download it again.")
     return held
+
+
+def _named(held: dict) -> bool:
+    """Whether all keys are text, also those of the state dicts in ``held``."""
+    return all(isinstance(key, str) and (not isinstance(value, dict) or all(isinstance(name, str) for name in value))
+               for key, value in held.items())
 
 
 def canonical(role: str, held: dict) -> dict[str, Tensor]:
