@@ -133,6 +133,21 @@ def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float((found - wanted).abs().max() / wanted.abs().max())
 
 
+def stitching_by_recipe():
+    """S as the reference's geometry has it: by recipe, with the last layers small."""
+    from playmate_core.render.liveportrait.stitching import Stitching
+
+    network = Stitching()
+    weights = {}
+    for name in ("stitching", "eye", "lip"):
+        own = recipe(f"S_{name}", getattr(network, name))
+        last = max(int(key.split(".")[1]) for key in own)
+        for key in own:
+            weights[f"{name}.{key}"] = own[key] * (0.05 if key.startswith(f"mlp.{last}.") else 1.0)
+    network.load_state_dict(weights, strict=True)
+    return network.eval().requires_grad_(False)
+
+
 def small_networks() -> dict[str, torch.nn.Module]:
     """Networks of the real structure with few channels, by tag; they see 256 and draw 512 pixels."""
     from playmate_core.render.liveportrait.appearance import AppearanceConfig, AppearanceExtractor
