@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import zipfile
 
 import pytest
 import torch
@@ -122,6 +123,14 @@ def spoil(folder, what):
     elif what == "pickle":
         weights.unlink()
         (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"a": print}))
+    elif what == "script":
+        weights.unlink()
+        torch.save({"a": torch.zeros(1)}, folder / "pytorch_model.bin")
+        with zipfile.ZipFile(folder / "pytorch_model.bin", "a") as file:
+            file.writestr("pytorch_model/constants.pkl", b"\x80\x02).")
+    elif what == "nameless":
+        weights.unlink()
+        torch.save({3: torch.zeros(1)}, folder / "pytorch_model.bin")
     elif what == "list":
         weights.unlink()
         torch.save([torch.zeros(1)], folder / "pytorch_model.bin")
@@ -138,7 +147,8 @@ def spoil(folder, what):
     ("type", "type 'bert'; a wav2vec2 or HuBERT"), ("json", "config.json cannot be read"),
     ("no config", "no config.json"), ("no weights", "neither model.safetensors nor pytorch_model.bin"),
     ("cut", "cannot be read"), ("size", "where the config says"), ("sense", "not one of a wav2vec2 network"),
-    ("pickle", "tensors alone"), ("list", "other than tensors"), ("lacks", "lacks encoder.layer_norm.weight"),
+    ("pickle", "tensors alone"), ("list", "other than tensors"),
+    ("script", "TorchScript"), ("nameless", "other than tensors"), ("lacks", "lacks encoder.layer_norm.weight"),
     ("foreign", "more belongs to no wav2vec2"), ("nan", "not finite")])
 def test_spoilt_folders_are_refused_by_name(tmp_path, what, said):
     folder = tmp_path / "tiny"
@@ -146,6 +156,16 @@ def test_spoilt_folders_are_refused_by_name(tmp_path, what, said):
     spoil(folder, what)
     with pytest.raises(PlaymateError, match=said):
         TransformerEncoder.load(folder)
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+def test_a_config_cannot_name_code_to_be_fetched(tmp_path, key):
+    """transformers would fetch the repository that such an entry names, and run what is in it."""
+    folder = tmp_path / "tiny"
+    write_encoder(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {key: "somebody/kernel"}))
+    assert TransformerEncoder.load(folder).network.config._attn_implementation in ("sdpa", "eager")
 
 
 def test_impossible_requests(tmp_path):

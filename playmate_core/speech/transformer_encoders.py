@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from ..errors import PlaymateError
 from ..hosting import Host, settle
 from ..progress import Progress, report
+from ..weights.tensors import Unreadable, refuse_programs
 from .frames import FrameMean, frame_count
 from .prosody import loudness, pitch, pitch_chunks
 from .types import Audio, SpeechFeatures
@@ -37,6 +38,10 @@ FADE = RATE
 SHORTEST = RATE // 2
 """Rows; a shorter recording is filled up with silence."""
 FAMILIES = ("wav2vec2", "hubert")
+_NOT_TAKEN = ("model_type", "transformers_version", "torch_dtype", "dtype", "attn_implementation",
+              "experts_implementation", "auto_map")
+"""Entries of config.json without a say here. Newer transformers take an attention implementation such as "org/name"
+for a repository of code that is to be fetched and run."""
 _HEADS = ("lm_head.", "quantizer.", "project_q.", "project_hid.", "classifier.", "projector.")
 
 
@@ -184,11 +189,15 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
             raise PlaymateError(f"{plain} cannot be read ({error}); download it again.") from None
     if pickled.is_file():
         try:
+            refuse_programs(pickled)
             found = torch.load(str(pickled), map_location="cpu", weights_only=True)
+        except Unreadable as error:
+            raise PlaymateError(f"{pickled} is refused because it {error}; download it again.") from None
         except Exception as error:  # torch raises whatever the damage leads to
             raise PlaymateError(f"{pickled} cannot be read as tensors alone ({type(error).__name__}); download it "
                                 "again.") from None
-        if isinstance(found, dict) and all(isinstance(value, Tensor) for value in found.values()):
+        if isinstance(found, dict) and all(isinstance(key, str) and isinstance(value, Tensor)
+                                           for key, value in found.items()):
             return dict(found)
         raise PlaymateError(f"{pickled} holds something other than tensors; download it again.")
     raise PlaymateError(f"There is neither model.safetensors nor pytorch_model.bin in {folder}; download the speech "
@@ -214,8 +223,7 @@ def build_network(kind: str, config: Mapping, tensors: Mapping[str, Tensor], whe
                "hubert": (transformers.HubertConfig, transformers.HubertModel)}
     make_config, make = classes[kind]
     try:
-        settings = make_config(**{k: v for k, v in config.items() if k not in ("model_type", "transformers_version",
-                                                                               "torch_dtype", "dtype")})
+        settings = make_config(**{k: v for k, v in config.items() if k not in _NOT_TAKEN and not k.startswith("_")})
         with torch.device("meta"):
             network = make(settings)
     except Exception as error:  # transformers checks configs in many ways
