@@ -105,7 +105,7 @@ def square_of_mesh(landmarks: Tensor, scale: float = SOURCE_SCALE, shift_y: floa
     Args:
         landmarks: [478, 2 or 3] pixels with centres at integer + 0.5 (``face.types.Face``).
     """
-    flat = landmarks[:, :2].double().cpu() - 0.5
+    flat = landmarks[:, :2].cpu().double() - 0.5
     eyes = flat[list(geometry.IRIS_CENTRES)].mean(dim=0)
     mouth = flat[[61, 291]].mean(dim=0)
     return square_of(flat[list(MESH_CONTOUR)], scale, 0.0, shift_y, axes=torch.stack([eyes, mouth]))

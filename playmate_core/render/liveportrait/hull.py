@@ -16,7 +16,7 @@ def hull_volume(points: Tensor) -> float:
     The points are moved by a billionth of their spread, so that no four lie in one plane; the volume changes by about
     as little.
     """
-    points = points.detach().double().cpu()
+    points = points.detach().cpu().double()  # in this order: Apple's GPUs have no float64
     spread = (points - points.mean(dim=0)).norm(dim=-1).max().clamp_min(1e-30)
     points = (points - points.mean(dim=0)) / spread
     points = points + JITTER * torch.randn(points.shape, generator=torch.Generator().manual_seed(0),

@@ -19,7 +19,7 @@ def smooth(sequence: Tensor, observation_variance: float = 3e-7) -> Tensor:
     Returns:
         [T, ...] in the dtype of ``sequence``; computed in float64.
     """
-    seen = sequence.double().cpu()
+    seen = sequence.cpu().double()  # in this order: Apple's GPUs have no float64
     if not len(seen):
         return sequence
     means, variances, forecasts = [], [], []
