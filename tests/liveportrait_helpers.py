@@ -148,8 +148,12 @@ def stitching_by_recipe():
     return network.eval().requires_grad_(False)
 
 
-def small_networks() -> dict[str, torch.nn.Module]:
-    """Networks of the real structure with few channels, by tag; they see 256 and draw 512 pixels."""
+def small_networks(halvings: int = 2) -> dict[str, torch.nn.Module]:
+    """Networks of the real structure with few channels, by role; they see 256 and draw 512 pixels.
+
+    More halvings than the published two make the volume and the drawn picture smaller: 128 pixels with four, which
+    takes a sixteenth of the time.
+    """
     from playmate_core.render.liveportrait.appearance import AppearanceConfig, AppearanceExtractor
     from playmate_core.render.liveportrait.generator import Generator, GeneratorConfig
     from playmate_core.render.liveportrait.motion_extractor import MotionExtractor, MotionExtractorConfig
@@ -158,7 +162,7 @@ def small_networks() -> dict[str, torch.nn.Module]:
 
     dense = {"block_expansion": 4, "max_features": 16, "num_blocks": 4, "reshape_depth": 4, "compress": 2}
     return {
-        "appearance": AppearanceExtractor(AppearanceConfig(3, 4, 2, 16, 4, 4, 1)),
+        "appearance": AppearanceExtractor(AppearanceConfig(3, 4, halvings, 16, 4, 4, 1)),
         "motion": MotionExtractor(MotionExtractorConfig(depths=(1, 1, 1, 1), dims=(8, 8, 16, 16))),
         "warping": WarpingModule(WarpingConfig(21, 2, 16, 2, 4, True, dense)),
         "generator": Generator(GeneratorConfig(2, 2, 16, 2, 4)),
@@ -166,9 +170,9 @@ def small_networks() -> dict[str, torch.nn.Module]:
     }
 
 
-def small_weights() -> dict[str, dict[str, torch.Tensor]]:
+def small_weights(halvings: int = 2) -> dict[str, dict[str, torch.Tensor]]:
     """State dicts of ``small_networks`` by role; the stitching networks change little, as trained ones do."""
-    weights = {role: recipe(role, network) for role, network in small_networks().items()}
+    weights = {role: recipe(role, network) for role, network in small_networks(halvings).items()}
     for key, value in weights["stitching"].items():
         if key.split(".")[2] == {"stitching": "6", "lip": "6", "eye": "10"}[key.split(".")[0]]:
             value *= 0.05

@@ -10,6 +10,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from playmate_core.motion.geometry import transform_keypoints
 from playmate_core.render.liveportrait.appearance import AppearanceExtractor
@@ -86,6 +87,11 @@ def winograd_generator(weights):
     return generator(weights, "winograd")
 
 
+def feature_volume(tensors):
+    network = build(AppearanceExtractor, recipe("F", AppearanceExtractor()))
+    return network(tensors["in.source_u8"][None].float() / 255)
+
+
 def drawn(name, shape):
     state = np.random.RandomState(zlib.crc32(f"full/{name}".encode()))
     return torch.from_numpy(state.standard_normal(shape).astype(np.float32))
@@ -115,8 +121,7 @@ def test_from_pictures_to_a_picture(reference, compare, fused_warping, winograd_
     stitching.load_state_dict({f"{name}.{key}": value for name in ("stitching", "eye", "lip")
                                for key, value in recipe(f"S_{name}", getattr(stitching, name)).items()})
     compare("kp_driving_stitched", stitching.stitch(kp_source, kp_driving), 2e-5)
-    appearance = AppearanceExtractor()
-    volume = build(AppearanceExtractor, recipe("F", appearance))(tensors["in.source_u8"][None].float() / 255)
+    volume = feature_volume(tensors)
     compare("F.f_s", volume, 2e-5)
     warped = fused_warping(fused_warping.source(volume, kp_source), kp_driving)
     for key in ("occlusion_map", "deformation", "out"):
@@ -140,6 +145,36 @@ def test_generator_alone(compare, weights, winograd_generator, way):
     feature = drawn("iso.feature", [1, 256, 64, 64])
     assert torch.allclose(feature.flatten()[:3], torch.tensor([-0.07621797, -2.8907907, -0.9200393]))
     compare("isoG.image", network(feature), ISOLATED_IMAGE)
+
+
+class TensorCores(TorchDispatchMode):
+    """Convolutions of half-precision tensors as graphics cards do them: sums in float32, results in half precision.
+
+    The CPU's own take minutes at these sizes.
+    """
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.convolution.default and args[0].dtype in (torch.float16, torch.bfloat16):
+            wide = [value.float() if isinstance(value, torch.Tensor) else value for value in args]
+            return func(*wide, **(kwargs or {})).to(args[0].dtype)
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def test_half_precision(reference, weights, record_property, dtype=torch.float16):
+    """W and G as GPUs run them, all else in float32: nothing overflows, and the picture is within a few grey levels."""
+    tensors, metadata = reference
+    warping, network = build(WarpingModule, weights["W"]), generator(weights, "fused")
+    warping.fold()
+    source = warping.to(dtype).source(feature_volume(tensors).to(dtype), tensors["out.kp_source"])
+    with TensorCores():
+        warped = warping(source, tensors["out.kp_driving"])
+        image = network.to(dtype)(warped["out"])
+    assert image.dtype == dtype and warped["deformation"].dtype == torch.float32
+    stride = metadata["stats"]["G.image"]["stride"]
+    error = (image.float().flatten()[::stride] - tensors["sub.G.image"]).abs() * 255
+    record_property("grey levels, largest and mean", f"{float(error.max()):.2f} {float(error.mean()):.3f}")
+    assert float(error.max()) < 5 and float(error.mean()) < 0.5
 
 
 def test_every_array_was_compared(reference, request):

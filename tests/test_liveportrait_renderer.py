@@ -8,18 +8,19 @@ import pytest
 import torch
 
 from playmate_core import pipeline
+from playmate_core.acceleration import is_out_of_memory
 from playmate_core.errors import PlaymateError
 from playmate_core.motion.types import Motion
 from playmate_core.render.liveportrait import sampling
-from playmate_core.render.liveportrait.memory import batch_that_fits, is_out_of_memory
+from playmate_core.render.liveportrait.memory import batch_that_fits
 from playmate_core.render.liveportrait.renderer import LivePortraitRenderer
-from tests.liveportrait_helpers import write_safetensors
+from tests.liveportrait_helpers import small_weights, write_safetensors
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights")
-    write_safetensors(path)
+    write_safetensors(path, small_weights(halvings=4))
     return path
 
 
