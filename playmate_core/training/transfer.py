@@ -26,12 +26,12 @@ from ..motion.geometry import transform_keypoints
 from .crops import Crops
 from .loop import Loop
 from .settings import Optimisation
-from .vgg import perceptual
+from .vgg import exact, perceptual
 
 ROLES = ("appearance", "motion", "warping", "generator")
 _ANGLE = 90.0  # degrees that count as much as one latent unit
 
-_NEAR = 1e-3  # latent units
+_NEAR = 0.05  # latent units; twice the largest deviation of an expression number in LivePortrait's templates
 
 
 class Networks(Protocol):
@@ -163,7 +163,7 @@ class Transfer(nn.Module):
 
     def _moved(self, pictures: tuple[Tensor, ...], told: tuple[dict[str, Tensor], ...]) -> Tensor:
         """[B] how far M's keypoints and angles are from where they began."""
-        far = torch.zeros(len(pictures[0]), device=pictures[0].device)
+        far = pictures[0].new_zeros(len(pictures[0]))
         if self.start is None:
             return far
         for picture, now in zip(pictures, told, strict=True):
@@ -176,8 +176,10 @@ class Transfer(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> dict[str, Tensor]:
         """Pairs [B, 3, N, N] of any size -> by name the losses [B]: transfer (Eq. 4), reconstruction, pixels, keep."""
         t = self.training_settings
+        kind = next(self.networks.parameters()).dtype
+        first, second = first.to(kind), second.to(kind)
         made = self.pictures(*(_resized(picture, t.size) for picture in (first, second)))
-        pose, expression, drawn, real = (_resized(picture.float(), t.compared) for picture in (
+        pose, expression, drawn, real = (_resized(exact(picture), t.compared) for picture in (
             made["pose"], made["expression"], made["drawn"], second))
         size = len(first)
         maps = self.features(torch.cat((pose, expression, drawn, real)))
@@ -191,7 +193,11 @@ class Transfer(nn.Module):
 
 
 def _size(way: Tensor) -> Tensor:
-    """Absolute value with a round bottom: at the start all ways are rounding, whose signs must not be learned from."""
+    """Absolute value with a round bottom, a little wider than what expressions do.
+
+    At the start all ways are rounding, whose signs must not be learned from. A narrow bottom is also stiff: Adam steps
+    over it from side to side, which makes much of little differences (a batch in one piece or in two).
+    """
     return (way.square() + _NEAR**2).sqrt() - _NEAR
 
 

@@ -82,12 +82,17 @@ class Vgg19(nn.Module):
         return network.eval()
 
 
+def exact(values: Tensor) -> Tensor:
+    """In float32, or in float64 if that is what they are: no loss is taken in half precision."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
 def perceptual(seen: list[Tensor], wanted: list[Tensor]) -> Tensor:
     """[B] distance of two pictures by their features.
 
     Eq. 4's L2 norm, divided by the root of each map's size so that every layer has a say and the picture's size has
     none; mean over the layers.
     """
-    apart = [(a.float() - b.float()).square().flatten(1).mean(1).add(1e-12).sqrt() for a, b in
+    apart = [(exact(a) - exact(b)).square().flatten(1).mean(1).add(1e-12).sqrt() for a, b in
              zip(seen, wanted, strict=True)]
     return torch.stack(apart).mean(0)
