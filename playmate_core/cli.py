@@ -102,6 +102,8 @@ def _add_knobs(command: argparse.ArgumentParser) -> None:
     command.add_argument("--speech-encoder", default=None, metavar="FOLDER",
                          help="wav2vec2 or HuBERT in transformers' format, for motion models that were trained on it")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
+    command.add_argument("--acceleration", default="none",
+                         help="none, 'cuda graphs' or 'torch.compile': slower to start, faster for long films")
     command.add_argument("--motion-out", default=None, metavar="FILE", help="also save the motion (.safetensors, .pkl)")
     command.add_argument("--from-motion", default=None, metavar="FILE",
                          help="draw this motion instead of generating one; the audio is only heard")
@@ -159,7 +161,8 @@ def run_animate(args: argparse.Namespace) -> Path:
     image = read_image(args.portrait)
 
     models = pipeline.load_models(args.pack, device=args.device, renderer=args.renderer,
-                                  motion_model=args.motion_model, speech_encoder=args.speech_encoder)
+                                  motion_model=args.motion_model, speech_encoder=args.speech_encoder,
+                                  acceleration=args.acceleration)
     appearance = pipeline.extract_appearance(models, image, policy=policy, index=index, box=box, points=points)
     if args.from_motion:
         motion = load_motion(args.from_motion)

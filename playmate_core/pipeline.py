@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Callable, Iterator, Mapping, Tuple, Union
 import torch
 from torch import Tensor
 
+from .acceleration import NONE, check_acceleration
 from .errors import PlaymateError
 from .hosting import Host
 from .motion.types import Motion
@@ -83,7 +84,7 @@ def load_models(pack: str = "bundled", device: str | torch.device = "cpu", *,
                 motion_model: str | PathLike | None = None,
                 speech_encoder: str | PathLike | None = None,
                 weights: str | PathLike | Mapping[str, str | PathLike] | None = None,
-                compile: bool = False, dtype: torch.dtype | None = None,
+                acceleration: str = NONE, dtype: torch.dtype | None = None,
                 host: Host = None) -> Models:
     """Loads a pack of weights.
 
@@ -97,12 +98,13 @@ def load_models(pack: str = "bundled", device: str | torch.device = "cpu", *,
             wav2vec2 or HuBERT, or a file of Playmate's.
         weights: LivePortrait's files, as a folder or by role; None looks where ``python -m playmate_core weights``
             puts them. Of no effect for the bundled pack.
-        compile: draws LivePortrait's frames through torch.compile: slow to start, faster for long films.
+        acceleration: one of ``acceleration.ACCELERATIONS``, for LivePortrait's networks: slow to start, faster for
+            long films. Anything but "none" also records the motion network as CUDA graphs.
         dtype: of LivePortrait's large networks; None takes float16 on CUDA and float32 elsewhere.
         host: keeps LivePortrait's networks and other large ones that do not ship with the package, see ``hosting``.
 
     Raises:
-        PlaymateError: unknown pack, renderer or device, or weights that are missing or foreign.
+        PlaymateError: unknown pack, renderer, device or acceleration, or weights that are missing or foreign.
     """
     if pack not in PACKS:
         raise PlaymateError(f"There is no pack of weights called {pack!r}; use one of: {', '.join(PACKS)}.")
@@ -112,16 +114,19 @@ def load_models(pack: str = "bundled", device: str | torch.device = "cpu", *,
     from .face.bridge import LatentBridge
     from .motion_models import load_motion_and_speech
 
+    check_acceleration(acceleration)
     device = usable_device(device)
     bridge = LatentBridge.load()
     motion, speech = load_motion_and_speech(motion_model, speech_encoder, device, host)
+    if hasattr(motion, "acceleration"):
+        motion.acceleration = acceleration
     face = FaceAnalyzer.load(device=device)
     if pack == "bundled":
         from .render.landmark import LandmarkRenderer
 
         drawn_by: Renderer = LandmarkRenderer(bridge, device=device, tracker=face.follow)
     else:
-        drawn_by = _liveportrait(pack, bridge, device, weights, compile=compile, dtype=dtype, host=host)
+        drawn_by = _liveportrait(pack, bridge, device, weights, acceleration=acceleration, dtype=dtype, host=host)
     return Models(face, bridge, speech, motion, drawn_by, device)
 
 

@@ -10,6 +10,7 @@ from typing import Iterator, Optional
 import torch
 from torch import Tensor, nn
 
+from ..acceleration import NONE
 from ..errors import PlaymateError
 from ..hosting import Host, settle
 from ..motion.types import KEYPOINTS, Motion, Neutral
@@ -53,6 +54,7 @@ class MotionModel:
         reached: figures measured when the weights were made.
         controller, emotion_means: the emotion head and [7, 63] mean expressions, None for stage 1 alone.
         articulation: a regression that has a say in how far lips part, or None.
+        acceleration: one of ``acceleration.ACCELERATIONS``; other than "none" records CUDA graphs where there is CUDA.
     """
 
     def __init__(self, denoiser: Denoiser, statistics: MotionStatistics, sampling: dict | None = None,
@@ -64,6 +66,7 @@ class MotionModel:
         self.controller = None if controller is None else controller.eval()
         networks = nn.ModuleList(net for net in (self.denoiser, self.controller) if net is not None)
         self._make_ready = settle(networks, self.device, host)
+        self.acceleration = NONE
         self.statistics = statistics.to(self.device)
         self.sampling = dict(sampling or {})
         self.reached = dict(reached or {})
@@ -145,7 +148,7 @@ class MotionModel:
                                                (features.features, features.loudness, features.pitch)))
         person = None if identity is None else identity.to(self.device, torch.float32).reshape(-1)
         windows = sample_windows(self.denoiser, audio, person, guidance, int(seed), progress, self.controller,
-                                 None if feels is None else feels.felt)
+                                 None if feels is None else feels.felt, self.acceleration)
         expected = (None if self.articulation is None or not len(features) else
                     self.articulation.gap(features.features.to(self.device, torch.float32)))
         pieces = self._decoded(windows, head_motion, feels, expected)

@@ -8,11 +8,12 @@ nor on the output's frame rate nor on how much speech follows.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Iterator, Optional
+from typing import Callable, Iterator, Optional
 
 import torch
 from torch import Tensor
 
+from ..acceleration import GRAPHS, NONE, accelerated
 from ..progress import Progress, report
 from .config import DenoiserConfig
 from .controller import EmotionController
@@ -67,47 +68,82 @@ def audio_window(audio: Tensor, start: int, config: DenoiserConfig) -> tuple[Ten
     return picked * heard[:, None], heard
 
 
-def denoise_window(denoiser: Denoiser, noise: Tensor, audio: Tensor, heard: Tensor, before: Optional[Tensor],
-                   identity: Optional[Tensor], guidance: Guidance, on_step=None,
-                   controller: Optional[EmotionController] = None, felt: Optional[Tensor] = None) -> Tensor:
-    """One window [W, K + 6] from its noise.
+@dataclass(frozen=True)
+class Person:
+    """Who speaks, as every window's prediction takes it.
 
-    Args:
-        audio, heard: of ``audio_window``.
-        before: [previous, K + 6] frames before, None for the first window.
-        identity: [identity_dim] or None.
-        on_step: called after every step; may raise to stop.
-        controller, felt: the emotion head and [previous + W, 7] amounts; without them the last term is left out.
+    Attributes:
+        identity: [identity_dim], zeros where unknown.
+        known: [] bool.
+    """
 
-    Eq. 8: eps = eps(0, 0) + w_a (eps(speech, 0) - eps(0, 0)) + w_e (eps(speech, emotion) - eps(speech, 0)). Speech and
-    no speech run as one batch. "No emotion" is stage 1 itself, past the controller, so all terms share the Conformer's
+    identity: Tensor
+    known: Tensor
+
+    @staticmethod
+    def of(identity: Optional[Tensor], config: DenoiserConfig, device: torch.device) -> Person:
+        """From [identity_dim] or None."""
+        row = torch.zeros(config.identity_dim, device=device) if identity is None else identity
+        return Person(row, torch.tensor(identity is not None, device=device))
+
+
+def predictor(denoiser: Denoiser, guidance: Guidance, controller: Optional[EmotionController] = None,
+              acceleration: str = NONE) -> Callable[..., Tensor]:
+    """Eq. 8 as one function of tensors: noise [W, K + 6] from
+
+    * motion [previous + W, K + 6], previous frames and then noisy ones;
+    * speech [terms, previous + W + lookahead, D], tokens of ``Denoiser.listen`` with and without speech;
+    * t [] timestep, continued [] bool, identity [identity_dim], known [] bool;
+    * felt [previous + W, 7], with a controller only.
+
+    eps = eps(0, 0) + w_a (eps(speech, 0) - eps(0, 0)) + w_e (eps(speech, emotion) - eps(speech, 0)). Speech and no
+    speech run as one batch. "No emotion" is stage 1 itself, past the controller, so all terms share the Conformer's
     pass and the third one costs the two DiT blocks and a head.
     """
-    config, device = denoiser.config, audio.device
-    terms = 1 if guidance.audio == 1.0 else 2
-    clean = torch.zeros(config.previous, config.motion_dim, device=device) if before is None else before
-    identity_row = torch.zeros(config.identity_dim, device=device) if identity is None else identity
-    conditions = dict(
-        continued=torch.full((terms,), before is not None, device=device),
-        identity=identity_row.expand(terms, -1),
-        has_identity=torch.full((terms,), identity is not None, device=device),
-    )
-    speech = denoiser.listen(audio.expand(terms, *audio.shape), heard.expand(terms, *heard.shape),
-                             torch.tensor([True, False][:terms], device=device))
-    scheduler = sampling_scheduler(config, guidance.scheduler, guidance.steps)
-    x = (noise * guidance.noise_scale.cpu()).to(device)
-    for t in scheduler.timesteps:
-        motion = torch.cat((clean, x)).expand(terms, -1, -1)
-        timestep = t.to(device).expand(terms)
-        trunk = denoiser.trunk(motion, speech, timestep, **conditions)
+    def predict(motion: Tensor, speech: Tensor, t: Tensor, continued: Tensor, identity: Tensor, known: Tensor,
+                felt: Optional[Tensor] = None) -> Tensor:
+        terms = len(speech)
+        motion, timestep = motion.expand(terms, -1, -1), t.expand(terms)
+        trunk = denoiser.trunk(motion, speech, timestep, continued=continued.expand(terms),
+                               identity=identity.expand(terms, -1), has_identity=known.expand(terms))
         terms_eps = denoiser.heads(trunk, motion, timestep)
         eps = terms_eps[0] if terms == 1 else terms_eps[1] + guidance.audio * (terms_eps[0] - terms_eps[1])
-        if controller is not None and felt is not None:
+        if felt is not None:
             heard_only = Trunk(*(part[:1] for part in trunk))
             feeling = denoiser.heads(heard_only, motion[:1], timestep[:1],
                                      lambda hidden, time: controller(hidden, time, felt[None]))[0]
             eps = eps + guidance.emotion * (feeling - terms_eps[0])
-        x = scheduler.step(eps, t, x).prev_sample
+        return eps
+
+    # Kernels this small take less time to run than to start, which a graph does at once. Compiling would take longer
+    # than a clip.
+    return accelerated(predict, NONE if acceleration == NONE else GRAPHS,
+                       [denoiser] if controller is None else [denoiser, controller])
+
+
+def denoise_window(denoiser: Denoiser, predict: Callable[..., Tensor], noise: Tensor, audio: Tensor, heard: Tensor,
+                   before: Optional[Tensor], person: Person, guidance: Guidance, on_step=None,
+                   felt: Optional[Tensor] = None) -> Tensor:
+    """One window [W, K + 6] from its noise.
+
+    Args:
+        predict: of ``predictor``, with a controller where ``felt`` is given.
+        audio, heard: of ``audio_window``.
+        before: [previous, K + 6] frames before, None for the first window.
+        on_step: called after every step; may raise to stop.
+        felt: [previous + W, 7] amounts of the emotions.
+    """
+    config, device = denoiser.config, audio.device
+    terms = 1 if guidance.audio == 1.0 else 2
+    clean = torch.zeros(config.previous, config.motion_dim, device=device) if before is None else before
+    speech = denoiser.listen(audio.expand(terms, *audio.shape), heard.expand(terms, *heard.shape),
+                             torch.tensor([True, False][:terms], device=device))
+    same = [torch.tensor(before is not None, device=device), person.identity, person.known]
+    same += [] if felt is None else [felt]
+    scheduler = sampling_scheduler(config, guidance.scheduler, guidance.steps)
+    x = (noise * guidance.noise_scale.cpu()).to(device)
+    for t, here in zip(scheduler.timesteps, scheduler.timesteps.to(device), strict=True):
+        x = scheduler.step(predict(torch.cat((clean, x)), speech, here, *same), t, x).prev_sample
         if on_step is not None:
             on_step()
     return x
@@ -138,12 +174,16 @@ def settle_head(pose: Tensor, before: Optional[Tensor], smoothing: float = HEAD_
 @torch.inference_mode()
 def sample_windows(denoiser: Denoiser, audio: Tensor, identity: Optional[Tensor], guidance: Guidance, seed: int,
                    progress: Progress = None, controller: Optional[EmotionController] = None,
-                   felt: Optional[Tensor] = None) -> Iterator[Tensor]:
+                   felt: Optional[Tensor] = None, acceleration: str = NONE) -> Iterator[Tensor]:
     """Normalised motion [W, K + 6] of speech [T, C + 3], window after window; T frames in all.
 
-    With a ``controller``, ``felt`` [T, 7] is how much of each emotion is shown.
+    With a ``controller``, ``felt`` [T, 7] is how much of each emotion is shown. ``acceleration`` is one of
+    ``acceleration.ACCELERATIONS``.
     """
     config, frames = denoiser.config, len(audio)
+    person = Person.of(identity, config, audio.device)
+    spoken = predictor(denoiser, guidance, None, acceleration)
+    felt_too = None if felt is None or controller is None else predictor(denoiser, guidance, controller, acceleration)
     windows = -(-frames // config.window)
     total, done = windows * guidance.steps, 0
     before: Optional[Tensor] = None
@@ -164,8 +204,9 @@ def sample_windows(denoiser: Denoiser, audio: Tensor, identity: Optional[Tensor]
             rows = torch.arange(start - config.previous, start + length, device=felt.device).clamp(min=0)
             now = felt[rows]
         # Where nothing is felt stage 1 speaks alone.
-        head = controller if now is not None and bool((now > FELT_AT_ALL).any()) else None
-        made = denoise_window(denoiser, noise, speech, heard, before, identity, guidance, stepped, head, now)
+        feels = felt_too is not None and bool((now > FELT_AT_ALL).any())
+        made = denoise_window(denoiser, felt_too if feels else spoken, noise, speech, heard, before, person, guidance,
+                              stepped, now if feels else None)
         axes = config.axes
         head = settle_head(made[:, axes:], None if before is None else before[:, axes:])
         made = torch.cat((made[:, :axes], head), 1)

@@ -33,13 +33,6 @@ def batch_that_fits(device: torch.device, dtype: torch.dtype, picture: tuple[int
     return max(1, min(most, int(0.8 * free) // frame))
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on any device."""
-    text = str(error).lower()
-    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "out of memory" in text \
-        or "can't allocate memory" in text
-
-
 def forget(device: torch.device) -> None:
     """Gives back what is no longer used."""
     gc.collect()

@@ -9,6 +9,7 @@ from typing import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from ...acceleration import NONE, accelerated, is_out_of_memory, tuned
 from ...errors import PlaymateError
 from ...face.bridge import LatentBridge
 from ...face.geometry import identity_feature
@@ -20,11 +21,11 @@ from ..base import Appearance
 from .animate import LIP, Latents, Options, animate, animate_animal
 from .checkpoint import Networks
 from .crop import CROP_SIZE, square_of_mesh
-from .memory import batch_that_fits, bytes_for, forget, is_out_of_memory
+from .memory import batch_that_fits, bytes_for, forget
 from .paste import Placement, warp
 from .ratios import eye_ratio, lip_ratio
 from .sampling import check_device
-from .warping import WarpSource
+from .source import WarpSource
 from .winograd import replace_convolutions
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,8 @@ class LivePortraitRenderer:
         dtype: of W and G; None takes float16 on CUDA and float32 elsewhere.
         animal: the networks are the animals' (SPEC.md section 10.5).
         options: how motion is applied. Lips that the portrait holds open are shut first when a motion speaks.
-        compile: runs W and G through torch.compile. It pays from some hundred frames on.
+        acceleration: of W and G, one of ``acceleration.ACCELERATIONS``. torch.compile takes a minute to start and
+            pays from some hundred frames on.
         host: one who manages memory. It is given the networks and returns a function that is called with the bytes
             about to be worked with before they are used, and puts them on the device then. Without a host they are
             moved there once, here.
@@ -74,29 +76,31 @@ class LivePortraitRenderer:
 
     def __init__(self, networks: Networks, bridge: LatentBridge, device: str | torch.device = "cpu",
                  dtype: torch.dtype | None = None, *, animal: bool = False,
-                 options: Options = Options(normalise_lip=True), compile: bool = False,  # noqa: B008
+                 options: Options = Options(normalise_lip=True), acceleration: str = NONE,  # noqa: B008
                  host: Callable[[nn.Module], Callable[[int], None]] | None = None) -> None:
         self.name = "liveportrait-animal" if animal else "liveportrait"
         self.device = torch.device(device)
         self.dtype = dtype or (torch.float16 if self.device.type == "cuda" else torch.float32)
         self.animal, self.options, self.bridge = animal, options, bridge
         check_device(self.device)
-        networks.warping.fold()
+        # Channels last pays on NVIDIA's matrix units, and only there.
+        planes = self.device.type == "cuda"
+        networks.warping.fold(planes)
         networks.generator.fold()
         networks.warping.to(self.dtype)
         networks.generator.to(self.dtype)
-        if self.device.type == "cpu" and self.dtype == torch.float32:
-            replace_convolutions(networks.generator)
-        elif self.device.type == "cuda":
+        if planes:
             networks.generator.to(memory_format=torch.channels_last)
+        elif self.device.type == "cpu" and self.dtype == torch.float32:
+            replace_convolutions(networks.generator)
         self.networks = networks
         self.resident = None
         if host is None:
             networks.to(self.device)
         else:
             self.resident = host(networks)
-        self._draw = torch.compile(self._warp_and_generate) if compile else self._warp_and_generate
-        self.compiled = compile
+        self.acceleration = acceleration
+        self._draw = accelerated(self._warp_and_generate, acceleration, (networks.warping, networks.generator))
 
     @property
     def side(self) -> int:
@@ -207,12 +211,17 @@ class LivePortraitRenderer:
 
     def _crops(self, source: WarpSource, keypoints: Tensor, batch_size: int) -> Tensor:
         count = len(keypoints)
-        if self.compiled and count < batch_size:
-            # One shape for all batches: another one would be compiled anew.
+        if self.acceleration == NONE:
+            return self._draw(*source.tensors, keypoints)
+        if count < batch_size:
+            # One shape for all batches: another one would be compiled or recorded anew.
             keypoints = torch.cat([keypoints, keypoints[-1:].expand(batch_size - count, -1, -1)])
-        return self._draw(source, keypoints)[:count]
+        with tuned():
+            return self._draw(*source.tensors, keypoints)[:count]
 
-    def _warp_and_generate(self, source: WarpSource, keypoints: Tensor) -> Tensor:
+    def _warp_and_generate(self, volume: Tensor, compressed: Tensor, kp_source: Tensor, heat: Tensor,
+                           keypoints: Tensor) -> Tensor:
+        source = WarpSource(volume, compressed, kp_source, heat)
         return self.networks.generator(self.networks.warping(source, keypoints)["out"])
 
     def _make_ready(self, frames: int) -> None:

@@ -51,6 +51,8 @@ class UpsampledConv(nn.Module):
         bias = conv.bias.detach().repeat(len(self.late) ** 2)
         self.weight = nn.Parameter(weight.to(conv.weight.device), requires_grad=False)
         self.bias = nn.Parameter(bias, requires_grad=False)
+        self.register_buffer("index", None, persistent=False)
+        self.index_of = (0, 0)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, (D,) H, W] -> [B, out, (D,) s H, s W]."""
@@ -60,6 +62,8 @@ class UpsampledConv(nn.Module):
             y = F.conv3d(x, self.weight, self.bias, padding=(1, 1, 1))
         else:
             y = F.conv2d(x, self.weight, self.bias, padding=1)
+            if y.is_contiguous(memory_format=torch.channels_last) and not y.is_contiguous():
+                return self._channels_last(y, height, width)
         y = y.unflatten(1, (places, places, self.channels))
         out = y.new_empty(*y.shape[:1], self.channels, *x.shape[2:-2], height, self.scale, width, self.scale)
         for row, p in enumerate(self.order):
@@ -67,6 +71,23 @@ class UpsampledConv(nn.Module):
                 top, left = self.late[p], self.late[q]
                 out[..., row, :, column] = y[:, p, q, ..., top:top + height, left:left + width]
         return out.flatten(-4, -3).flatten(-2, -1)
+
+    def _channels_last(self, y: Tensor, height: int, width: int) -> Tensor:
+        """The places laid out in one look-up, without taking the channels of a pixel apart."""
+        if self.index is None or self.index_of != (height, width) or self.index.device != y.device:
+            self.index, self.index_of = self._index(height, width).to(y.device), (height, width)
+        flat = y.permute(0, 2, 3, 1).reshape(len(y), -1, self.channels)
+        out = flat.index_select(1, self.index)
+        return out.reshape(len(y), height * self.scale, width * self.scale, self.channels).permute(0, 3, 1, 2)
+
+    def _index(self, height: int, width: int) -> Tensor:
+        """[s height * s width] where each pixel lies among the computed places of all cells."""
+        order, late, places = torch.tensor(self.order), torch.tensor(self.late), len(self.late)
+        y, x = (torch.arange(side * self.scale) for side in (height, width))
+        p, q = order[y % self.scale], order[x % self.scale]
+        row, column = y // self.scale + late[p], x // self.scale + late[q]
+        cell = row[:, None] * (width + 1) + column
+        return ((cell * places + p[:, None]) * places + q).flatten()
 
 
 class WideConv3d(nn.Module):
@@ -107,18 +128,21 @@ class NarrowConv2d(nn.Module):
 
     Args:
         conv: Conv2d with stride 1 and "same" padding.
+        block: the products are filled up with zeros to a multiple of this.
     """
 
-    def __init__(self, conv: nn.Conv2d) -> None:
+    def __init__(self, conv: nn.Conv2d, block: int = 1) -> None:
         super().__init__()
         self.kernel, self.padding = conv.kernel_size, conv.padding
         # fold() adds entry k of place i to place i + k: the kernel runs backwards.
         weight = conv.weight.detach().flip(2, 3).permute(0, 2, 3, 1).flatten(0, 2)[..., None, None]
+        self.products = len(weight)
+        weight = torch.cat([weight, weight.new_zeros(-len(weight) % block, *weight.shape[1:])])
         self.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
         self.bias = nn.Parameter(conv.bias.detach().clone(), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, out, H, W]; summed in float32."""
-        maps = F.conv2d(x, self.weight).float().flatten(2)
+        maps = F.conv2d(x, self.weight)[:, :self.products].float().flatten(2)
         summed = F.fold(maps, x.shape[-2:], self.kernel, padding=self.padding)
         return (summed + self.bias[:, None, None].float()).to(x.dtype)

@@ -6,7 +6,6 @@ The coordinate grid has its end points at -1 and 1 (as ``align_corners=True``) w
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 
 import torch
@@ -14,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import ConvBlock, flatten_depth, fold_batch_norm, halve
+from .planes import PlanarDenseMotion
 from .sampling import sample
+from .source import WarpSource, coordinates, gaussians
 from .upsampled import NarrowConv2d, UpsampledConv, WideConv3d
-
-KEYPOINT_VARIANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -94,38 +93,15 @@ class Hourglass(nn.Module):
             x = torch.cat([x, skips.pop()], dim=1)
         return F.relu(self.decoder.norm(self.decoder.conv(x)))
 
-    def fold(self) -> None:
-        for block in self.encoder.down_blocks:
+    def fold(self, enlarge: bool = True) -> None:
+        """Folds the batch norms; with ``enlarge`` also puts the upsampling behind the convolutions."""
+        for block in [*self.encoder.down_blocks, *self.decoder.up_blocks]:
             block.fold()
-        for number, block in enumerate(self.decoder.up_blocks):
-            if isinstance(block, ConvBlock):
-                block.fold()
+        if enlarge:
+            for number, block in enumerate(self.decoder.up_blocks):
                 self.decoder.up_blocks[number] = UpsampledConv(block.conv, 2)
         self.decoder.conv = fold_batch_norm(self.decoder.conv, self.decoder.norm)
         self.decoder.norm = nn.Identity()
-
-
-@dataclass
-class WarpSource:
-    """What W needs of a portrait and what never changes with the frame.
-
-    Attributes:
-        volume: [1, C, D, H, W] feature volume.
-        compressed: [1, c, D, H, W] its few channels that the dense motion network looks at.
-        keypoints: [1, K, 3] float32.
-        heat: [1, K, D, H, W] float32 their Gaussians.
-    """
-
-    volume: Tensor
-    compressed: Tensor
-    keypoints: Tensor
-    heat: Tensor
-
-    def to(self, *args, **kwargs) -> WarpSource:
-        """Moved, and with the volumes in another dtype if one is named; keypoints stay float32."""
-        volume, compressed = self.volume.to(*args, **kwargs), self.compressed.to(*args, **kwargs)
-        return dataclasses.replace(self, volume=volume, compressed=compressed,
-                                   keypoints=self.keypoints.to(volume.device), heat=self.heat.to(volume.device))
 
 
 class DenseMotion(nn.Module):
@@ -217,28 +193,23 @@ class WarpingModule(nn.Module):
             out = out * occlusion
         return {"out": out, "occlusion_map": occlusion, "deformation": deformation, "mask": mask}
 
-    def fold(self) -> None:
-        """Folds batch norms, and convolves before upsampling instead of after it. Once, after loading."""
+    def fold(self, planes: bool = False) -> None:
+        """Folds batch norms, and convolves before upsampling instead of after it. Once, after loading.
+
+        Args:
+            planes: lays the network out for graphics cards (``planes``).
+        """
         dense = self.dense_motion_network
+        if not isinstance(dense, DenseMotion) or isinstance(dense.norm, nn.Identity):
+            return
         dense.compress, dense.norm = fold_batch_norm(dense.compress, dense.norm), nn.Identity()
-        dense.hourglass.fold()
-        if isinstance(dense.mask, nn.Conv3d):
-            dense.mask = WideConv3d(dense.mask)
-        if isinstance(dense.occlusion, nn.Conv2d):
-            dense.occlusion = NarrowConv2d(dense.occlusion)
+        dense.hourglass.fold(enlarge=not planes)
         self.third.fold()
-
-
-def coordinates(size, device=None) -> Tensor:
-    """[D, H, W, 3] coordinates (x, y, z) of a volume's cells, end points at -1 and 1; contiguous."""
-    axes = [torch.linspace(-1, 1, n, device=device) if n > 1 else torch.full((1,), -1.0, device=device) for n in size]
-    z, y, x = torch.meshgrid(*axes, indexing="ij")
-    return torch.stack([x, y, z], dim=-1).contiguous()
-
-
-def gaussians(grid: Tensor, keypoints: Tensor) -> Tensor:
-    """[D, H, W, 3] and [B, K, 3] -> [B, K, D, H, W] exp(-|grid - keypoint|^2 / (2 * 0.01)), axis by axis."""
-    axes = (grid[:, 0, 0, 2], grid[0, :, 0, 1], grid[0, 0, :, 0])
-    z, y, x = (torch.exp((axis - keypoints[..., which, None]) ** 2 * (-0.5 / KEYPOINT_VARIANCE))
-               for axis, which in zip(axes, (2, 1, 0), strict=True))
-    return z[..., :, None, None] * y[..., None, :, None] * x[..., None, None, :]
+        if planes:
+            self.dense_motion_network = PlanarDenseMotion(dense, self.config.dense_motion_params.reshape_depth)
+            for conv in (self.third, self.fourth):
+                conv.to(memory_format=torch.channels_last)
+            return
+        dense.mask = WideConv3d(dense.mask)
+        if dense.occlusion is not None:
+            dense.occlusion = NarrowConv2d(dense.occlusion)
