@@ -1,9 +1,11 @@
-"""Driving video to motion, through the landmarks and the latent bridge.
+"""Driving video to motion, through the landmarks and the latent bridge, or by LivePortrait's motion extractor.
 
 What is kept of a clip is its landmarks; they become latents when the last frame is seen, because three things are
 only known then: the crop, which is one for the whole clip as LivePortrait's is (SPEC.md section 12), the face's own
 shape, and how it looks at rest. A person who smiles from beginning to end has no resting frame, so the rest is not
 simply the median: the blendshapes, which know faces in general, say how far the calmest frames are from a neutral one.
+
+A motion extractor (``extraction``) looks at the pictures themselves, a second time, when the crop is known.
 """
 
 from __future__ import annotations
@@ -24,22 +26,21 @@ from ..motion.types import KEYPOINTS, Motion, Neutral
 from ..progress import Progress, report
 from . import geometry
 from .bridge import EYE_DISTANCE, HEAD_ORIGIN, LatentBridge
+from .extraction import MotionExtractor, Readings, driving_crop, neutral_latents, read_clip
 
 logger = logging.getLogger(__name__)
 
 Frames = Iterable[Union[Tensor, Tuple[float, Tensor]]]
 """Pictures [H, W, C], batches of them [B, H, W, C], or ``(seconds, picture)``."""
 
-EXTRACTORS = ("landmarks",)
-"""Ways from pictures to latents."""
+EXTRACTORS = ("auto", "landmarks", "motion extractor")
+"""Ways from pictures to latents: LivePortrait's motion extractor M, the face's landmarks, or M where there is one."""
 MISSING = ("interpolate", "hold", "fail")
 """What frames without a face become: a bridge between their neighbours, the last one seen, or an error."""
 NEUTRALS = ("auto", "first frame", "median")
 """The face from which expressions count: a neutral one, that of the first frame, or the most usual one."""
 USES = ("pose and expression", "pose", "expression")
 
-CROP_SCALE, CROP_SHIFT = 2.2, -0.1
-"""Side of LivePortrait's driving crop over that of the face's box, and its shift towards the chin (SPEC.md 12)."""
 CALM_SHARE = 0.1
 """Share of the frames that stand for the face at rest."""
 STRANGENESS = 0.2
@@ -77,14 +78,15 @@ class FaceTrack:
 def motion_from_frames(analyzer, bridge: LatentBridge, frames: Frames, fps: float, *, total: int | None = None,
                        face: str = "largest", face_index: int = 0, missing: str = "interpolate",
                        neutral: str = "auto", use: str = "pose and expression", smoothing: float = 0.0,
-                       output_fps: float | None = None, extractor: str = "landmarks",
-                       progress: Progress = None) -> Motion:
+                       output_fps: float | None = None, extractor: str = "auto",
+                       motion_extractor: MotionExtractor | None = None, progress: Progress = None) -> Motion:
     """The motion of one face in a clip. Pictures are read as they are needed; only landmarks are kept.
 
     Args:
         analyzer: ``FaceAnalyzer``.
         bridge: from landmarks to latents.
-        frames: see ``Frames``; without times picture k is at k / fps seconds.
+        frames: see ``Frames``; without times picture k is at k / fps seconds. A motion extractor needs frames that
+            can be iterated over twice.
         fps: frames a second of ``frames``, the average where they vary.
         total: how many pictures will come, for progress.
         face, face_index: which face is followed, as in ``select_face``, in the first frame that shows any.
@@ -94,21 +96,49 @@ def motion_from_frames(analyzer, bridge: LatentBridge, frames: Frames, fps: floa
         smoothing: seconds, standard deviation of a Gaussian over time; 0 leaves the motion as it was found.
         output_fps: frames a second of the result; None keeps ``fps``.
         extractor: one of ``EXTRACTORS``.
-        progress: called with (frames read, total).
+        motion_extractor: LivePortrait's M, where it is loaded.
+        progress: called with (frames read, total), twice as many where pictures are looked at twice.
 
     Returns:
-        Motion of round(duration * output_fps) frames on the CPU. Expression counts from zero, the neutral face;
-        rotation is the camera's view of the head; translation and scale are LivePortrait's in a crop that stands
-        still. The pose's neutral is the clip's median, or its first frame with neutral "first frame".
+        Motion of round(duration * output_fps) frames on the CPU. Expression counts from zero, the neutral face, or
+        from M's latents of it; rotation is the camera's view of the head; translation and scale are LivePortrait's in
+        a crop that stands still. The pose's neutral is the clip's median, or its first frame with neutral "first
+        frame".
 
     Raises:
-        PlaymateError: an unknown choice, no pictures, no face, or, with missing "fail", a frame without one.
+        PlaymateError: an unknown choice, no motion extractor where one is wanted, no pictures, no face, or, with
+            missing "fail", a frame without one.
     """
-    check_choices(extractor=extractor, missing=missing, neutral=neutral, use=use)
-    track = track_face(analyzer, frames, fps, total=total, face=face, face_index=face_index,
-                       strict=missing == "fail", progress=progress)
-    return motion_from_track(track, bridge, missing=missing, neutral=neutral, use=use, smoothing=smoothing,
-                             output_fps=output_fps)
+    check_choices(missing=missing, neutral=neutral, use=use)
+    track, readings = follow_clip(analyzer, frames, fps, total=total, face=face, face_index=face_index,
+                                  strict=missing == "fail", extractor=extractor, motion_extractor=motion_extractor,
+                                  progress=progress)
+    return motion_from_track(track, bridge, readings=readings, missing=missing, neutral=neutral, use=use,
+                             smoothing=smoothing, output_fps=output_fps)
+
+
+def follow_clip(analyzer, frames: Frames, fps: float, *, total: int | None = None, face: str = "largest",
+                face_index: int = 0, strict: bool = False, extractor: str = "auto",
+                motion_extractor: MotionExtractor | None = None,
+                progress: Progress = None) -> tuple[FaceTrack, Readings | None]:
+    """What is seen in a clip, for :func:`motion_from_track`: the face's landmarks, and M's latents where M is used.
+
+    Arguments and errors as in :func:`motion_from_frames` and :func:`track_face`.
+    """
+    check_choices(extractor=extractor)
+    if extractor == "motion extractor" and motion_extractor is None:
+        raise PlaymateError("The loaded pack has no motion extractor; load the pack liveportrait, or choose the "
+                            "extractor auto or landmarks.")
+    follow = dict(face=face, face_index=face_index, strict=strict, progress=progress)
+    if extractor == "landmarks" or motion_extractor is None:
+        return track_face(analyzer, frames, fps, total=total, **follow), None
+    if iter(frames) is frames:
+        raise PlaymateError("The motion extractor looks at a clip twice, and these frames come only once; give a "
+                            "list, a batch or a VideoReader, or choose the extractor landmarks.")
+    track = track_face(analyzer, frames, fps, total=None if total is None else 2 * total, **follow)
+    count = len(track.times)
+    return track, read_clip(motion_extractor, _pictures(frames, fps, []), track.landmarks, track.seen, fps,
+                            lambda number: report(progress, count + number, 2 * count))
 
 
 def check_choices(**choices: str) -> None:
@@ -157,10 +187,13 @@ def track_face(analyzer, frames: Frames, fps: float, *, total: int | None = None
     return FaceTrack(torch.stack(landmarks), torch.stack(blendshapes), torch.tensor(seen), clock, float(fps))
 
 
-def motion_from_track(track: FaceTrack, bridge: LatentBridge, *, missing: str = "interpolate", neutral: str = "auto",
-                      use: str = "pose and expression", smoothing: float = 0.0,
-                      output_fps: float | None = None) -> Motion:
+def motion_from_track(track: FaceTrack, bridge: LatentBridge, *, readings: Readings | None = None,
+                      missing: str = "interpolate", neutral: str = "auto", use: str = "pose and expression",
+                      smoothing: float = 0.0, output_fps: float | None = None) -> Motion:
     """Landmarks to latents; arguments and result as in :func:`motion_from_frames`.
+
+    Args:
+        readings: what a motion extractor saw in the same frames, in place of what the landmarks say.
 
     Raises:
         PlaymateError: an unknown choice, or a rate that is not above 0.
@@ -169,17 +202,23 @@ def motion_from_track(track: FaceTrack, bridge: LatentBridge, *, missing: str = 
     fps = track.fps if output_fps is None else float(output_fps)
     if not 0 < fps < float("inf"):
         raise PlaymateError(f"Motion cannot be made at {fps} frames a second; give a rate above 0.")
-    values = torch.cat([expressions(track, bridge, neutral), *head_place(track.landmarks)], dim=1)
-    rotation = torch.cat([geometry.head_pose(part) for part in track.landmarks.split(_CHUNK)])
+    resting = torch.zeros(3 * KEYPOINTS)
+    if readings is None:
+        values = torch.cat([expressions(track, bridge, neutral), *head_place(track.landmarks)], dim=1)
+        rotation = torch.cat([geometry.head_pose(part) for part in track.landmarks.split(_CHUNK)])
+    else:
+        resting = _neutral_of(readings.expression, track, bridge, neutral)
+        values = torch.cat([readings.expression, readings.translation, readings.scale], dim=1)
+        rotation = readings.rotation
     values, rotation = _on_a_grid(track, values, rotation, missing, fps)
     flat, shift, scale = values.split([3 * KEYPOINTS, 2, 1], dim=1)
     expression = flat.unflatten(1, (KEYPOINTS, 3))
     translation = torch.cat([shift, torch.zeros_like(scale)], dim=1)
-    rest = Neutral(torch.zeros(KEYPOINTS, 3), *(
+    rest = Neutral(resting.unflatten(0, (KEYPOINTS, 3)), *(
         value[0].clone() if neutral == "first frame" else value.median(dim=0).values
         for value in (rotation, translation, scale)))
     if use == "pose":
-        expression = torch.zeros_like(expression)
+        expression = rest.expression.expand_as(expression).clone()
     if use == "expression":
         rotation, translation, scale = (value.expand(len(values), -1).clone()
                                         for value in (rest.rotation, rest.translation, rest.scale))
@@ -214,6 +253,15 @@ def expressions(track: FaceTrack, bridge: LatentBridge, neutral: str = "auto") -
     return latents - latents[calm].median(dim=0).values + _believed(own[calm].median(dim=0).values, bridge)
 
 
+def _neutral_of(latents: Tensor, track: FaceTrack, bridge: LatentBridge, neutral: str) -> Tensor:
+    """[63] from which a motion extractor's latents [N, 63] count, by one of ``NEUTRALS``."""
+    if neutral == "first frame":
+        return latents[0].clone()
+    if neutral == "median":
+        return latents.median(dim=0).values
+    return neutral_latents(latents, expressions(track, bridge), bridge, CALM_SHARE)
+
+
 def _believed(own: Tensor, bridge: LatentBridge) -> Tensor:
     """[63] an expression that is held all the time, shrunk as far as it may be the person's looks instead."""
     strength = bridge.mahalanobis(own).square()
@@ -224,33 +272,6 @@ def _believed(own: Tensor, bridge: LatentBridge) -> Tensor:
 
 
 # ---- pose
-
-
-def driving_crop(landmarks: Tensor) -> tuple[Tensor, float]:
-    """LivePortrait's crop of a driving clip (SPEC.md section 12): an upright square that stands still.
-
-    LivePortrait's own landmarks end at the brows, so those of the forehead are left out; heads then have the scale
-    that they have in its templates.
-
-    Args:
-        landmarks: [N, 478, 3] pixels.
-
-    Returns:
-        Centre [2] and side, pixels: means over the frames.
-    """
-    points = landmarks[..., :2].double()
-    eyes, mouth = points[:, list(geometry.IRIS_CENTRES)].mean(1), points[:, [61, 291]].mean(1)
-    height = geometry.mean_face()[:, 1]
-    points = points[:, height >= height[[i for brow in geometry.BROWS for i in brow]].min()]
-    down = torch.nn.functional.normalize(mouth - eyes, dim=-1)
-    axes = torch.stack([torch.stack([down[:, 1], -down[:, 0]], -1), down], 1)  # rows: along and across the eyes
-    middle = points.mean(1)
-    along = (points - middle[:, None]) @ axes.transpose(1, 2)
-    low, high = along.amin(1), along.amax(1)
-    side = (high - low).amax(1) * CROP_SCALE
-    place = (low + high) / 2
-    place[:, 1] += CROP_SHIFT * side
-    return (middle + (place[:, None] @ axes)[:, 0]).mean(0), float(side.mean())
 
 
 def head_place(landmarks: Tensor) -> tuple[Tensor, Tensor]:
@@ -277,6 +298,19 @@ def head_place(landmarks: Tensor) -> tuple[Tensor, Tensor]:
 
 
 # ---- time
+
+
+def at_steady_rate(track: FaceTrack, values: Tensor, fps: float, missing: str = "interpolate") -> Tensor:
+    """Anything that was measured in the frames that show the face, in the frames of the motion.
+
+    Args:
+        values: [N, C].
+        fps, missing: as the motion's.
+
+    Returns:
+        [T, C] float32.
+    """
+    return _on_a_grid(track, values, torch.zeros(len(values), 3), missing, fps)[0]
 
 
 def _on_a_grid(track: FaceTrack, values: Tensor, rotation: Tensor, missing: str,

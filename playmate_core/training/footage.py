@@ -17,7 +17,8 @@ from torch import Tensor
 
 from ..face import geometry
 from ..face.crop import Roi, as_rgb, sample
-from ..face.driving import FaceTrack, driving_crop, motion_from_track, track_face
+from ..face.driving import FaceTrack, motion_from_track, track_face
+from ..face.extraction import driving_crop, extract, neutral_latents
 from ..speech.types import SAMPLE_RATE, Audio
 from ..video_reading import open_video
 from .corpus.shards import Clip
@@ -39,7 +40,6 @@ BYSTANDER = 0.25
 """Size of another face, of the followed one's, from which it may be the one that speaks."""
 CALM = 0.1
 """Share of a part's frames, those nearest to a neutral face, on which extracted latents are anchored."""
-_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -221,34 +221,9 @@ def _clip(path: Path, part: FaceTrack, sound: Audio, lead: float, kit: Kit, filt
 def anchored(latents: Tensor, bridged: Tensor, bridge) -> Tensor:
     """Extracted latents [T, 63] as offsets from a neutral face.
 
-    A speaker's own face is in M's latents as much as the expression is. ``bridged`` [T, 63] is the same motion through
-    the latent bridge, which counts from a neutral face and knows a face that smiles throughout: on the calmest frames
-    the two are made to agree.
+    ``bridged`` [T, 63] is the same motion through the latent bridge; see ``neutral_latents``.
     """
-    calm = bridge.mahalanobis(bridged).argsort()[:max(round(CALM * len(bridged)), min(5, len(bridged)))]
-    return latents - latents[calm].median(0).values + bridged[calm].median(0).values
-
-
-@torch.no_grad()
-def extract(extractor, pictures: Iterable[Tensor]) -> dict[str, Tensor]:
-    """What M tells of pictures [3, 256, 256]: exp [T, 21, 3], rotation [T, 3] degrees, t [T, 3], scale [T, 1]."""
-    device = next(extractor.parameters()).device
-    told: dict[str, list[Tensor]] = {name: [] for name in ("exp", "rotation", "t", "scale")}
-    waiting: list[Tensor] = []
-
-    def flush() -> None:
-        found = extractor.motion(torch.stack(waiting).to(device))
-        for name, values in told.items():
-            values.append(found[name].float().cpu())
-        waiting.clear()
-
-    for picture in pictures:
-        waiting.append(picture)
-        if len(waiting) == _BATCH:
-            flush()
-    if waiting:
-        flush()
-    return {name: torch.cat(values) for name, values in told.items()}
+    return latents - neutral_latents(latents, bridged, bridge, CALM)
 
 
 def _crops_at(path: Path, part: FaceTrack, frames: int, side: int) -> Iterator[Tensor]:
