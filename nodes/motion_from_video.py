@@ -50,7 +50,9 @@ class MotionFromVideo(io.ComfyNode):
                 io.Float.Input("seconds", default=0.0, min=0.0, max=36000.0, step=0.1,
                                tooltip="Seconds of the clip to read. 0 reads to its end."),
                 io.Combo.Input("extractor", options=list(EXTRACTORS), default=EXTRACTORS[0],
-                               tooltip="How motion is read off the pictures: by the landmarks of the face."),
+                               tooltip="How motion is read off the pictures. 'motion extractor' is LivePortrait's own "
+                                       "network, which comes with the liveportrait packs; 'landmarks' needs none; "
+                                       "auto takes the motion extractor where the loaded pack has it."),
                 io.Float.Input("image_fps", default=25.0, min=1.0, max=240.0, step=1.0,
                                tooltip="With images: the frames a second at which they were filmed."),
                 io.Video.Input("video", optional=True,
@@ -71,11 +73,13 @@ class MotionFromVideo(io.ComfyNode):
     @classmethod
     def execute(cls, models, use, face, face_index, missing, neutral, smoothing, fps, start, seconds, extractor,
                 image_fps, video=None, images=None) -> io.NodeOutput:
+        from ..playmate_core.render.liveportrait.extraction import motion_extractor_of
+
         frames, rate, total = _clip(video, images, image_fps, start, seconds)
         return io.NodeOutput(motion_from_frames(
             models.face, models.bridge, frames, rate, total=total, face=face, face_index=face_index, missing=missing,
             neutral=neutral, use=use, smoothing=smoothing, output_fps=fps or None, extractor=extractor,
-            progress=progress()))
+            motion_extractor=motion_extractor_of(models.renderer), progress=progress()))
 
 
 def _clip(video, images, image_fps: float, start: float, seconds: float):

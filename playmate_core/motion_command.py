@@ -34,6 +34,12 @@ def add_motion_command(commands, progress_bar: Callable) -> None:
     command.add_argument("--start", type=float, default=0.0, help="seconds to leave out at the beginning")
     command.add_argument("--seconds", type=float, default=None, help="length to read; to the end if left out")
     command.add_argument("--face", default="largest", help="largest, left, right, or a number counted from the left")
+    command.add_argument("--extractor", default="auto",
+                         help="what reads the pictures: 'motion extractor' (LivePortrait's, of the pack), landmarks, "
+                              "or auto, which takes the former where the pack has it")
+    command.add_argument("--pack", default="bundled",
+                         help="weights whose motion extractor is used: bundled (has none), liveportrait or "
+                              "liveportrait-animal, as python -m playmate_core weights lists them")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     command.set_defaults(run=lambda args: run_motion(args, progress_bar("watching")), product="motion")
 
@@ -46,27 +52,55 @@ def run_motion(args: argparse.Namespace, progress=None) -> Path:
     """
     from .face.analyzer import FaceAnalyzer
     from .face.bridge import LatentBridge
-    from .face.driving import check_choices, motion_from_frames
-    from .motion.edits import with_neutral_lead
-    from .motion.files import save_motion, save_template
+    from .face.driving import check_choices, follow_clip, motion_from_track
+    from .motion.files import save_motion
     from .pipeline import usable_device
     from .video_reading import open_video
 
     output = Path(args.output)
     if output.suffix not in SUFFIXES:
         raise PlaymateError(f"The motion cannot be saved as {args.output!r}; end the name in {' or '.join(SUFFIXES)}.")
-    check_choices(use=args.use, neutral=args.neutral, missing=args.missing)
+    check_choices(use=args.use, neutral=args.neutral, missing=args.missing, extractor=args.extractor)
     policy, index = ("index", int(args.face)) if args.face.lstrip("-").isdigit() else (args.face, 0)
+    device = usable_device(args.device)
     reader = open_video(args.video, args.start, args.seconds)
+    extractor = None if args.extractor == "landmarks" else _motion_extractor(args.pack, device)
     fps = args.fps
     if output.suffix == ".pkl":  # templates hold whole frame rates
         fps = float(max(round(reader.fps if fps is None else fps), 1))
-    analyzer = FaceAnalyzer.load(device=usable_device(args.device))
-    motion = motion_from_frames(
-        analyzer, LatentBridge.load(), reader, reader.fps, total=reader.total, face=policy, face_index=index,
-        missing=args.missing, neutral=args.neutral, use=args.use, smoothing=args.smoothing, output_fps=fps,
-        progress=progress)
-    if output.suffix == ".pkl":
-        # LivePortrait takes a template's first frame as its neutral one.
-        return save_template(with_neutral_lead(motion), output)
-    return save_motion(motion, output)
+    track, readings = follow_clip(
+        FaceAnalyzer.load(device=device), reader, reader.fps, total=reader.total, face=policy, face_index=index,
+        strict=args.missing == "fail", extractor=args.extractor, motion_extractor=extractor, progress=progress)
+    motion = motion_from_track(track, LatentBridge.load(), readings=readings, missing=args.missing,
+                               neutral=args.neutral, use=args.use, smoothing=args.smoothing, output_fps=fps)
+    return save_motion(motion, output) if output.suffix != ".pkl" else _save_template(motion, track, args, output)
+
+
+def _motion_extractor(pack: str, device):
+    """LivePortrait's M of a pack, alone; None for the bundled pack, which has none."""
+    from .pipeline import PACKS
+    from .render.liveportrait.checkpoint import load_network
+    from .weights.catalogue import locate
+
+    if pack not in PACKS:
+        raise PlaymateError(f"There is no pack of weights called {pack!r}; use one of: {', '.join(PACKS)}.")
+    return None if pack == "bundled" else load_network("motion", locate(pack)["motion"]).to(device)
+
+
+def _save_template(motion, track, args: argparse.Namespace, output: Path) -> Path:
+    """A template as LivePortrait writes them: its first frame is the neutral one, and the openings of eyes and lips
+    are in it for those who retarget them."""
+    import torch
+
+    from .face.driving import at_steady_rate
+    from .motion.edits import with_neutral_lead
+    from .motion.files import save_template
+    from .render.liveportrait.ratios import eye_ratio, lip_ratio
+
+    eyes, lips = (at_steady_rate(track, ratio(track.landmarks), motion.fps, args.missing).clamp_min(0)
+                  for ratio in (eye_ratio, lip_ratio))
+    # The neutral frame is of no moment: eyes as they mostly are, lips as shut as they get.
+    first = (eyes[:1], lips[:1]) if args.neutral == "first frame" else (
+        eyes.median(0, keepdim=True).values, lips.amin(0, keepdim=True))
+    eyes, lips = (torch.cat(pair) for pair in zip(first, (eyes, lips), strict=True))
+    return save_template(with_neutral_lead(motion), output, eyes, lips)

@@ -1,0 +1,26 @@
+"""The loaded networks' motion extractor M for driving clips (``face.extraction``)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..base import Renderer
+from .renderer import LivePortraitRenderer
+
+
+class HostedExtractor:
+    """M of a renderer, which its host puts on the device before every batch: between two, others may need the room."""
+
+    def __init__(self, renderer: LivePortraitRenderer) -> None:
+        self.renderer = renderer
+
+    def motion(self, image: Tensor) -> dict[str, Tensor]:
+        """[B, 3, 256, 256] on any device, as ``MotionExtractor.motion``."""
+        # A batch takes far less than a drawn frame, for which room is asked.
+        self.renderer._make_ready(1)
+        return self.renderer.networks.motion.motion(image.to(self.renderer.device))
+
+
+def motion_extractor_of(renderer: Renderer) -> HostedExtractor | None:
+    """The motion extractor that came with a renderer's weights; None where there is none."""
+    return HostedExtractor(renderer) if isinstance(renderer, LivePortraitRenderer) else None
