@@ -6,6 +6,7 @@ import comfy.model_management
 from comfy_api.latest import io
 
 from ..playmate_core import pipeline
+from ..playmate_core.acceleration import ACCELERATIONS, NONE
 from ..playmate_core.weights.catalogue import find, locate
 from . import memory, sockets
 from .folders import (
@@ -48,19 +49,25 @@ class LoadModels(io.ComfyNode):
                                tooltip="What listens to the speech. 'auto' is what the motion model was made with; a "
                                        "wav2vec2 or HuBERT folder in models/playmate is only for motion models that "
                                        "were trained on it."),
+                io.Combo.Input("acceleration", options=list(ACCELERATIONS), default=NONE, optional=True,
+                               tooltip="For long films on a graphics card: 'cuda graphs' repeats recorded launches, "
+                                       "'torch.compile' also fuses what LivePortrait's networks do and takes a minute "
+                                       "before the first frame. Where one does not work, drawing goes on without it."),
             ],
             outputs=[sockets.Models.Output("models", display_name="models",
                                            tooltip="The loaded models, for all other Playmate nodes.")],
         )
 
     @classmethod
-    def validate_inputs(cls, pack=None, device=None, motion_model=None, speech_encoder=None) -> bool | str:
+    def validate_inputs(cls, pack=None, device=None, motion_model=None, speech_encoder=None,
+                        acceleration=None) -> bool | str:
         return one_of(pack, PACKS, "pack") or one_of(device, DEVICES, "device") \
             or one_of(motion_model, [BUNDLED, *motion_model_files()], "motion_model") \
-            or one_of(speech_encoder, [AUTO, *speech_encoder_folders()], "speech_encoder") or True
+            or one_of(speech_encoder, [AUTO, *speech_encoder_folders()], "speech_encoder") \
+            or one_of(acceleration, ACCELERATIONS, "acceleration") or True
 
     @classmethod
-    def fingerprint_inputs(cls, pack, device, motion_model, speech_encoder=AUTO) -> str:
+    def fingerprint_inputs(cls, pack, device, motion_model, speech_encoder=AUTO, acceleration=NONE) -> str:
         files = [] if pack in (None, BUNDLED) else list(find(pack, weight_folders()).values())
         if motion_model not in (None, BUNDLED):
             files.append(motion_model_path(motion_model))
@@ -69,7 +76,7 @@ class LoadModels(io.ComfyNode):
         return ";".join(f"{file.stat().st_mtime_ns}:{file.stat().st_size}" for file in files)
 
     @classmethod
-    def execute(cls, pack, device, motion_model, speech_encoder=AUTO) -> io.NodeOutput:
+    def execute(cls, pack, device, motion_model, speech_encoder=AUTO, acceleration=NONE) -> io.NodeOutput:
         check_cancelled()
         chosen = comfy.model_management.get_torch_device() if device == "auto" else device
         more = {}
@@ -81,4 +88,6 @@ class LoadModels(io.ComfyNode):
         path = None if motion_model == BUNDLED else motion_model_path(motion_model)
         if more or path is not None:
             more["host"] = memory.host(chosen)
+        if acceleration != NONE:
+            more["acceleration"] = acceleration
         return io.NodeOutput(pipeline.load_models(pack, chosen, motion_model=path, **more))

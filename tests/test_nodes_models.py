@@ -47,6 +47,13 @@ def test_the_bundled_pack_asks_for_nothing(studio):
     assert studio.node.fingerprint_inputs("bundled", "auto", "bundled") == ""
 
 
+def test_acceleration_is_handed_on(studio):
+    studio.node.execute("bundled", "auto", "bundled", acceleration="cuda graphs")
+    assert studio.called == [(("bundled", torch.device("cpu")),
+                              {"motion_model": None, "acceleration": "cuda graphs"})]
+    assert "acceleration is 'turbo'" in studio.node.validate_inputs("bundled", "auto", "bundled", "auto", "turbo")
+
+
 @pytest.mark.parametrize("pack", ["liveportrait", "liveportrait-animal"])
 def test_missing_weights_end_in_one_sentence(studio, pack):
     with pytest.raises(ValueError) as error:
