@@ -104,16 +104,24 @@ def test_hostile_pickle_does_not_run(tmp_path, capsys):
     assert "ran" not in capsys.readouterr().out
 
 
-def test_programs_and_nameless_tensors_are_refused(tmp_path):
+def test_programs_are_refused(tmp_path):
     torch.save({"a": torch.zeros(2)}, tmp_path / "a.pth")
     with zipfile.ZipFile(tmp_path / "a.pth", "a") as archive:
         archive.writestr("a/constants.pkl", b"\x80\x02).")
     with pytest.raises(PlaymateError, match="TorchScript"):
         load_network("motion", tmp_path / "a.pth")
-    for held in ({3: torch.zeros(2)}, {"retarget_eye": {3: torch.zeros(2)}}):
-        torch.save(held, tmp_path / "b.pth")
-        with pytest.raises(PlaymateError, match="without a name"):
-            load_network("stitching", tmp_path / "b.pth")
+
+
+def test_entries_without_a_name_are_left_out(folders, tmp_path):
+    """As a trainer's state beside the networks of S would be."""
+    held = torch.load(folders / "pickles" / "retargeting_models" / "stitching_retargeting_module.pth")
+    held |= {3: torch.zeros(2), "optimiser": {"state": {0: {"step": torch.zeros(2)}}, "rate": [1e-4]}}
+    held["retarget_eye"] = {**held["retarget_eye"], 7: torch.zeros(1)}
+    torch.save(held, tmp_path / "s.pth")
+    plain = load_network("stitching", folders / "safetensors" / "stitching_retargeting_module.safetensors")
+    found = load_network("stitching", tmp_path / "s.pth").state_dict()
+    assert found.keys() == plain.state_dict().keys()
+    assert all(torch.equal(found[key], value) for key, value in plain.state_dict().items())
 
 
 def test_half_precision_prefixes_and_folded_norms_are_read(folders, tmp_path):

@@ -164,24 +164,19 @@ def read_tensors(path: Path) -> dict:
         raise PlaymateError(f"{path} cannot be read and seems to be damaged; download it again.") from error
     if not isinstance(held, dict):
         raise PlaymateError(f"{path} holds no table of tensors; download it again.")
-    if not _named(held):
-        raise PlaymateError(f"{path} holds tensors without a name; download it again.")
     return held
 
 
-def _named(held: dict) -> bool:
-    """Whether all keys are text, also those of the state dicts in ``held``."""
-    return all(isinstance(key, str) and (not isinstance(value, dict) or all(isinstance(name, str) for name in value))
-               for key, value in held.items())
-
-
 def canonical(role: str, held: dict) -> dict[str, Tensor]:
-    """A file's content under the names of our networks: float32, without data-parallel prefixes."""
+    """A file's content under the names of our networks: float32, without data-parallel prefixes. Entries that bear no
+    name are left out: S's pickle holds more than the networks (SPEC.md section 7)."""
+    held = {key: value for key, value in held.items() if isinstance(key, str)}
     if role == "stitching":
         flat = {}
         for ours, entry in S_ENTRIES.items():
             if isinstance(held.get(entry), dict):
-                flat.update({f"{ours}.{key.replace('module.', '')}": t for key, t in held[entry].items()})
+                flat.update({f"{ours}.{key.replace('module.', '')}": t for key, t in held[entry].items()
+                             if isinstance(key, str)})
             cut = entry + "_module."
             flat.update({f"{ours}.{key[len(cut):]}": t for key, t in held.items() if key.startswith(cut)})
         held = flat
