@@ -12,10 +12,10 @@ from playmate_core.errors import PlaymateError
 from playmate_core.face import driving, geometry
 from playmate_core.face.blendshapes import NAMES
 from playmate_core.face.bridge import EYE_DISTANCE, LatentBridge
-from playmate_core.face.types import Face
-from playmate_core.motion.geometry import euler_degrees, rotation_matrix
+from playmate_core.motion.geometry import euler_degrees
 from playmate_core.motion.types import Motion, Neutral
 
+from .driving_helpers import BLANK, Actors, actor, speech
 from .render_helpers import gap_latent
 
 
@@ -33,35 +33,6 @@ def centred(value):
 
 
 # ---- synthetic faces: no pictures, no networks
-
-
-class Actors:
-    """Stands in for FaceAnalyzer: gives the faces it was made with, None for those that are None."""
-
-    def __init__(self, faces):
-        self.faces = faces
-
-    def track(self, frames, policy, index):
-        for face, _ in zip(self.faces, frames, strict=True):
-            yield face
-
-
-def actor(bridge, expression, rotation=(0.0, 0.0, 0.0), place=(200.0, 180.0), size=80.0, scores=None):
-    """A Face whose landmarks show a latent [21, 3]."""
-    shape = geometry.mean_face() + bridge.displacement(expression)
-    turned = shape.double() @ rotation_matrix(torch.tensor(rotation, dtype=torch.float64))
-    points = (turned * size + torch.tensor([*place, 0.0])).float()
-    own = bridge.blendshapes_rest.square().clone() if scores is None else scores
-    return Face(points, own, torch.tensor([0.0, 0, 1, 1]), 1.0, 1.0)
-
-
-def speech(bridge, frames):
-    """[T, 21, 3] a mouth that opens and shuts, starting shut."""
-    swing = 0.06 * (1 - torch.cos(torch.arange(frames) * 0.5))
-    return swing[:, None, None] / 0.1 * gap_latent(bridge, 0.1)
-
-
-BLANK = torch.zeros(1, 1, 3)
 
 
 def read(bridge, faces, fps=25.0, stamps=None, **options):
@@ -271,7 +242,46 @@ def test_the_command_trims_and_writes_templates(clip, tmp_path):
     assert motion.fps == 25 and len(motion) == 1 + 5 and not motion.expression.any()
 
 
+def test_the_command_writes_the_openings_of_eyes_and_lips(clip, models, tmp_path):
+    """For LivePortrait's retargeting; in the frame that was put in front, the lips are as shut as they get."""
+    from playmate_core.motion.unpickle import read_arrays
+    from playmate_core.render.liveportrait.ratios import eye_ratio, lip_ratio
+    from playmate_core.video_reading import open_video
+
+    assert cli.main(["motion", str(clip), "-o", str(tmp_path / "a.pkl"), "--device", "cpu", "--seconds", "0.5",
+                     "--smoothing", "0"]) == 0
+    held = read_arrays((tmp_path / "a.pkl").read_bytes())
+    eyes, lips = (torch.tensor([float(value) for one in held[name] for value in one.flatten()]).reshape(11, -1)
+                  for name in ("c_eyes_lst", "c_lip_lst"))
+    track = driving.track_face(models.face, open_video(clip, 0.0, 0.5), 20.0)
+    assert torch.allclose(eyes[1:], eye_ratio(track.landmarks), atol=1e-3)
+    assert torch.allclose(lips[1:], lip_ratio(track.landmarks), atol=1e-3)
+    assert float(lips[0]) == pytest.approx(float(lips[1:].min())) and float(lips.max()) > float(lips[0]) + 0.1
+
+
+def test_the_command_takes_the_packs_motion_extractor(clip, tmp_path, monkeypatch):
+    """Small made-up weights in the real format; only M's file is opened."""
+    from playmate_core.motion.files import load_motion
+    from playmate_core.weights import catalogue
+
+    from .liveportrait_helpers import small_weights, write_safetensors
+
+    write_safetensors(tmp_path, {"motion": small_weights()["motion"]})
+    monkeypatch.setattr(catalogue, "locate", lambda pack: {"motion": tmp_path / "motion_extractor.safetensors"})
+    words = ["motion", str(clip), "--device", "cpu", "--seconds", "0.3"]
+    for extractor in ("auto", "landmarks"):
+        assert cli.main([*words, "-o", str(tmp_path / extractor) + ".safetensors", "--pack", "liveportrait",
+                         "--extractor", extractor]) == 0
+    by_network, by_landmarks = (load_motion(tmp_path / f"{name}.safetensors") for name in ("auto", "landmarks"))
+    assert len(by_network) == len(by_landmarks) == 6
+    # M's numbers hold the person's own looks, from which the neutral frame is told apart.
+    assert by_network.neutral.expression.any() and not by_landmarks.neutral.expression.any()
+
+
 @pytest.mark.parametrize("words, message", [
+    (["CLIP", "-o", "a.pkl", "--extractor", "magic"], "extractor is 'magic'"),
+    (["CLIP", "-o", "a.pkl", "--extractor", "motion extractor"], "no motion extractor"),
+    (["CLIP", "-o", "a.pkl", "--pack", "dead-portrait"], "no pack of weights"),
     (["none.mp4", "-o", "a.pkl"], "does not exist"), (["CLIP", "-o", "a.gif"], "end the name in"),
     (["CLIP", "-o", "a.pkl", "--use", "hair"], "use is 'hair'"), (["CLIP", "-o", "a.pkl", "--start", "9"], "lasts"),
     (["CLIP", "-o", "a.pkl", "--face", "3", "--seconds", "0.1"], "Face 3 does not exist"),
