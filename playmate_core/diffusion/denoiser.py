@@ -14,6 +14,7 @@ and frame n of the window: heads and faces mostly go on as they were, which is w
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Callable, NamedTuple, Optional
 
 import torch
@@ -34,11 +35,14 @@ class Trunk(NamedTuple):
     last: Tensor  # [B, K + 6] last previous frame, zeros where there is none
 
 
-def rotary(length: int, dim: int, device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [length, dim / 2] of rotary positions."""
-    rate = 1.0 / (1000.0 ** (torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim))
-    angle = torch.arange(length, device=device, dtype=torch.float32)[:, None] * rate
-    return angle.cos(), angle.sin()
+@lru_cache(maxsize=32)
+def rotary(length: int, dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [length, dim / 2] of rotary positions; worked out once."""
+    # Tensors of inference mode could not be used in training afterwards.
+    with torch.inference_mode(False):
+        rate = 1.0 / (1000.0 ** (torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim))
+        angle = torch.arange(length, device=device, dtype=torch.float32)[:, None] * rate
+        return angle.cos(), angle.sin()
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -68,9 +72,9 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, mask: Optional[Tensor]) -> Tensor:
         """x [B, L, D]; mask [B, L] true where a token exists, or None."""
         batch, length, width = x.shape
-        q, k, v = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        cos, sin = rotary(length, width // self.heads, x.device)
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        qkv = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        q, k = rotate(qkv[:2], *rotary(length, width // self.heads, x.device))
+        v = qkv[2]
         where = None if mask is None else mask[:, None, None, :]
         if x.device.type == "cpu" and q.dtype == torch.bfloat16:
             # On CPU torch's half-precision attention is several times slower than its single-precision one.
