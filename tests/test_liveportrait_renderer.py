@@ -164,6 +164,35 @@ def test_a_host_is_asked_for_memory(folder, models, portrait):
     assert len(asked) > 1
 
 
+def test_the_packs_motion_extractor_reads_clips(folder, models, portrait):
+    """Through its host, which is asked before every batch: between two, others may have needed the room."""
+    from playmate_core.face.crop import Roi, as_rgb, sample
+    from playmate_core.face.driving import motion_from_frames
+    from playmate_core.face.extraction import BATCH, driving_crop
+    from playmate_core.pipeline import load_models
+    from playmate_core.render.liveportrait import load_networks
+    from playmate_core.render.liveportrait.extraction import motion_extractor_of
+
+    asked = []
+    renderer = LivePortraitRenderer(load_networks(folder), models.bridge, host=lambda networks: asked.append)
+    extractor = motion_extractor_of(renderer)
+    face = models.face.analyze(portrait[None])[0][0]
+
+    class Follower:
+        def track(self, frames, **_):
+            return (face for _ in frames)
+
+    frames = portrait * torch.linspace(1, 0.5, BATCH + 2)[:, None, None, None]
+    motion = motion_from_frames(Follower(), models.bridge, [frames], 25.0, motion_extractor=extractor)
+    assert len(asked) == 2 and all(working > 0 for working in asked)
+    (x, y), side = driving_crop(face.landmarks[None])
+    crops = torch.stack([sample(as_rgb(frame), Roi(float(x), float(y), side), 256, "zeros") for frame in frames])
+    wanted = renderer.networks.motion.motion(crops)
+    assert torch.allclose(motion.expression, wanted["exp"], atol=1e-5)
+    assert torch.allclose(motion.rotation, wanted["rotation"], atol=1e-3)
+    assert motion_extractor_of(load_models().renderer) is None
+
+
 def test_animals_move_too(folder, models, portrait):
     animals = pipeline._liveportrait("liveportrait-animal", models.bridge, torch.device("cpu"), folder)
     prepared = pipeline.extract_appearance(replace(models, renderer=animals), portrait)
