@@ -8,9 +8,12 @@ import sys
 
 from ..errors import PlaymateError
 
+STOPPED = 143
+"""Exit status of a run that SIGTERM or Ctrl-C ended; its state is saved."""
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 done, 2 something the user can mend (told in one sentence)."""
+    """Exit status: 0 done, 2 something the user can mend (told in one sentence), ``STOPPED``."""
     arguments = sys.argv[1:] if arguments is None else arguments
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
@@ -70,6 +73,9 @@ def _train(options: argparse.Namespace) -> int:
         from .stage1 import Stage1
         run = Stage1(options.corpus, load_settings(config), options.out, **common)
     reached = run.train(options.minutes)
+    if run.stopped:
+        logging.getLogger(__name__).warning("Stopped as told, at step %d; --resume goes on with it.", run.step)
+        return STOPPED
     if run.accelerator.is_main_process:
         logging.getLogger(__name__).info("Wrote %s: %s", run.out / run.result, reached)
     return 0

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..errors import PlaymateError
 from .settings import Optimisation
+from .upkeep import Heed, bar, board, knows_bf16, read_state, strike_later, write_text
 
 log = logging.getLogger(__name__)
 
@@ -50,12 +51,14 @@ class Loop:
         tensorboard: also write the log for TensorBoard, below ``out``.
 
     Raises:
-        PlaymateError: a folder that holds a run, nothing to resume, fewer samples a batch than shares, or no
-            TensorBoard.
+        PlaymateError: a folder that holds a run, nothing to resume or a damaged state, fewer samples a batch than
+            shares, no such device, or no TensorBoard.
     """
 
     result = ""
     """Name of the file that a run is for."""
+    stopped = False
+    """Whether the last ``train`` was told to stop before its end; ``--resume`` goes on."""
 
     def __init__(self, settings, out: str | Path, *, resume: bool = False, device: str | None = None,
                  tensorboard: bool = False) -> None:
@@ -64,16 +67,24 @@ class Loop:
 
         self.settings, self.training = settings, settings.training
         self.out = Path(out)
-        self.out.mkdir(parents=True, exist_ok=True)
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PlaymateError(f"The run's folder {self.out} cannot be made ({error}); choose another.") from None
         if (self.out / STATE).exists() and not resume:
             raise PlaymateError(f"{self.out} already holds a run; add --resume to go on with it or choose "
                                 "another folder.")
         if resume and not (self.out / STATE).exists():
             raise PlaymateError(f"There is no run to resume in {self.out}; leave out --resume to start one.")
-        cpu = device == "cpu" or (device is None and not torch.cuda.is_available())
+        if device not in (None, "cpu") and not torch.cuda.is_available():
+            raise PlaymateError("PyTorch finds no GPU on this machine; leave out --device, or install a PyTorch made "
+                                "for it.")
+        cpu = device == "cpu" or not torch.cuda.is_available()
         precision = self.training.mixed_precision
         if precision == "auto":
-            precision = "no" if cpu else "bf16"
+            precision = "no" if cpu else "bf16" if knows_bf16() else "fp16"
+        if precision == "fp16" and cpu:
+            raise PlaymateError("Training config: mixed_precision fp16 needs a GPU; set it to auto, bf16 or no.")
         self.accelerator = Accelerator(cpu=cpu, mixed_precision=precision,
                                        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
         shares = self.accelerator.num_processes * self.training.accumulate
@@ -81,14 +92,32 @@ class Loop:
             raise PlaymateError(f"Training config: a batch of {self.training.batch} cannot be shared by "
                                 f"{self.accelerator.num_processes} processes in {self.training.accumulate} pieces "
                                 f"each; make it {shares} or more.")
+        if self.accelerator.num_processes == 1 and "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ:
+            log.warning("This is one process alone, although a launcher was asked for several: accelerate launch --cpu "
+                        "starts no more without MPI; docs/training.md says how to do without it.")
         self.generator = torch.Generator().manual_seed(self.training.seed)
         torch.manual_seed(self.training.seed)
-        self.board = _board(self.out) if tensorboard and self.accelerator.is_main_process else None
-        self.step, self.elapsed, self.reached = 0, 0.0, {}
+        self._wants_board = tensorboard and self.accelerator.is_main_process
+        self.board = board(self.out / "tensorboard") if self._wants_board and not resume else None
+        self.step, self.elapsed, self.reached, self.smooth = 0, 0.0, {}, None
+        self._heed = Heed()
 
     def _stored(self, resume: bool) -> dict | None:
-        """The state to go on from."""
-        return torch.load(self.out / STATE, map_location="cpu", weights_only=True) if resume else None
+        """The state to go on from, which must have been learned beside the same weights."""
+        if not resume:
+            return None
+        state = read_state(self.out / STATE)
+        if state.get("beside", self._beside()) != self._beside():
+            raise PlaymateError(f"The run in {self.out} was started with other weights ({self.beside}); go on with "
+                                "those.")
+        return state
+
+    beside = ""
+    """What a run is given beside the corpus, in words."""
+
+    def _beside(self) -> str:
+        """A fingerprint of it."""
+        return ""
 
     def _begin(self, net: torch.nn.Module, state: dict | None, betas: tuple[float, float] = (0.9, 0.99)) -> None:
         """Hand the network over to accelerate, and go on from ``state`` if there is one."""
@@ -98,13 +127,22 @@ class Loop:
         self.average = {k: v.detach().clone() for k, v in self._learner().state_dict().items()}
         if state is None:
             return
-        self._learner().load_state_dict(state["net"])
+        try:
+            self._learner().load_state_dict(state["net"])
+        except RuntimeError:
+            raise PlaymateError(f"The run in {self.out} learned other networks or sizes than these; resume it with the "
+                                "same config and files.") from None
         self.average = {k: v.to(self.accelerator.device) for k, v in state["average"].items()}
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.elapsed, self.reached = state["step"], state["elapsed"], state["reached"]
         self.generator.set_state(state["generator"])
+        self.smooth = state.get("smooth")
         if self.accelerator.scaler is not None and state.get("scaler"):
             self.accelerator.scaler.load_state_dict(state["scaler"])
+        if self.accelerator.is_main_process:
+            strike_later(self.out / LOG, self.step)
+        if self._wants_board:
+            self.board = board(self.out / "tensorboard", self.step)
 
     # What a stage fills in.
 
@@ -146,33 +184,43 @@ class Loop:
 
         Returns:
             the figures of the last validation, also stored in the result file.
+
+        Raises:
+            PlaymateError: a loss that is not finite, or a state that cannot be written.
         """
         t = self.training
         main = self.accelerator.is_main_process
-        bar = _bar(t.steps, self.step, show and main)
-        begun, before, smooth = time.monotonic(), self.elapsed, None
+        shown = bar(t.steps, self.step, show and main)
+        begun, before, validated = time.monotonic(), self.elapsed, None
+        self.stopped = False
         if main:
-            (self.out / SETTINGS).write_text(self.settings.to_json(), encoding="utf-8")
+            write_text(self.out / SETTINGS, self.settings.to_json())
         try:
-            while True:
-                self.elapsed = before + time.monotonic() - begun
-                progress = max(self.step / t.steps, self._agreed(self.elapsed) / (60 * minutes) if minutes else 0.0)
-                if progress >= 1.0:
-                    break
-                loss = self._learn(progress)
-                smooth = loss if smooth is None else 0.98 * smooth + 0.02 * loss
-                self.step += 1
-                bar.update(1)
-                if self.step % 50 == 0:
-                    bar.set_postfix(loss=f"{smooth:.4f}", **self.reached)
-                    self._plot(loss=loss, learning_rate=self.optimiser.param_groups[0]["lr"])
-                if self.step % t.validate_every == 0:
-                    self._validate(smooth)
-                if self.step % t.save_every == 0:
-                    self.save()
+            with self._heed:
+                while not self.stopped:
+                    self.elapsed = before + time.monotonic() - begun
+                    spent = self._agreed(self.elapsed) / (60 * minutes) if minutes else 0.0
+                    progress = max(self.step / t.steps, spent)
+                    if progress >= 1.0:
+                        break
+                    loss = self._learn(progress)
+                    self.smooth = loss if self.smooth is None else 0.98 * self.smooth + 0.02 * loss
+                    self.step += 1
+                    shown.update(1)
+                    if self.step % 50 == 0:
+                        shown.set_postfix(loss=f"{self.smooth:.4f}", **self.reached)
+                        self._plot(loss=loss, learning_rate=self.optimiser.param_groups[0]["lr"])
+                    if self.step % t.validate_every == 0:
+                        self._validate()
+                        validated = self.step
+                    if self.stopped or self.step % t.save_every == 0:
+                        self.save()
         finally:
-            bar.close()
-        self._validate(smooth)
+            shown.close()
+        if self.stopped:
+            return self.reached
+        if validated != self.step:
+            self._validate()
         self.save()
         return self.reached
 
@@ -203,7 +251,10 @@ class Loop:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self._follow(min(t.decay, (1 + self.step) / (10 + self.step)))
-        value = float(self.accelerator.reduce(total, "mean"))
+        # One of the processes being asked to stop stops all of them, at the same step.
+        told = torch.stack((total, total.new_tensor(float(self._heed.asked))))
+        value, asked = self.accelerator.reduce(told, "mean").tolist()
+        self.stopped = asked > 0
         if not math.isfinite(value):
             raise PlaymateError(f"The loss is not finite at step {self.step}; resume with a lower learning_rate.")
         return value
@@ -231,12 +282,12 @@ class Loop:
         learner.load_state_dict(self.average)
         return learner.eval()
 
-    def _validate(self, loss: float | None) -> None:
+    def _validate(self) -> None:
         if not self.accelerator.is_main_process:
             return
         self.reached = self._figures(self.averaged())
         row = dict(step=self.step, minutes=round(self.elapsed / 60, 2), processes=self.accelerator.num_processes,
-                   **self._about(), loss=None if loss is None else round(loss, 5), **self.reached)
+                   **self._about(), loss=None if self.smooth is None else round(self.smooth, 5), **self.reached)
         with open(self.out / LOG, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         self._plot(**self.reached)
@@ -252,30 +303,30 @@ class Loop:
             self.board.flush()
 
     def save(self) -> None:
-        """Write the state and the result, each whole or not at all."""
+        """Write the state and the result, each whole or not at all.
+
+        Raises:
+            PlaymateError: they cannot be written; the state before stays.
+        """
         if not self.accelerator.is_main_process:
             return
+        from safetensors import SafetensorError
+
         scaler = self.accelerator.scaler
         state = dict(settings=self.settings.to_json(), net=self._learner().state_dict(), average=self.average,
                      optimiser=self.optimiser.state_dict(), step=self.step, elapsed=self.elapsed,
-                     reached=self.reached, generator=self.generator.get_state(),
+                     reached=self.reached, smooth=self.smooth, beside=self._beside(),
+                     generator=self.generator.get_state(),
                      scaler={} if scaler is None else scaler.state_dict(), **self._extra_state())
         temporary = self.out / f".{STATE}.tmp"
-        torch.save(state, temporary)
-        os.replace(temporary, self.out / STATE)
-        self._write_result(self.averaged(), dict(self.reached, step=self.step, minutes=round(self.elapsed / 60, 1),
-                                                 **self._about()))
-
-
-def _board(out: Path):
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise PlaymateError("TensorBoard is not installed; install the package tensorboard or leave out "
-                            "--tensorboard.") from None
-    return SummaryWriter(str(out / "tensorboard"))
-
-
-def _bar(total: int, start: int, show: bool):
-    from tqdm.auto import tqdm
-    return tqdm(total=total, initial=start, disable=not show, dynamic_ncols=True, mininterval=2.0)
+        try:
+            with open(temporary, "wb") as file:
+                torch.save(state, file)
+            os.replace(temporary, self.out / STATE)
+            self._write_result(self.averaged(), dict(
+                self.reached, step=self.step, minutes=round(self.elapsed / 60, 1), **self._about()))
+        except (OSError, RuntimeError, SafetensorError) as error:
+            for left in self.out.glob(".*.tmp"):
+                left.unlink(missing_ok=True)
+            raise PlaymateError(f"Step {self.step} cannot be saved in {self.out} ({str(error).splitlines()[0]}); free "
+                                "some space there and go on with --resume.") from error

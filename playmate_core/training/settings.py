@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -45,8 +46,9 @@ class Optimisation:
     def __post_init__(self) -> None:
         self._whole("batch", "accumulate", "steps", "warm_up", "validate_every", "save_every")
         self._share("decay")
-        if not self.learning_rate > 0 or not self.clip_norm > 0:
-            raise PlaymateError("Training config: learning_rate and clip_norm must be above 0.")
+        self._number("learning_rate", "clip_norm", least=1e-12)
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or not 0 <= self.seed < 1 << 32:
+            raise PlaymateError(f"Training config: seed is {self.seed!r}; it must be a whole number, 0 to 2^32 - 1.")
         self._one_of("mixed_precision", "auto", "no", "bf16", "fp16")
 
     def _whole(self, *names: str) -> None:
@@ -55,9 +57,17 @@ class Optimisation:
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise PlaymateError(f"Training config: {name} is {value!r}; it must be a whole number, 1 or more.")
 
-    def _share(self, *names: str) -> None:
+    def _number(self, *names: str, least: float = 0.0) -> None:
         for name in names:
-            if not 0 <= getattr(self, name) <= 1:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < math.inf:
+                raise PlaymateError(f"Training config: {name} is {value!r}; it must be a number, "
+                                    f"{'above 0' if least else '0 or more'}.")
+
+    def _share(self, *names: str) -> None:
+        self._number(*names)
+        for name in names:
+            if getattr(self, name) > 1:
                 raise PlaymateError(f"Training config: {name} is {getattr(self, name)!r}; it must be 0 to 1.")
 
     def _one_of(self, name: str, *known: str) -> None:
@@ -101,8 +111,10 @@ class Training(Optimisation):
         self._share("first", "short", "drop_audio", "drop_identity")
         self._one_of("storage", "memory", "disk")
         self._one_of("unlabelled", "synthetic", "leave out")
-        if not all(isinstance(v, (int, float)) and v >= 0 for v in self.source_weights.values()):
-            raise PlaymateError("Training config: source_weights must be numbers, 0 or more.")
+        self._number("features_noise", "pose_weight")
+        weights = self.source_weights
+        if not isinstance(weights, dict) or not all(isinstance(v, (int, float)) and v >= 0 for v in weights.values()):
+            raise PlaymateError("Training config: source_weights must be a number, 0 or more, for each source.")
 
 
 @dataclass(frozen=True)
@@ -150,6 +162,9 @@ def settings_from(values: dict, where: str = "The training config") -> Settings:
     """Settings from plain values; see ``load_settings``."""
     if not isinstance(values, dict) or set(values) - {"model", "training", "sampling"}:
         raise PlaymateError(f"{where} must hold model, training and sampling and nothing else.")
+    for part in ("model", "training", "sampling"):
+        if not isinstance(values.get(part, {}), dict):
+            raise PlaymateError(f"{where}: {part} must hold names and values in braces.")
     training = values.get("training", {})
     unknown = sorted(set(training) - {f.name for f in fields(Training)})
     if unknown:

@@ -27,6 +27,7 @@ from .corpus.latents import Measures
 from .dataset import Clip, Windows
 from .settings import Settings
 from .stage1 import Stage1
+from .upkeep import fingerprint
 from .validation import bridge_lips, correlation, features_of
 
 _log = logging.getLogger(__name__)
@@ -111,6 +112,7 @@ class Stage2(Stage1):
     """
 
     result = "motion_stage2.safetensors"
+    beside = "--stage1"
 
     def __init__(self, corpus: str | Path | list[Clip], settings: Settings, out: str | Path, *,
                  stage1: str | Path, **rest) -> None:
@@ -119,10 +121,14 @@ class Stage2(Stage1):
         if self.base.config != settings.model:
             raise PlaymateError(f"{stage1} has other sizes than the settings' model; give the settings it was made "
                                 "with.")
+        self._fingerprint = fingerprint(self.base)
         self.emotions = Emotions(settings.training.seed)
         super().__init__(corpus, settings, out, **rest)
         # The pose is stage 1's and cannot be changed by what stands before the expression head.
         self.weights[-6:] = 0.0
+
+    def _beside(self) -> str:
+        return self._fingerprint
 
     def _usable(self, clips: list[Clip]) -> list[Clip]:
         if self.training.unlabelled == "synthetic":

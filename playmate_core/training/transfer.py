@@ -26,6 +26,7 @@ from ..motion.geometry import transform_keypoints
 from .crops import Crops
 from .loop import Loop
 from .settings import Optimisation
+from .upkeep import fingerprint
 from .vgg import exact, perceptual
 
 ROLES = ("appearance", "motion", "warping", "generator")
@@ -72,13 +73,11 @@ class TransferTraining(Optimisation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not isinstance(self.learned, (list, tuple)) or not self.learned or set(self.learned) - set(ROLES):
+            raise PlaymateError(f"Training config: learned must be a list of one or more of {', '.join(ROLES)}.")
         object.__setattr__(self, "learned", tuple(self.learned))
         self._whole("size", "compared", "apart")
-        if not self.learned or set(self.learned) - set(ROLES):
-            raise PlaymateError(f"Training config: learned must name one or more of {', '.join(ROLES)}.")
-        for name in ("transfer", "reconstruction", "pixels", "keep"):
-            if not getattr(self, name) >= 0:
-                raise PlaymateError(f"Training config: {name} is {getattr(self, name)!r}; it must be 0 or more.")
+        self._number("transfer", "reconstruction", "pixels", "keep")
 
 
 @dataclass(frozen=True)
@@ -105,8 +104,8 @@ class TransferSettings:
             raise PlaymateError(f"There is no training config at {path}; leave it out or check the path.") from None
         except ValueError as error:
             raise PlaymateError(f"{path} is not valid JSON ({error}); mend it.") from None
-        if not isinstance(values, dict) or set(values) != {"training"}:
-            raise PlaymateError(f"{path} must hold training and nothing else.")
+        if not isinstance(values, dict) or set(values) != {"training"} or not isinstance(values["training"], dict):
+            raise PlaymateError(f"{path} must hold training, with names and values in braces, and nothing else.")
         unknown = sorted(set(values["training"]) - {f.name for f in fields(TransferTraining)})
         if unknown:
             raise PlaymateError(f"{path}: training knows no {', '.join(unknown)}; see training/transfer.py.")
@@ -155,7 +154,7 @@ class Transfer(nn.Module):
         Args:
             first, second: [B, 3, S, S] RGB 0..1 of the same clip.
         """
-        i, j = (self.networks["motion"].motion(picture) for picture in (first, second))
+        i, j = (_told(self.networks["motion"], picture) for picture in (first, second))
         f_i, f_j = (self.networks["appearance"](picture) for picture in (first, second))
         x_i, x_j = keypoints(i, i, i), keypoints(j, j, j)
         return dict(pose=self.draw(f_i, x_i, keypoints(i, j, i)), expression=self.draw(f_j, x_j, keypoints(j, j, i)),
@@ -168,7 +167,7 @@ class Transfer(nn.Module):
             return far
         for picture, now in zip(pictures, told, strict=True):
             with torch.no_grad():
-                then = self.start.motion(picture)
+                then = _told(self.start, picture)
             points = keypoints(now, now, now) - keypoints(then, then, then)
             far = far + _size(points).flatten(1).mean(1) + _size((now["rotation"] - then["rotation"]) / _ANGLE).mean(1)
         return far
@@ -190,6 +189,12 @@ class Transfer(nn.Module):
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         """[B] the weighted sum."""
         return sum(getattr(self.training_settings, name) * value for name, value in losses.items())
+
+
+def _told(motion: nn.Module, picture: Tensor) -> dict[str, Tensor]:
+    """What M tells of a picture, never in half precision, whose steps are a thousandth of a keypoint's range."""
+    with torch.autocast(picture.device.type, enabled=False):
+        return motion.motion(picture)
 
 
 def _size(way: Tensor) -> Tensor:
@@ -223,6 +228,7 @@ class TransferRun(Loop):
     """
 
     result = "motion_extractor.safetensors"
+    beside = "--liveportrait or --vgg"
 
     def __init__(self, corpus: str | Path, networks: Networks, features: nn.Module, settings: TransferSettings,
                  out: str | Path, *, resume: bool = False, device: str | None = None,
@@ -232,9 +238,13 @@ class TransferRun(Loop):
         self.crops, self.held_out = Crops(corpus, "train", t.apart), Crops(corpus, "heldout", t.apart)
         if not len(self.crops):
             raise PlaymateError(f"The crops in {corpus} are all held out; prepare some to learn from.")
+        self._fingerprint = fingerprint(*(getattr(networks, role) for role in ROLES), features)
         start = copy.deepcopy(networks.motion) if t.keep and "motion" in t.learned else None
         self._begin(Transfer(networks, features, t, start), self._stored(resume))
         self.result = _file(t.learned[0])
+
+    def _beside(self) -> str:
+        return self._fingerprint
 
     def _learner(self) -> nn.ModuleDict:
         networks = self._plain().networks

@@ -65,7 +65,8 @@ class SpectralConv(nn.Module):
                 self.weight_u.copy_(F.normalize(matrix @ self.weight_v, dim=0, eps=1e-12))
         # Copies, since the next step's power iteration changes the buffers that the gradient still needs.
         u, v = (self.weight_u.clone(), self.weight_v.clone()) if self.training else (self.weight_u, self.weight_v)
-        return self.weight_orig / torch.dot(u, matrix @ v)
+        # A sum of products, since autocast would take a product of matrices in half precision.
+        return self.weight_orig / torch.dot(u, (matrix * v).sum(1))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.weight(), self.bias, padding=self.padding)
