@@ -145,7 +145,9 @@ class Graphed:
 
     def _record(self, tensors: tuple[Tensor, ...]) -> None:
         self.release()
-        inputs = [tensor.clone() for tensor in tensors]
+        # Tensors of inference mode could not be written to outside of it.
+        with torch.inference_mode(False):
+            inputs = [tensor.clone() for tensor in tensors]
         self.replay, self.output = record(self.function, inputs)
         self.inputs = inputs
         # After the first calls, which may have made buffers.

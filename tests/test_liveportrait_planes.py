@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from playmate_core.render.liveportrait.generator import Generator, GeneratorConfig, instance_norm
 from playmate_core.render.liveportrait.planes import PlanarDenseMotion
 from playmate_core.render.liveportrait.source import WarpSource
-from playmate_core.render.liveportrait.upsampled import UpsampledConv
+from playmate_core.render.liveportrait.upsampled import NarrowConv2d, UpsampledConv, shifted_sum
 from playmate_core.render.liveportrait.warping import DenseMotionConfig, WarpingConfig, WarpingModule
 from tests.liveportrait_helpers import below, fixture, recipe, relative_error
 
@@ -129,6 +129,15 @@ def test_laying_out_by_one_look_up(scale):
         assert is_last(found)
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
     assert "index" not in upsampled.state_dict()
+
+
+def test_summing_without_fold():
+    conv = torch.nn.Conv2d(5, 2, (7, 3), padding=(3, 1))
+    x = torch.randn(2, 5, 9, 11)
+    torch.testing.assert_close(NarrowConv2d(conv, 8)(x), conv(x), rtol=1e-4, atol=1e-5)
+    maps = torch.randn(2, 2 * 21, 9 * 11)
+    torch.testing.assert_close(shifted_sum(maps, (9, 11), (7, 3), (3, 1)),
+                               F.fold(maps, (9, 11), (7, 3), padding=(3, 1)))
 
 
 def test_instance_norm_of_channels_last():

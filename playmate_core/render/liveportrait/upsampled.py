@@ -144,5 +144,17 @@ class NarrowConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, out, H, W]; summed in float32."""
         maps = F.conv2d(x, self.weight)[:, :self.products].float().flatten(2)
-        summed = F.fold(maps, x.shape[-2:], self.kernel, padding=self.padding)
+        add = F.fold if x.device.type in ("cpu", "cuda") else shifted_sum
+        summed = add(maps, x.shape[-2:], self.kernel, padding=self.padding)
         return (summed + self.bias[:, None, None].float()).to(x.dtype)
+
+
+def shifted_sum(maps: Tensor, size: tuple[int, int], kernel: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+    """``F.fold`` with stride 1 by plain additions, for devices on which some versions of torch lack it (Apple's)."""
+    height, width = size
+    maps = maps.reshape(len(maps), -1, kernel[0] * kernel[1], height, width)
+    out = maps.new_zeros(len(maps), maps.shape[1], height + 2 * padding[0], width + 2 * padding[1])
+    for place in range(maps.shape[2]):
+        y, x = divmod(place, kernel[1])
+        out[..., y:y + height, x:x + width] += maps[:, :, place]
+    return out[..., padding[0]:padding[0] + height, padding[1]:padding[1] + width]
