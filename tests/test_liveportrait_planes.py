@@ -226,3 +226,36 @@ def test_traced_in_one_piece(seen, planes):
     traced = torch.compile(draw, backend="aot_eager", fullgraph=True, dynamic=False)
     with torch.no_grad():
         torch.testing.assert_close(traced(*tensors), draw(*tensors), rtol=1e-4, atol=1e-5)
+
+
+def test_a_film_in_planes_and_half_precision(models, portrait, tmp_path):
+    """From a portrait to pasted frames as on a graphics card, but for the card, against the CPU's own way."""
+    from dataclasses import replace
+
+    from playmate_core import pipeline
+    from playmate_core.motion.types import Motion
+    from playmate_core.render.liveportrait import LivePortraitRenderer, load_networks
+    from tests.liveportrait_helpers import small_weights, write_safetensors
+
+    write_safetensors(tmp_path, small_weights(halvings=4))
+    networks = load_networks(tmp_path)
+    networks.warping.fold(planes=True)
+    networks.generator.fold()
+    networks.generator.to(memory_format=torch.channels_last)
+    motion = Motion.rest(5)
+    motion.rotation[:, 1] = torch.linspace(0, 12, 5)
+    motion.expression[:, 19, 1] = 0.03
+    films = {}
+    for name, renderer in {
+            "card": LivePortraitRenderer(networks, models.bridge, dtype=torch.float16),
+            "cpu": LivePortraitRenderer(load_networks(tmp_path), models.bridge)}.items():
+        using = replace(models, renderer=renderer)
+        appearance = pipeline.extract_appearance(using, portrait)
+        films[name] = torch.cat(list(renderer.render(appearance, motion, batch_size=2)))
+    assert isinstance(networks.warping.dense_motion_network, PlanarDenseMotion)
+    assert networks.generator.fc.weight.dtype == torch.float16
+    assert films["card"].dtype == torch.float32 and films["card"].shape == films["cpu"].shape
+    error = (films["card"] - films["cpu"]).abs() * 255
+    moved = (films["cpu"] - portrait).abs() * 255
+    assert float(moved.max()) > 20
+    assert float(error.max()) < 6 and float(error.mean()) < 0.2
