@@ -190,3 +190,18 @@ def test_any_rotation_survives_the_round_trip():
         assert torch.allclose(g.rotation_matrix(g.quaternion_to_degrees(quaternion)), matrix, atol=1e-10)
 
     check()
+
+
+@pytest.mark.parametrize("device, wanted", [("cpu", "double"), ("cuda", "double"), ("mps", "float"), ("xpu", "float")])
+def test_float64_is_left_alone_on_devices_that_may_lack_it(device, wanted):
+    class Elsewhere:
+        def __init__(self):
+            self.device = torch.device(device)
+
+        def float(self):
+            return "float"
+
+        def double(self):
+            return "double"
+
+    assert g.wide(Elsewhere()) == wanted

@@ -22,8 +22,8 @@ HEADPOSE_BINS = 66
 
 
 def wide(value: Tensor) -> Tensor:
-    """``value`` in float64, or in float32 on Apple's GPUs, which have nothing wider."""
-    return value.float() if value.device.type == "mps" else value.double()
+    """``value`` in float64, or in float32 where the device may have nothing wider: Apple's and many of Intel's GPUs."""
+    return value.double() if value.device.type in ("cpu", "cuda", "meta") else value.float()
 
 
 def headpose_degrees(logits: Tensor) -> Tensor:
