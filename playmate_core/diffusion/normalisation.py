@@ -4,7 +4,8 @@ Expression uses corpus statistics, as Eq. 5. The 63 expression numbers are stron
 hold 99.5 % of the variance of real latents), so per-number deviations would make the model spend most of its loss
 on combinations that no face makes. Ours: the corpus mean and K principal axes, each scaled to unit variance and then
 turned, within that whitened space, so that the first axes are those that speech explains best (canonical
-correlation). With K = 63 nothing is lost; with fewer the rest is noise of the landmark tracker.
+correlation). With K = 63 nothing is lost; with fewer the rest is noise of the landmark tracker. Eq. 5 as printed, each
+number by its own mean and deviation, is ``fit_statistics(..., turned=False)``; the full-scale settings ask for it.
 
 Pose uses each clip's own mean and deviation, as Eq. 6, with a floor for heads that stand still. A single photograph
 has no such statistics: sampling uses rest as mean and the corpus's average deviation times a head-motion knob.
@@ -26,7 +27,7 @@ POSE_FLOOR = (0.3, 0.3, 0.3, 0.002, 0.002, 0.002)
 """Least deviation per generated pose number: degrees, degrees, degrees, latent units twice, factor."""
 
 LEAST_VARIANCE = 1e-3
-"""Least variance of an axis, as a share of the first one's: what moves less is not blown up to unit size."""
+"""Least variance of an axis, as a share of the largest one's: what moves less is not blown up to unit size. Ours."""
 
 
 def prosody(loudness: Tensor, pitch: Tensor) -> Tensor:
@@ -44,7 +45,7 @@ class MotionStatistics:
         mean: [63] mean expression.
         axes: [K, 63] expression of one unit along each axis.
         inverse: [63, K] expression minus mean to axis units.
-        speech_share: [K] share of each axis's variance that a linear map from speech explains, falling.
+        speech_share: [K] share of each axis's variance that a linear map from speech explains.
         pose_deviation: [6] corpus average of the clips' own deviations.
         pose_floor: [6] least deviation.
         features_mean, features_deviation: [C] of the speech features.
@@ -110,7 +111,7 @@ class MotionStatistics:
 
 
 def fit_statistics(clips: list[dict[str, Tensor]], axes: int, weights: list[float] | None = None,
-                   max_frames: int = 60_000) -> MotionStatistics:
+                   max_frames: int = 60_000, turned: bool = True) -> MotionStatistics:
     """Statistics of a corpus.
 
     Args:
@@ -118,6 +119,7 @@ def fit_statistics(clips: list[dict[str, Tensor]], axes: int, weights: list[floa
         axes: K.
         weights: of the clips' frames; real recordings may count more than synthetic ones.
         max_frames: frames used for the speech share; every n-th frame beyond that.
+        turned: principal axes, turned towards speech; False takes the 63 numbers as they are (Eq. 5; K is 63).
     """
     weights = [1.0] * len(clips) if weights is None else weights
     lengths = torch.tensor([len(c["expression"]) for c in clips])
@@ -127,9 +129,12 @@ def fit_statistics(clips: list[dict[str, Tensor]], axes: int, weights: list[floa
     mean = (expression * frame_weight[:, None]).sum(0)
     centred = expression - mean
     covariance = centred.T @ (centred * frame_weight[:, None])
-    value, vector = torch.linalg.eigh(covariance)
-    value, vector = value.flip(0)[:axes], vector.flip(1)[:, :axes]
-    value = value.clamp(min=max(LEAST_VARIANCE * float(value[0]), 1e-12))
+    if turned:
+        value, vector = torch.linalg.eigh(covariance)
+        value, vector = value.flip(0)[:axes], vector.flip(1)[:, :axes]
+    else:
+        value, vector = covariance.diagonal(), torch.eye(len(covariance), dtype=covariance.dtype)
+    value = value.clamp(min=max(LEAST_VARIANCE * float(value.max()), 1e-12))
     inverse = vector / value.sqrt()  # [63, K]
     forward = vector.T * value.sqrt()[:, None]  # [K, 63]
 
@@ -154,8 +159,12 @@ def fit_statistics(clips: list[dict[str, Tensor]], axes: int, weights: list[floa
     gram = x.T @ (x * w)
     ridge = 0.1 * gram.diagonal().mean() * torch.eye(x.shape[1])
     predicted = x @ torch.linalg.solve(gram + ridge, x.T @ (y * w))
-    share, turn = torch.linalg.eigh((predicted.T @ (predicted * w)).double())
-    share, turn = share.flip(0), turn.flip(1)
+    explained = (predicted.T @ (predicted * w)).double()
+    if turned:
+        share, turn = torch.linalg.eigh(explained)
+        share, turn = share.flip(0), turn.flip(1)
+    else:
+        share, turn = explained.diagonal(), torch.eye(len(explained), dtype=explained.dtype)
 
     deviations = torch.stack([c["pose"][:, POSE_COLUMNS].float().std(0, unbiased=False) for c in clips])
     by_clip = lengths.float() * torch.tensor(weights)

@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from ..diffusion.config import DenoiserConfig
+from ..diffusion.config import EXPRESSION_DIM, DenoiserConfig
 from ..errors import PlaymateError
 
 DEFAULT = Path(__file__).with_name("stage1.json")
@@ -84,6 +84,11 @@ class Training(Optimisation):
         first, short, drop_audio, drop_identity: chances of the sampler's special states (``dataset.Windows``).
         features_noise: deviation of noise added to the speech features, against learning speakers by heart.
         previous_noise: exclusive upper timestep of the noise on previous frames (Eq. 9).
+        clean_previous: chance of a window whose previous frames have no such noise, as the sampler's have none.
+        normalisation: of the expression; "numbers", each by its own mean and deviation (Eq. 5), or "axes", principal
+            axes turned towards speech (ours, ``diffusion.normalisation``).
+        loss: "noise", the squared error of the noise (Eq. 7), or "velocity", the same divided by abar_t and weighted
+            by how much an axis moves (ours, ``stage1.noise_loss``).
         pose_weight: loss weight of the pose half of a token.
         source_weights: factor on the clips' own weights by source; 1 where not named.
         storage: "memory", or "disk" for a corpus that does not fit: it is encoded once into the run's folder and
@@ -99,6 +104,9 @@ class Training(Optimisation):
     drop_identity: float = 0.2
     features_noise: float = 0.0
     previous_noise: int = 50
+    clean_previous: float = 0.5
+    normalisation: str = "axes"
+    loss: str = "velocity"
     pose_weight: float = 1.0
     source_weights: dict = field(default_factory=dict)
     storage: str = "memory"
@@ -108,7 +116,9 @@ class Training(Optimisation):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._whole("previous_noise", "statistics_frames")
-        self._share("first", "short", "drop_audio", "drop_identity")
+        self._share("first", "short", "drop_audio", "drop_identity", "clean_previous")
+        self._one_of("normalisation", "numbers", "axes")
+        self._one_of("loss", "noise", "velocity")
         self._one_of("storage", "memory", "disk")
         self._one_of("unlabelled", "synthetic", "leave out")
         self._number("features_noise", "pose_weight")
@@ -124,6 +134,11 @@ class Settings:
     model: DenoiserConfig
     training: Training
     sampling: dict
+
+    def __post_init__(self) -> None:
+        if self.training.normalisation == "numbers" and self.model.axes != EXPRESSION_DIM:
+            raise PlaymateError(f"Training config: normalisation numbers needs a model of {EXPRESSION_DIM} axes, not "
+                                f"{self.model.axes}; set axes to {EXPRESSION_DIM} or normalisation to axes.")
 
     def to_json(self) -> str:
         return json.dumps(dict(model=asdict(self.model), training=asdict(self.training), sampling=self.sampling),

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..diffusion.config import POSE_DIM
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.model import MotionModel
 from ..diffusion.normalisation import MotionStatistics, fit_statistics
@@ -36,8 +37,8 @@ def draw_noise(shape: tuple[int, ...], generator: torch.Generator, training: Tra
     size = shape[0]
     return dict(t=torch.randint(0, timesteps, (size,), generator=generator),
                 slight=torch.randint(0, min(training.previous_noise, timesteps), (size,), generator=generator),
-                # The sampler shows previous frames as they are; half of the windows train just that.
-                noised=torch.rand(size, generator=generator) < 0.5,
+                # The sampler shows previous frames as they are; ``clean_previous`` windows train just that.
+                noised=torch.rand(size, generator=generator) >= training.clean_previous,
                 noise=torch.randn(shape, generator=generator))
 
 
@@ -45,13 +46,14 @@ def noise_loss(denoiser, batch: dict[str, Tensor], generator: torch.Generator | 
                training: Training, alphas: Tensor) -> Tensor:
     """Eq. 7 with Eq. 9 and 10 on one batch of ``Windows``.
 
-    The squared error of the noise is divided by abar_t. Under the denoiser's skip this weighs every timestep by the
-    error of the heads themselves (the "velocity" loss); without it nearly all of the loss would come from the
-    last few, nearly clean steps, which hold tracker noise and no speech.
+    The mean squared error of the noise, as printed, if ``training.loss`` is "noise". If it is "velocity" (ours), the
+    squared error is divided by abar_t: under the denoiser's skip this weighs every timestep by the error of the heads
+    themselves; without it nearly all of a small model's loss comes from the last few, nearly clean steps, which hold
+    tracker noise and no speech.
 
     Args:
         generator: of the noise; or noise that ``draw_noise`` drew.
-        weights: [K + 6] of the motion numbers, mean one over the expression.
+        weights: [K + 6] of the motion numbers; ones for Eq. 7 (``loss_weights``).
         alphas: [train_timesteps] cumulative products.
     """
     batch = dict(batch)
@@ -65,9 +67,18 @@ def noise_loss(denoiser, batch: dict[str, Tensor], generator: torch.Generator | 
                       alphas[t][:, None].expand(-1, clean.shape[1] - previous)), 1)[..., None]
     motion = kept.sqrt() * clean + (1 - kept).sqrt() * noise
     predicted = denoiser(motion, batch.pop("audio"), batch.pop("heard"), t, **batch)
-    error = (predicted - noise[:, previous:]).square() / alphas[t][:, None, None]
+    error = (predicted - noise[:, previous:]).square()
+    if training.loss == "velocity":
+        error = error / alphas[t][:, None, None]
     there = batch["mask"][:, previous:, None].to(error.dtype)
     return (error * weights * there).sum() / (tokens * weights.sum())
+
+
+def loss_weights(statistics: MotionStatistics, training: Training) -> Tensor:
+    """[K + 6] of the motion numbers: all equal under Eq. 7; with the velocity loss by how much an axis moves."""
+    axes = statistics.axis_weight
+    return torch.cat((axes if training.loss == "velocity" else torch.ones_like(axes),
+                      torch.full((POSE_DIM,), float(training.pose_weight))))
 
 
 def len_previous(denoiser) -> int:
@@ -114,7 +125,7 @@ class Stage1(Loop):
         self.frames = sum(len(c) for c in learned)
         self._begin(self._network(), state)
         device = self.accelerator.device
-        self.weights = torch.cat((self.statistics.axis_weight, torch.full((6,), t.pose_weight))).to(device)
+        self.weights = loss_weights(self.statistics, t).to(device)
         self.alphas = training_scheduler(settings.model).alphas_cumprod.float().to(device)
         self.lips = lips
 
@@ -133,7 +144,8 @@ class Stage1(Loop):
     def _fit(self, clips: list[Clip], weights: list[float]) -> MotionStatistics:
         # Every n-th clip: a corpus in no order of speakers is as well known by a part of it.
         step = max(1, round(sum(map(len, clips)) / self.training.statistics_frames))
-        return fit_statistics([c.tensors for c in clips[::step]], self.settings.model.axes, weights[::step])
+        return fit_statistics([c.tensors for c in clips[::step]], self.settings.model.axes, weights[::step],
+                              turned=self.training.normalisation == "axes")
 
     def _windows(self, clips: list[Clip], weights: list[float], **rest) -> Windows:
         return Windows(clips, self.statistics, self.settings.model, weights, device=self.accelerator.device,
