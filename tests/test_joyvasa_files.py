@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import json
 import os
 import pathlib
 import pickle
@@ -70,6 +71,19 @@ def test_one_safetensors_file_holds_all_of_it(tmp_path, path, heard):
     assert model.config.positions == "per_frame"
     assert torch.equal(encoder.encode(voice(2.2)).features, heard.features)
     assert torch.equal(model.sample(heard, steps=2).expression, JoyVasa.of(loaded).sample(heard, steps=2).expression)
+
+
+def test_a_claim_of_a_huge_network_is_refused_before_it_is_built(tmp_path, path):
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    save_joyvasa(tmp_path / "whole.safetensors", load_joyvasa(path))
+    with safe_open(tmp_path / "whole.safetensors", "pt") as file:
+        metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
+    metadata["config"] = json.dumps(json.loads(metadata["config"]) | {"mlp_ratio": 100_000})
+    save_file(tensors, tmp_path / "claim.safetensors", metadata)
+    with pytest.raises(PlaymateError, match="not those of its tensors"):
+        load_joyvasa(tmp_path / "claim.safetensors")
 
 
 def test_a_conversion_without_sizes_tells_them_by_its_shapes(tmp_path, path):

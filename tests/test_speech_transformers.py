@@ -118,6 +118,8 @@ def spoil(folder, what):
         weights.write_bytes(weights.read_bytes()[:2000])
     elif what == "size":
         (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 96}))
+    elif what == "layers":
+        (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 10**9}))
     elif what == "sense":
         (folder / "config.json").write_text(json.dumps(config | {"conv_stride": [5]}))
     elif what == "pickle":
@@ -148,7 +150,8 @@ def spoil(folder, what):
     ("no config", "no config.json"), ("no weights", "neither model.safetensors nor pytorch_model.bin"),
     ("cut", "cannot be read"), ("size", "where the config says"), ("sense", "not one of a wav2vec2 network"),
     ("pickle", "tensors alone"), ("list", "other than tensors"),
-    ("script", "TorchScript"), ("nameless", "other than tensors"), ("lacks", "lacks encoder.layer_norm.weight"),
+    ("script", "TorchScript"), ("layers", "speaks of 1000000000 layers"), ("nameless", "other than tensors"),
+    ("lacks", "lacks encoder.layer_norm.weight"),
     ("foreign", "more belongs to no wav2vec2"), ("nan", "not finite")])
 def test_spoilt_folders_are_refused_by_name(tmp_path, what, said):
     folder = tmp_path / "tiny"

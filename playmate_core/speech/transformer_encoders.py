@@ -222,6 +222,10 @@ def build_network(kind: str, config: Mapping, tensors: Mapping[str, Tensor], whe
     classes = {"wav2vec2": (transformers.Wav2Vec2Config, transformers.Wav2Vec2Model),
                "hubert": (transformers.HubertConfig, transformers.HubertModel)}
     make_config, make = classes[kind]
+    layers = config.get("num_hidden_layers")
+    if isinstance(layers, int) and layers > len(tensors):  # before that many are built
+        raise PlaymateError(f"{where}: config.json speaks of {layers} layers, and there are {len(tensors)} tensors; "
+                            "download the speech encoder again.")
     try:
         settings = make_config(**{k: v for k, v in config.items() if k not in _NOT_TAKEN and not k.startswith("_")})
         with torch.device("meta"):

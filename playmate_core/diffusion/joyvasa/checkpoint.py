@@ -180,7 +180,7 @@ def _config(name: str, args: Mapping[str, Any], tensors: Mapping[str, Tensor], a
         width, hidden = shapes["audio_feature_map.weight"]
         layers = len({k.split(".")[3] for k in shapes if k.startswith(f"{MARK}transformer.layers.")})
         ratio = shapes[f"{MARK}transformer.layers.0.linear1.weight"][0] // width
-    except (KeyError, ValueError, IndexError):
+    except (KeyError, ValueError, IndexError, ZeroDivisionError):
         raise PlaymateError(f"{name} lacks tensors of a JoyVASA motion generator; download it again.") from None
     window = args.get("n_motions", 100)
     mask = shapes.get(f"{MARK}alignment_mask", (carried + window if isinstance(window, int) else 0,))[0]
@@ -195,8 +195,9 @@ def _config(name: str, args: Mapping[str, Any], tensors: Mapping[str, Tensor], a
         read["positions"] = positions
     config = JoyVasaConfig(**read)
     # Before a network of any size that a file may claim is built.
-    told = (config.n_prev_motions, config.motion_feat_dim, config.feature_dim, config.features_dim, config.length)
-    if told != (carried, motion, width, hidden, mask) or config.n_layers != layers:
+    told = (config.n_prev_motions, config.motion_feat_dim, config.feature_dim, config.features_dim, config.length,
+            config.n_layers, config.mlp_ratio)
+    if told != (carried, motion, width, hidden, mask, layers, ratio):
         raise PlaymateError(f"{name}: the sizes in its args are not those of its tensors; download it again.")
     return config
 
@@ -234,5 +235,5 @@ def _hubert(name: str, audio: Mapping[str, Tensor]) -> dict:
                     num_hidden_layers=layers, num_attention_heads=max(width // 64, 1),
                     conv_bias="feature_extractor.conv_layers.0.conv.bias" in shapes,
                     num_conv_pos_embeddings=place[2], num_conv_pos_embedding_groups=width // place[1])
-    except (KeyError, ValueError, IndexError, StopIteration):
+    except (KeyError, ValueError, IndexError, ZeroDivisionError, StopIteration):
         raise PlaymateError(f"{name} lacks the tensors of its speech encoder (HuBERT); download it again.") from None
