@@ -241,3 +241,29 @@ def test_what_cannot_be_done_is_said(bridge):
 
     with pytest.raises(PlaymateError, match="gave 3 of 5 pictures"):
         read(bridge, still(bridge, 5), Replay(), Damaged(numbered(5)))
+
+
+def test_latents_that_m_gave_of_a_real_clip(models, shared):
+    """LivePortrait's published latents of its own clip, replayed: they agree with the landmarks, and on the neutral."""
+    from safetensors.torch import load_file
+
+    from playmate_core.motion.geometry import euler_degrees
+    from playmate_core.video_reading import open_video
+
+    folder, every = shared / "data" / "liveportrait_templates", 12
+    stored = load_file(str(folder / "d5.safetensors"))
+    pictures = [picture for number, (_, picture) in enumerate(open_video(folder / "d5.mp4")) if number % every == 0]
+    held = {"exp": stored["exp"][::every], "rotation": euler_degrees(stored["R"][::every]),
+            "t": stored["t"][::every], "scale": stored["scale"][::every]}
+
+    class Published:
+        def motion(self, image):
+            return {name: value[:len(image)] for name, value in held.items()}
+
+    assert len(pictures) == len(held["exp"]) <= extraction.BATCH
+    seen, known = (driving.motion_from_frames(models.face, models.bridge, pictures, 30 / every, motion_extractor=one)
+                   for one in (Published(), None))
+    gap, wanted = (models.bridge.lip_gap(motion.expression_offset) for motion in (seen, known))
+    assert float((gap - wanted).abs().mean()) < 0.03 and abs(float(gap.min())) < 0.02 < float(gap.max()) - 0.1
+    assert float((seen.rotation - known.rotation).abs().mean(0).max()) < 3.0
+    assert float((seen.expression_offset - known.expression_offset).square().mean().sqrt()) < 0.004
