@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 
-MODEL = dict(encoder="whisper-tiny.en", features_dim=384, axes=16, width=48, blocks=2, heads=2, kernel=7, dropout=0.0,
+MODEL = dict(encoder="whisper-tiny.en", features_dim=384, axes=63, width=48, blocks=2, heads=2, kernel=7, dropout=0.0,
              window=25, previous=5, lookahead=2)
 LABELS = ("happy", "neutral", "sad", "angry", "surprised")
 
@@ -66,20 +66,38 @@ __main__.main(sys.argv[1:])
 """
 
 
+DOUBLE = """
+import sys
+from types import SimpleNamespace
+sys.path.insert(0, {root!r})
+from playmate_core.training import __main__, transfer, vgg
+load, read = transfer.load_renderer, vgg.Vgg19.load
+transfer.load_renderer = lambda folder: SimpleNamespace(**{{k: v.double() for k, v in vars(load(folder)).items()}})
+vgg.Vgg19.load = staticmethod(lambda path: read(path).double())
+sys.exit(__main__.main(sys.argv[1:]))
+"""
+
+
 def train(stage: str, out: Path, config: dict, more: list[str], processes: int = 1, resume: bool = False,
-          killed_at: int | None = None) -> None:
-    """One sitting of the training command; ``killed_at`` a step its process ends as if the machine had."""
+          killed_at: int | None = None, double: bool = False) -> None:
+    """One sitting of the training command; ``killed_at`` a step its process ends as if the machine had; ``double`` all
+    networks of the fine-tune in float64."""
     if not resume and (out / "state.pt").is_file() and (killed_at is not None or torch.load(
             out / "state.pt", weights_only=True)["step"] == config["training"]["steps"]):
         return  # made when the script ran before
     file = out.with_suffix(".json")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(config))
-    launch = [sys.executable, "-m", "playmate_core.training"]
+    what = ["-m", "playmate_core.training"]
+    if double:
+        what = [str(out.parent / "double.py")]
+        Path(what[0]).write_text(DOUBLE.format(root=str(ROOT)))
+    launch = [sys.executable, *what]
     if processes > 1:
-        # What `accelerate launch` does for several GPUs; on CPUs it would ask for MPI.
-        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes),
-                  "-m", "playmate_core.training"]
+        # docs/training.md: with --cpu it would want MPI for more than one process.
+        launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes),
+                  "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port",
+                  "0", *what]
     if killed_at is not None:
         launch = [sys.executable, "-c", KILL.format(step=killed_at)]
     arguments = [stage, "--out", str(out), "--config", str(file), "--device", "cpu",
@@ -114,13 +132,27 @@ def show(stage: str, out: Path, config: dict, more: list[str], steps: int) -> di
     repeated = all(torch.equal(v, again[k]) for k, v in whole.items())
     train(stage, out / f"{stage}-two", of(few, validate_every=few), more, processes=2)
     two = weights(out / f"{stage}-two")
-    moved = {k: v for k, v in whole.items() if v.is_floating_point()}
-    apart = max(float((v - two[k]).abs().max()) for k, v in moved.items())
-    size = max(float(v.abs().max()) for v in moved.values())
-    return dict(steps=steps, loss_first=fall[0], loss_last=fall[-1], resumed_exactly=repeated, few=few,
-                two_processes_largest_difference=apart, largest_weight=size,
-                processes=log(out / f"{stage}-two", "processes")[-1],
-                two_processes_loss=[log(out / f"{stage}-few")[-1], log(out / f"{stage}-two")[-1]])
+    figures = dict(steps=steps, loss_first=fall[0], loss_last=fall[-1], resumed_exactly=repeated, few=few,
+                   processes=log(out / f"{stage}-two", "processes")[-1],
+                   two_processes_loss=[log(out / f"{stage}-few")[-1], log(out / f"{stage}-two")[-1]],
+                   two_processes=compared(whole, two))
+    held = log(out / stage, "val_transfer" if stage == "transfer" else "val_loss")
+    figures |= dict(held_out_first=held[0], held_out_last=held[-1])
+    if stage == "transfer":
+        for name, processes in (("double", 1), ("double-two", 2)):
+            train(stage, out / f"{stage}-{name}", of(few, validate_every=few), more, processes, double=True)
+        figures["two_processes_float64"] = compared(weights(out / f"{stage}-double"),
+                                                    weights(out / f"{stage}-double-two"))
+    return figures
+
+
+def compared(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> dict[str, float]:
+    """How far weights of two runs are apart: at most, in all relative to their size, and the largest weight."""
+    rows = [(v.double(), two[k].double()) for k, v in one.items() if v.is_floating_point()]
+    return dict(at_most=max(float((a - b).abs().max()) for a, b in rows),
+                relative=(sum(float((a - b).square().sum()) for a, b in rows)
+                          / sum(float(a.square().sum()) for a, _ in rows)) ** 0.5,
+                largest_weight=max(float(a.abs().max()) for a, _ in rows))
 
 
 def main() -> None:
@@ -130,22 +162,24 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--stages", nargs="*", default=["stage1", "stage2", "transfer"])
     options = parser.parse_args()
-    out, corpus = Path(options.out), Path(options.out) / "corpus"
+    clips, out = Path(options.clips).resolve(), Path(options.out).resolve()
+    corpus = out / "corpus"
     out.mkdir(parents=True, exist_ok=True)
-    videos = sorted(p.name for p in Path(options.clips).glob("*.mp4"))
-    (out / "labels.csv").write_text("file,emotion\n" + "".join(
-        f"{name},{LABELS[k % len(LABELS)]}\n" for k, name in enumerate(videos)))
+    videos = sorted(p.name for p in clips.glob("*.mp4"))
+    (out / "labels.csv").write_text("file,emotion,split\n" + "".join(
+        f"{name},{LABELS[k % len(LABELS)]},{'train' if k else 'heldout'}\n" for k, name in enumerate(videos)))
     if not (corpus / "manifest.json").is_file():
-        subprocess.run([sys.executable, "-m", "playmate_core.training", "prepare", options.clips, "--out", str(corpus),
+        subprocess.run([sys.executable, "-m", "playmate_core.training", "prepare", str(clips), "--out", str(corpus),
                         "--labels", str(out / "labels.csv"), "--crops", "128", "--heldout", "0", "--workers", "1",
                         "--least-voiced", "0", "--least-loudness", "-100"], cwd=ROOT, check=True)
     if not (out / "networks").is_dir():
         write_networks(out / "networks")
     common = ["--corpus", str(corpus)]
     training = dict(batch=16, learning_rate=0.002, warm_up=10, mixed_precision="no")
+    paper = training | dict(normalisation="numbers", loss="noise", clean_previous=0.0, unlabelled="leave out")
     plans = dict(
-        stage1=(dict(model=MODEL, training=training), common),
-        stage2=(dict(model=MODEL, training=training | dict(unlabelled="leave out")),
+        stage1=(dict(model=MODEL, training=paper), common),
+        stage2=(dict(model=MODEL, training=paper),
                 [*common, "--stage1", str(out / "stage1" / "motion_stage1.safetensors")]),
         transfer=(dict(training=dict(training, batch=4, learning_rate=0.002, size=32, compared=32,
                                      learned=["motion", "generator"])),

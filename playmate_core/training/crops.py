@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +22,31 @@ QUALITY = 95
 _THREADS = 4
 
 
+class Unwritable(PlaymateError):
+    """What was made cannot be kept; no fault of the clip that it was made of."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What goes wrong inside is told as :class:`Unwritable`, and what was begun of ``path`` is taken away."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        for part in path.parent.glob(f"{glob.escape(path.name)}.{os.getpid()}.part"):
+            part.unlink(missing_ok=True)
+        raise Unwritable(f"{path} cannot be written ({error}); free some space there, or mend the folder's rights, and "
+                         "go on with the same command.") from None
+
+
 def write_crops(path: Path, pictures: Iterable[Tensor], about: dict) -> int:
-    """Write one clip's pictures [3, S, S] 0..1 RGB, whole or not at all; returns their number."""
+    """Write one clip's pictures [3, S, S] 0..1 RGB, whole or not at all; returns their number.
+
+    Raises:
+        Unwritable: the disk is full, or the folder cannot be written to.
+        PlaymateError: no pictures, or one that cannot be coded.
+    """
     import cv2
     from safetensors.numpy import save_file
 
@@ -35,11 +60,12 @@ def write_crops(path: Path, pictures: Iterable[Tensor], about: dict) -> int:
     if not kept:
         raise PlaymateError(f"There are no pictures for {path.name}.")
     ends = np.cumsum([len(coded) for coded in kept]).astype(np.int64)
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    save_file({"jpeg": np.concatenate(kept), "ends": ends}, str(part),
-              metadata={"format": FORMAT, "about": json.dumps(about)})
-    os.replace(part, path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"jpeg": np.concatenate(kept), "ends": ends}, str(part),
+                  metadata={"format": FORMAT, "about": json.dumps(about)})
+        os.replace(part, path)
     return len(kept)
 
 

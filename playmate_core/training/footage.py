@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..errors import PlaymateError
 from ..face import geometry
 from ..face.crop import Roi, as_rgb, sample
 from ..face.driving import FaceTrack, motion_from_track, track_face
@@ -34,6 +35,9 @@ JUMP, GROWTH = 0.5, 1.3
 """Of a face between two frames: shift in sizes of the face, and factor of its size, that mean another shot."""
 CUT = 0.15
 """Mean change of a small picture between two frames that means another shot, of full scale."""
+SUDDEN, SPIKE, AROUND = 0.03, 5.0, 0.5
+"""A smaller change does too if it stands out: at least the first, and this many times what nine of ten frames within so
+many seconds of it change (two speakers framed alike differ by no more than 0.07)."""
 LOOK = 2.0
 """Seconds between looks for other faces."""
 BYSTANDER = 0.25
@@ -102,11 +106,11 @@ def clips_of(path: Path, name: str, kit: Kit, filters: Filters, label: Label, sp
     sound = read_audio(path)
     lead = _sound_lead(path)
     reader = open_video(path)
-    cuts: list[float] = []
+    changes: list[tuple[float, float]] = []
     crowded: list[float] = []
-    track = track_face(kit.analyzer, _watched(reader, kit.analyzer, cuts, crowded), reader.fps, total=reader.total)
+    track = track_face(kit.analyzer, _watched(reader, kit.analyzer, changes, crowded), reader.fps, total=reader.total)
     clips, left_out = [], []
-    for number, part in enumerate(divide(track, cuts, filters)):
+    for number, part in enumerate(divide(track, find_cuts(changes), filters)):
         start = float(part.times[0])
         try:
             if any(start <= time < start + part.duration for time in crowded):
@@ -128,14 +132,16 @@ def clips_of(path: Path, name: str, kit: Kit, filters: Filters, label: Label, sp
     return clips, left_out
 
 
-def _watched(reader, analyzer, cuts: list[float], crowded: list[float]) -> Iterator[tuple[float, Tensor]]:
-    """The reader's frames; on the way cuts and moments with several faces are noted, by their times."""
+def _watched(reader, analyzer, changes: list[tuple[float, float]],
+             crowded: list[float]) -> Iterator[tuple[float, Tensor]]:
+    """The reader's frames; on the way it is noted how much each changes, and moments with several faces, by times."""
     before, looked = None, -LOOK
     for time, picture in reader:
         rows, columns = max(picture.shape[0] // 32, 1), max(picture.shape[1] // 32, 1)
         small = as_rgb(picture[::rows, ::columns])
-        if before is not None and small.shape == before.shape and float((small - before).abs().mean()) > CUT:
-            cuts.append(time)
+        if before is not None:
+            same = small.shape == before.shape
+            changes.append((time, float((small - before).abs().mean()) if same else 1.0))
         before = small
         if time - looked >= LOOK:
             looked = time
@@ -144,6 +150,20 @@ def _watched(reader, analyzer, cuts: list[float], crowded: list[float]) -> Itera
             if len(sizes) > 1 and sizes[1] > BYSTANDER * sizes[0]:
                 crowded.append(time)
         yield time, picture
+
+
+def find_cuts(changes: list[tuple[float, float]]) -> list[float]:
+    """Times of the frames that begin another shot, from (time, change since the frame before) of all frames."""
+    if not changes:
+        return []
+    times, change = torch.tensor(changes, dtype=torch.float64).T
+    cuts = []
+    for k in (change > SUDDEN).nonzero()[:, 0].tolist():
+        others = change[((times - times[k]).abs() <= AROUND) & (torch.arange(len(times)) != k)]
+        usual = float(others.quantile(0.9)) if len(others) else 0.0
+        if change[k] > CUT or change[k] > SPIKE * usual:
+            cuts.append(float(times[k]))
+    return cuts
 
 
 def divide(track: FaceTrack, cuts: Iterable[float], filters: Filters) -> list[FaceTrack]:
@@ -252,4 +272,6 @@ def _sound_lead(path: Path) -> float:
         return float((stream.start_time or 0) * stream.time_base)
 
     with av.open(str(path)) as container:
+        if not container.streams.video:
+            raise PlaymateError(f"{path.name} has sound but no picture.")
         return begin(container.streams.video[0]) - begin(container.streams.best("audio"))

@@ -12,10 +12,12 @@ import json
 import logging
 import multiprocessing
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -24,8 +26,11 @@ from ..errors import PlaymateError
 from ..progress import Progress, report
 from . import footage
 from .corpus import shards
+from .crops import FOLDER as CROPS
+from .crops import Unwritable, writing
 from .footage import Filters, Kit
 from .labels import Labels
+from .upkeep import file_digest
 
 ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".flv", ".mpg", ".mpeg", ".wmv", ".ts")
 SKIPPED = "skipped"
@@ -66,8 +71,9 @@ class Settings:
 
     def kept(self) -> dict:
         """What a corpus must agree on, however often it is gone on with."""
-        return dict(speech_encoder=Path(self.speech_encoder).name, extractor=bool(self.liveportrait),
-                    crops=self.crops, heldout=self.heldout, filters=asdict(self.filters))
+        return dict(speech_encoder=Path(self.speech_encoder).name,
+                    extractor=_digest(self.liveportrait) if self.liveportrait else "landmarks", crops=self.crops,
+                    heldout=self.heldout, filters=asdict(self.filters))
 
 
 def prepare(settings: Settings, progress: Progress = None) -> dict[str, int]:
@@ -80,17 +86,22 @@ def prepare(settings: Settings, progress: Progress = None) -> dict[str, int]:
         numbers of ``files``, ``clips`` and ``skipped`` files in all.
 
     Raises:
-        PlaymateError: no clips in the folder, labels or weights that cannot be read, or a corpus that was begun with
-            other settings.
+        PlaymateError: no clips in the folder, labels or weights that cannot be read, a corpus that was begun with
+            other settings, or one that cannot be written.
     """
     out = Path(settings.out)
     files = list_files(Path(settings.folder), settings.share)
     Labels(settings.labels)
-    out.mkdir(parents=True, exist_ok=True)
-    for part in out.glob("*.part"):
-        part.unlink()
     which, of = settings.share
     name = "clips" if of == 1 else f"clips-{which}of{of}"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PlaymateError(f"The corpus {out} cannot be made ({error}); choose another folder.") from None
+    # What a killed build left. Other machines may be writing their shares, and pictures, this very moment.
+    own = out.glob("*.part" if of == 1 else f"{name}-[0-9]*.part")
+    for part in (*own, *filter(_is_old, out.glob(f"{CROPS}/*.part"))):
+        part.unlink(missing_ok=True)
     skipped_path = out / (f"{SKIPPED}.json" if of == 1 else f"{SKIPPED}-{which}of{of}.json")
     _agree(out / "prepare.json", settings)
     skipped: dict[str, str] = _read(skipped_path)
@@ -112,7 +123,8 @@ def prepare(settings: Settings, progress: Progress = None) -> dict[str, int]:
         skipped |= left_out
         _write(skipped_path, dict(sorted(skipped.items())))
         if of == 1:
-            shards.write_manifest(out, settings.kept(), made)
+            with writing(out / shards.MANIFEST):
+                shards.write_manifest(out, settings.kept(), made)
         done += len(names)
         report(progress, done, len(files))
     _state.clear()
@@ -148,6 +160,21 @@ def split_of(file: str, label, heldout: float) -> str:
     return label.split or ("heldout" if _hash(label.speaker or file) % 10_000 < heldout * 10_000 else "train")
 
 
+@lru_cache(maxsize=4)
+def _digest(weights: str) -> str:
+    """Which motion extractor it is; latents of another, a fine-tuned one say, do not go with its own."""
+    from .transfer import find_role
+
+    return file_digest(find_role("motion", weights))[:16]
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > 3600
+    except OSError:
+        return False
+
+
 def _agree(path: Path, settings: Settings) -> None:
     held = _read(path)
     wanted = json.loads(json.dumps(settings.kept()))
@@ -169,8 +196,9 @@ def _read(path: Path) -> dict:
 
 def _write(path: Path, values: dict) -> None:
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(values, indent=1, ensure_ascii=False), encoding="utf-8")
-    os.replace(part, path)
+    with writing(path):
+        part.write_text(json.dumps(values, indent=1, ensure_ascii=False), encoding="utf-8")
+        os.replace(part, path)
 
 
 # ---- work
@@ -200,8 +228,12 @@ def _work(settings: Settings, tasks: list[tuple]) -> Iterator[Result]:
 def _pooled(settings: Settings, tasks: list[tuple], workers: int) -> Iterator[Result]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context) as pool:
-        for future in as_completed([pool.submit(_make, settings, *task) for task in tasks]):
-            yield future.result()
+        try:
+            for future in as_completed([pool.submit(_make, settings, *task) for task in tasks]):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _carefully(settings: Settings, shard: str, names: list[str]) -> Iterator[Result]:
@@ -255,13 +287,14 @@ def _make(settings: Settings, shard: str, names: list[str]) -> Result:
             elif reasons:
                 left_out[f"{name} (in part)"] = "; ".join(reasons)
             clips += found
-        except (MemoryError, torch.OutOfMemoryError):
+        except (MemoryError, torch.OutOfMemoryError, Unwritable):
             raise
         except Exception as error:  # whatever a damaged file makes of a decoder is the file's affair alone
             left_out[name] = str(error) or type(error).__name__
             if not isinstance(error, PlaymateError):
                 _log.warning("%s is skipped: %r", name, error)
-    return shard, names, shards.write_shard(out / shard, clips) if clips else [], left_out
+    with writing(out / shard):
+        return shard, names, shards.write_shard(out / shard, clips) if clips else [], left_out
 
 
 # ---- command

@@ -290,6 +290,26 @@ class TransferRun(Loop):
             os.replace(part, path)
 
 
+def find_role(role: str, path: str | Path) -> Path:
+    """The file of one of ``ROLES``, given itself or a folder that holds it.
+
+    Raises:
+        PlaymateError: no such file.
+    """
+    from ..render.liveportrait import checkpoint
+
+    path = Path(path)
+    if path.is_file():
+        return path
+    name = checkpoint.FILES[role]
+    tries = [path / sub / (name + ending) for ending in (".safetensors", ".pth") for sub in checkpoint.FOLDERS]
+    found = next((each for each in tries if each.is_file()), None)
+    if found is None:
+        raise PlaymateError(f"LivePortrait's {name} (.safetensors or .pth) cannot be found in {path}; put it there or "
+                            "give its folder.")
+    return found
+
+
 def load_role(role: str, path: str | Path) -> nn.Module:
     """One of ``ROLES`` of LivePortrait's published networks, from its file or from a folder that holds it.
 
@@ -298,16 +318,7 @@ def load_role(role: str, path: str | Path) -> nn.Module:
     """
     from ..render.liveportrait import checkpoint
 
-    path = Path(path)
-    if not path.is_file():
-        name = checkpoint.FILES[role]
-        tries = [path / sub / (name + ending) for ending in (".safetensors", ".pth") for sub in checkpoint.FOLDERS]
-        found = next((each for each in tries if each.is_file()), None)
-        if found is None:
-            raise PlaymateError(f"LivePortrait's {name} (.safetensors or .pth) cannot be found in {path}; put it "
-                                "there or give its folder.")
-        path = found
-    return checkpoint.load_network(role, path)
+    return checkpoint.load_network(role, find_role(role, path))
 
 
 def load_renderer(folder: str | Path) -> Networks:

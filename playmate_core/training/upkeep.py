@@ -78,6 +78,15 @@ def fingerprint(*networks: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def strike_later(path: Path, step: int) -> None:
     """Strike from a log what it tells of steps after ``step``, which will be made again, and a half-written line."""
     if not path.is_file():
