@@ -234,6 +234,19 @@ class ComfyServer:
     def run(self, prompt: dict, seconds: float = 300) -> dict:
         return self.wait(self.queue(prompt), seconds)
 
+    def held(self, network: str) -> list[dict]:
+        """What ComfyUI's memory manager has of networks of a class; needs tests/data/comfy_probe.py."""
+        return [entry for entry in self.get("/playmate_probe/loaded") if network in entry["networks"]]
+
+    def unload(self, seconds: float = 60) -> None:
+        """Has ComfyUI's memory manager put away everything; needs the probe too."""
+        end = time.monotonic() + seconds
+        while self.get("/playmate_probe/loaded"):
+            if time.monotonic() > end:
+                raise TimeoutError(f"ComfyUI holds models still, {seconds:g} s after it was told to unload them")
+            self.post("/free", {"unload_models": True})  # again: it may be missed while a prompt is tidied up after
+            time.sleep(0.5)
+
 
 def main() -> int:
     """Runs ComfyUI in the foreground with these nodes and the sample inputs at hand."""

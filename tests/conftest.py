@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -73,7 +74,10 @@ def comfy(tmp_path_factory):
         if os.environ.get("PLAYMATE_REQUIRE_COMFY"):
             raise
         pytest.skip(str(reason))
-    server = ComfyServer(path, tmp_path_factory.mktemp("comfyui"))
+    base = tmp_path_factory.mktemp("comfyui")
+    (base / "custom_nodes").mkdir()
+    shutil.copy(ROOT / "tests" / "data" / "comfy_probe.py", base / "custom_nodes")
+    server = ComfyServer(path, base)
     try:
         server.wait_until_up()
         yield server
