@@ -131,6 +131,17 @@ def test_other_ways_of_a_pickle_to_harm(tmp_path):
     assert "os.system" in refuse(archive(path, asks))
 
 
+def test_pickles_that_would_crash_or_never_end(tmp_path):
+    """A key of tuples nested so deep that hashing it overflows the stack; dictionaries that share their parts."""
+    path = tmp_path / "a.pth"
+    assert "keys are not names" in refuse(archive(path, b"\x80\x02})" + b"\x85" * 300_000 + b"K\x01s."))
+    data = b"\x80\x02}q\x00"
+    for level in range(1, 6):
+        under_many_names = b"".join(b"X\x02\x00\x00\x00%02dh" % i + bytes([level - 1]) for i in range(60))
+        data += b"0}(" + under_many_names + b"uq" + bytes([level])
+    assert "far more entries" in refuse(archive(path, data + b"."))
+
+
 def test_archives_that_lie(tmp_path):
     path = tmp_path / "a.pth"
     torch.save({"a": torch.zeros(4)}, path)

@@ -7,17 +7,17 @@ that a state dict consists of. Whatever else it names ends the reading with that
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
-import pickle
 import pickletools
 import tarfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ..motion.unpickle import Machine, PickleRefused, run
 
 MAX_HEADER = 16 * 2**20
 """Bytes of names and shapes in one file; the largest file of the catalogue has 0.1 MB."""
@@ -28,6 +28,10 @@ STORAGES = {"DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16",
             "LongStorage": "I64", "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8",
             "BoolStorage": "BOOL"}
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+
+
+MAX_ENTRIES = 100_000
+"""Entries of a torch file's dictionaries; JoyVASA's has about four hundred."""
 
 
 class Unreadable(Exception):
@@ -80,21 +84,19 @@ def is_torch(path: str | os.PathLike) -> bool:
 
 
 def refuse_programs(path: str | os.PathLike) -> None:
-    """Ends the reading of a file that torch before 2.6 would run, or unpack anywhere, though ``weights_only`` is asked
-    for (CVE-2025-32434): TorchScript archives, and torch's oldest form, a tar.
+    """Ends the reading of a file that ``torch.load`` should not see, whatever ``weights_only`` says.
+
+    torch before 2.6 runs TorchScript archives and unpacks its oldest form, a tar, to wherever it says
+    (CVE-2025-32434); and every version can be made to crash or to fill the memory by a pickle.
 
     Raises:
         Unreadable: it is one of these, or a damaged archive.
         OSError: it cannot be opened.
     """
-    try:
-        if is_torch(path):
-            with zipfile.ZipFile(path) as archive:
-                _refuse_script(archive.namelist())
-        elif tarfile.is_tarfile(path):
-            raise Unreadable("is a tar archive, which no weights are kept in any more")
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        raise Unreadable("is cut off or damaged") from None
+    if is_torch(path):
+        read_tensors(path)
+    elif tarfile.is_tarfile(path):
+        raise Unreadable("is a tar archive, which no weights are kept in any more")
 
 
 def _refuse_script(names: list[str]) -> None:
@@ -140,20 +142,6 @@ def _safetensors(file, size: int) -> dict[str, TensorInfo]:
     return found
 
 
-class _Dict(dict):
-    """Stands for OrderedDict and argparse.Namespace: attributes that a pickle sets stay in an inert __dict__."""
-
-    def __init__(self, *items: Any) -> None:
-        super().__init__(items[0] if items and isinstance(items[0], (dict, list)) else {})
-
-
-class _Text:
-    """Stands for a path."""
-
-    def __init__(self, *parts: Any) -> None:
-        self.parts = parts
-
-
 @dataclass(frozen=True)
 class _Storage:
     dtype: str
@@ -161,7 +149,7 @@ class _Storage:
     count: int
 
 
-def _tensor(storage: Any, offset: Any = 0, shape: Any = (), stride: Any = (), *_: Any) -> TensorInfo:
+def _tensor(storage: Any, offset: Any, shape: Any, stride: Any) -> TensorInfo:
     if not isinstance(storage, _Storage) or not isinstance(shape, tuple) or not isinstance(stride, tuple) \
             or len(shape) != len(stride) or type(offset) is not int \
             or not all(type(n) is int and n >= 0 for n in (offset, *shape, *stride)):
@@ -172,19 +160,12 @@ def _tensor(storage: Any, offset: Any = 0, shape: Any = (), stride: Any = (), *_
     return TensorInfo(storage.dtype, shape)
 
 
-def _parameter(data: Any = None, *_: Any) -> Any:
-    return data
-
-
-_NAMES: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): _Dict, ("argparse", "Namespace"): _Dict,
-    ("pathlib", "PosixPath"): _Text, ("pathlib", "WindowsPath"): _Text, ("pathlib", "PurePosixPath"): _Text,
-    ("pathlib._local", "PosixPath"): _Text,
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor, ("torch._utils", "_rebuild_parameter"): _parameter,
-    ("torch", "Size"): tuple,
-    **{("torch", name): name for name in STORAGES},
-}
-"""Everything that a public checkpoint's pickle may mention, and what stands for it here."""
+_NAMES = frozenset(
+    {("collections", "OrderedDict"), ("argparse", "Namespace"), ("pathlib", "PosixPath"), ("pathlib", "WindowsPath"),
+     ("pathlib", "PurePosixPath"), ("pathlib._local", "PosixPath"), ("torch._utils", "_rebuild_tensor_v2"),
+     ("torch._utils", "_rebuild_parameter"), ("torch", "Size")}
+    | {("torch", name) for name in STORAGES})
+"""Everything that a public checkpoint's pickle may mention."""
 
 _OPCODES = frozenset(
     "PROTO FRAME STOP MARK GLOBAL STACK_GLOBAL REDUCE BUILD NEWOBJ BINPERSID NONE NEWTRUE NEWFALSE BININT BININT1 "
@@ -192,30 +173,68 @@ _OPCODES = frozenset(
     "TUPLE2 TUPLE3 APPEND APPENDS SETITEM SETITEMS BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET POP".split())
 
 
-class _Replay(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _NAMES:
-            raise Unreadable(f"asks for {f'{module}.{name}'[:120]!r}, which no weights need")
-        return _NAMES[(module, name)]
+@dataclass(frozen=True)
+class _Name:
+    """A name that the pickle mentions: a word, never the object."""
 
-    def persistent_load(self, pid: Any) -> _Storage:
-        if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or pid[1] not in STORAGES \
-                or not isinstance(pid[2], str) or type(pid[4]) is not int or pid[4] < 0:
-            raise Unreadable("refers to numbers in an unknown way")
-        return _Storage(STORAGES[pid[1]], pid[2], pid[4])
+    name: str
 
 
-class _Storages(_Replay):
-    """Remembers what storages were asked for, to hold them against the archive."""
+class _Contents(Machine):
+    """Replays a pickle with stand-ins, and remembers what storages were asked for, to hold them against the archive.
 
-    def __init__(self, file) -> None:
-        super().__init__(file)
+    Not the interpreter's own unpickler: that one hashes what is made a key, and tuples nested a million deep then
+    end the whole process.
+    """
+
+    purpose = "weights"
+
+    def __init__(self) -> None:
+        super().__init__()
         self.seen: dict[str, _Storage] = {}
 
-    def persistent_load(self, pid: Any) -> _Storage:
-        storage = super().persistent_load(pid)
-        self.seen[storage.key] = storage
-        return storage
+    def named(self, module: str, name: str) -> _Name:
+        if (module, name) not in _NAMES:
+            raise Unreadable(f"asks for {f'{module}.{name}'[:120]!r}, which no weights need")
+        return _Name(name)
+
+    def called(self, function: Any, arguments: Any) -> Any:
+        if not isinstance(function, _Name) or not isinstance(arguments, tuple):
+            raise Unreadable("calls something that is not a name")
+        if function.name == "_rebuild_tensor_v2" and len(arguments) >= 4:
+            return _tensor(*arguments[:4])
+        if function.name == "_rebuild_parameter" and arguments:
+            return arguments[0]
+        if function.name == "Size" and len(arguments) == 1 and isinstance(arguments[0], (tuple, list)):
+            return tuple(arguments[0])
+        if function.name in ("OrderedDict", "Namespace"):
+            return {}
+        if function.name.endswith("Path"):
+            return None
+        raise Unreadable(f"calls {function.name} in a way that no weights need")
+
+    def built(self, target: Any, state: Any) -> None:
+        # Versions of modules, or a namespace's values: nothing that is looked at here.
+        if not isinstance(target, dict):
+            raise Unreadable("sets the state of something that has none")
+
+    def step(self, name: str, argument: Any) -> None:
+        if name == "NEWOBJ":
+            arguments, kind = self.stack.pop(), self.stack.pop()
+            self.stack.append(self.called(kind, arguments))
+        elif name == "BINPERSID":
+            self.stack.append(self._storage(self.stack.pop()))
+        elif name == "POP":
+            self.stack.pop()
+        else:
+            super().step(name, argument)
+
+    def _storage(self, pid: Any) -> _Storage:
+        if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or not isinstance(pid[1], _Name) \
+                or pid[1].name not in STORAGES or not isinstance(pid[2], str) or type(pid[4]) is not int or pid[4] < 0:
+            raise Unreadable("refers to numbers in an unknown way")
+        self.seen[pid[2]] = _Storage(STORAGES[pid[1].name], pid[2], pid[4])
+        return self.seen[pid[2]]
 
 
 def _torch_tensors(file) -> dict[str, TensorInfo]:
@@ -242,9 +261,7 @@ def _torch_tensors(file) -> dict[str, TensorInfo]:
         info = infos.get(f"{root}/data/{storage.key}")
         if info is None or info.file_size != storage.count * SAFETENSORS_BYTES[storage.dtype]:
             raise Unreadable(f"lacks the numbers of one of its tensors (part {storage.key[:40]!r} of the archive)")
-    found: dict[str, TensorInfo] = {}
-    _collect(content, "", found, 0)
-    return found
+    return _collect(content)
 
 
 def _replay(data: bytes) -> tuple[Any, dict[str, _Storage]]:
@@ -260,18 +277,29 @@ def _replay(data: bytes) -> tuple[Any, dict[str, _Storage]]:
             # A memo index is an address that the C unpickler reserves memory up to.
             if opcode.name in ("BINPUT", "LONG_BINPUT") and argument > count:
                 raise Unreadable("is a pickle made to exhaust the memory")
-        replay = _Storages(io.BytesIO(data))
-        return replay.load(), replay.seen
+        contents = _Contents()
+        return run(contents, data), contents.seen
     except Unreadable:
         raise
+    except PickleRefused as refused:
+        raise Unreadable(str(refused)) from None
     except Exception:  # whatever a damaged pickle makes the unpickler raise
         raise Unreadable("has a damaged table of contents") from None
 
 
-def _collect(value: Any, name: str, found: dict[str, TensorInfo], depth: int) -> None:
-    if isinstance(value, TensorInfo):
-        found[name] = value
-    elif isinstance(value, dict) and depth < 6:
-        for key, part in value.items():
-            if isinstance(key, str):
-                _collect(part, f"{name}.{key}" if name else key, found, depth + 1)
+def _collect(content: Any) -> dict[str, TensorInfo]:
+    """Tensors by their dotted names."""
+    found: dict[str, TensorInfo] = {}
+    waiting, looked = [(content, "", 0)], 0
+    while waiting:
+        value, name, depth = waiting.pop()
+        if isinstance(value, TensorInfo):
+            found[name] = value
+        elif isinstance(value, dict) and depth < 6:
+            looked += len(value)
+            # A pickle can hold one dictionary under many names, and so on in every dictionary above it.
+            if looked > MAX_ENTRIES:
+                raise Unreadable("holds far more entries than any weights")
+            waiting += [(part, f"{name}.{key}" if name else key, depth + 1)
+                        for key, part in reversed(value.items()) if isinstance(key, str)]
+    return found
