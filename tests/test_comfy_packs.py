@@ -6,6 +6,7 @@ so voice and clips last two frames here.
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -20,7 +21,7 @@ FRAMES, FPS = 2, 25.0
 LOUD = 1.25
 """Seconds into the voice and the clips where something happens."""
 SHORT = {"voice.wav": "voice_short.wav", "drive_head.mp4": "head_short.mp4", "drive_brows.mp4": "brows_short.mp4"}
-VARIANTS = sorted(path.stem for path in (ROOT / "workflows" / "liveportrait").glob("*.json"))
+VARIANTS = sorted((ROOT / "workflows" / "liveportrait").glob("*.json"))
 
 pytestmark = pytest.mark.comfy
 
@@ -137,14 +138,13 @@ def test_liveportrait_by_switching_one_widget(drawn, weights, name):
     assert frames[face].std() > 10
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_the_variants_are_the_workflows_with_that_widget_switched(name):
-    import json
-
-    graph = json.loads((ROOT / "workflows" / "liveportrait" / f"{name}.json").read_text(encoding="utf-8"))
-    prompt = api(name)
+@pytest.mark.parametrize("path", VARIANTS, ids=lambda path: path.stem)
+def test_the_variants_are_the_workflows_with_that_widget_switched(path):
+    graph = json.loads(path.read_text(encoding="utf-8"))
+    animal = path.stem.endswith("_animal")
+    prompt = api(path.stem.removesuffix("_animal"))
     loader, = (node for node in prompt.values() if node["class_type"] == "PlaymateLoadModels")
-    loader["inputs"]["pack"] = "liveportrait"
+    loader["inputs"]["pack"] = "liveportrait-animal" if animal else "liveportrait"
     assert api_of(graph) == {key: {"class_type": node["class_type"], "inputs": node["inputs"]}
                              for key, node in prompt.items()}
 

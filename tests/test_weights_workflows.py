@@ -15,7 +15,7 @@ from tests.weights_helpers import liveportrait
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
-VARIANT = ROOT / "workflows" / "liveportrait" / "quick_start.json"
+VARIANTS = sorted((ROOT / "workflows" / "liveportrait").glob("*.json"))
 
 
 def read(path):
@@ -36,23 +36,41 @@ def test_bundled_workflows_open_without_a_dialog(path):
     assert wanted(read(path)) == set()
 
 
-def test_choosing_joyvasa_in_the_quick_start_asks_for_its_file():
-    graph = read(ROOT / "workflows" / "quick_start.json")
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_choosing_joyvasa_asks_for_its_file(path):
+    graph = read(path)
     node = next(node for node in graph["nodes"] if node["type"] == "PlaymateLoadModels")
     assert node["properties"]["models"] == workflow_models("liveportrait") + workflow_models("joyvasa")
     node["widgets_values"][2] = "joyvasa/motion_generator_hubert_chinese.pt"
     assert wanted(graph) == {("playmate", "joyvasa/motion_generator_hubert_chinese.pt")}
 
 
-def test_the_liveportrait_workflow_asks_for_what_the_node_needs(tmp_path):
-    there = {("liveportrait", path.name) for path in liveportrait(tmp_path).values()}
-    assert wanted(read(VARIANT)) == there
-    loader = next(node for node in read(VARIANT)["nodes"] if node["type"] == "PlaymateLoadModels")
-    assert loader["widgets_values"][0] == "liveportrait"
-
-
-def test_the_liveportrait_workflow_is_the_quick_start():
+@pytest.fixture(scope="module")
+def tool():
     spec = importlib.util.spec_from_file_location("tool", ROOT / "tools" / "make_liveportrait_workflow.py")
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
-    assert read(VARIANT) == tool.with_liveportrait(read(tool.SOURCE)), "run tools/make_liveportrait_workflow.py"
+    return tool
+
+
+@pytest.mark.parametrize("path", VARIANTS, ids=lambda path: path.stem)
+def test_the_liveportrait_workflows_ask_for_what_the_node_needs(path, tool, tmp_path):
+    people = {("liveportrait", file.name) for file in liveportrait(tmp_path).values()}
+    _, pack = tool.VARIANTS[path.stem]
+    files = people if pack == "liveportrait" else \
+        {(folder, name if "stitching" in name else f"animal/{name}") for folder, name in people}
+    assert wanted(read(path)) == files
+    loader = next(node for node in read(path)["nodes"] if node["type"] == "PlaymateLoadModels")
+    assert loader["widgets_values"][0] == pack
+
+
+@pytest.mark.parametrize("path", VARIANTS, ids=lambda path: path.stem)
+def test_the_liveportrait_workflows_are_the_bundled_ones(path, tool):
+    source, pack = tool.VARIANTS[path.stem]
+    made = tool.variant(read(tool.SOURCES / f"{source}.json"), source, pack)
+    assert read(path) == made, "run tools/make_liveportrait_workflow.py"
+
+
+def test_every_workflow_has_its_variant(tool):
+    sources = {source for source, pack in tool.VARIANTS.values() if pack == "liveportrait"}
+    assert sources == {path.stem for path in WORKFLOWS} and set(tool.VARIANTS) == {path.stem for path in VARIANTS}
