@@ -291,21 +291,26 @@ def test_extracted_latents_are_anchored_on_the_calmest_frames():
     torch.testing.assert_close(found, spoken + 0.001, atol=1e-6, rtol=0)
 
 
-@pytest.fixture(scope="module")
-def filmed(tmp_path_factory, portrait_path, voice_path):
-    """The sample portrait, moving a little, for 0.8 s at 20 frames a second, with the sample voice; and a bad file."""
+def film(path, portrait_path, voice_path):
+    """The sample portrait, moving a little, for 0.8 s at 20 frames a second, with the sample voice."""
     from playmate_core.images import read_image
     from playmate_core.video import write_video
 
-    folder = tmp_path_factory.mktemp("filmed")
     image = read_image(portrait_path)[..., :3]
     edge = min(image.shape[:2])
     image = torch.nn.functional.interpolate(image[:edge, :edge].permute(2, 0, 1)[None], (320, 320), mode="bilinear",
                                             antialias=True)[0].permute(1, 2, 0)
     frames = (torch.roll(image, int(4 * np.sin(k)), 1)[None] for k in range(16))
-    (folder / "happy").mkdir()
-    write_video(folder / "happy" / "клип 1 (größer).mp4", frames, 20.0, 16, audio=str(voice_path))
-    write_video(folder / "mute.mp4", (image[None] for _ in range(3)), 20.0, 3)
+    path.parent.mkdir(exist_ok=True)
+    write_video(path, frames, 20.0, 16, audio=voice_path and str(voice_path))
+
+
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory, portrait_path, voice_path):
+    """A folder of ``film`` and of three files that are no use."""
+    folder = tmp_path_factory.mktemp("filmed")
+    film(folder / "happy" / "клип 1 (größer).mp4", portrait_path, voice_path)
+    film(folder / "mute.mp4", portrait_path, None)
     shutil.copy(voice_path, folder / "sound alone.mp4")
     (folder / "broken.mp4").write_bytes(b"\0" * 100)
     return folder

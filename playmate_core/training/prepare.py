@@ -71,7 +71,10 @@ class Settings:
 
     def kept(self) -> dict:
         """What a corpus must agree on, however often it is gone on with."""
-        return dict(speech_encoder=Path(self.speech_encoder).name,
+        from ..speech.transformer_encoders import folder_name
+
+        bundled = self.speech_encoder == "bundled"
+        return dict(speech_encoder="bundled" if bundled else folder_name(Path(self.speech_encoder)),
                     extractor=_digest(self.liveportrait) if self.liveportrait else "landmarks", crops=self.crops,
                     heldout=self.heldout, filters=asdict(self.filters))
 
