@@ -12,6 +12,7 @@ from .expression_edit import ExpressionEdit
 from .extract_appearance import ExtractAppearance
 from .eyes import Eyes
 from .folders import register_folders
+from .liveportrait_options import LivePortraitOptions
 from .load_models import LoadModels
 from .load_motion import LoadMotion
 from .loop_motion import LoopMotion
@@ -45,6 +46,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadMotion,
     SaveMotion,
     PreviewMotion,
+    LivePortraitOptions,
     RenderFrames,
     RenderVideo,
 ]

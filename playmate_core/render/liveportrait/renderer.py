@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from dataclasses import dataclass, replace
 from typing import Callable, Iterator
@@ -23,7 +24,7 @@ from .checkpoint import Networks
 from .crop import CROP_SIZE, square_of_mesh
 from .memory import batch_that_fits, bytes_for, forget
 from .paste import Placement, warp
-from .ratios import eye_ratio, lip_ratio
+from .ratios import eye_ratio, lip_ratio, openings
 from .sampling import check_device
 from .source import WarpSource
 from .winograd import replace_convolutions
@@ -108,6 +109,12 @@ class LivePortraitRenderer:
         features = INPUT_SIZE >> self.networks.appearance.config.num_down_blocks
         return features * 4 * self.networks.generator.config.upscale
 
+    def with_options(self, options: Options) -> LivePortraitRenderer:
+        """The same networks, applying motion another way; appearances that either prepared serve both."""
+        other = copy.copy(self)
+        other.options = options
+        return other
+
     @torch.no_grad()
     def prepare(self, image: Tensor, face: Face) -> Appearance:
         """Crops the face and reads its features and motion.
@@ -141,7 +148,7 @@ class LivePortraitRenderer:
                progress: Progress = None) -> Iterator[Tensor]:
         """Yields frame batches [B, H, W, 3] float32 0..1 on the renderer's device.
 
-        A motion at rest throughout returns the portrait as it is.
+        A motion at rest throughout returns the portrait as it is, unless the motion is absolute.
 
         Args:
             batch_size: frames at once, at least 1; None chooses by free memory. Halved when memory runs out.
@@ -165,7 +172,7 @@ class LivePortraitRenderer:
             return
         prepared: Prepared = appearance.payload
         picture, placement = prepared.picture.to(self.device), prepared.placement.to(self.device)
-        keypoints = None if _at_rest(motion) else self.keypoints(prepared, motion)
+        keypoints = None if self.options.relative and _at_rest(motion) else self.keypoints(prepared, motion)
         if batch_size is None:
             batch_size = batch_that_fits(self.device, self.dtype, picture.shape[1:])
         self._make_ready(batch_size)
@@ -205,9 +212,21 @@ class LivePortraitRenderer:
                             neutral.translation[None])
         if self.animal:
             return animate_animal(source, driving, self.options, stitching=networks.stitching, reference=reference)
+        if self.options.retarget_eyes or self.options.retarget_lips:
+            driving = self._with_openings(driving, source, motion)
         speaks = bool((motion.expression_offset[:, list(LIP)].abs() > SPEAKS).any())
         options = replace(self.options, normalise_lip=self.options.normalise_lip and speaks)
         return animate(source, driving, options, stitching=networks.stitching, reference=reference)
+
+    def _with_openings(self, driving: Latents, source: Latents, motion: Motion) -> Latents:
+        """The driving latents with how far they open eyes and lips, as the latent bridge reads it on a mean face.
+
+        LivePortrait measures its driver. A motion may have none, so here eyes open in proportion to the portrait's
+        own, and lips from shut at rest.
+        """
+        eyes, lips = openings(self.bridge.displacement(motion.expression_offset.cpu()))
+        wanted = source.eyes.mean(1, keepdim=True) * eyes.to(source.eyes)
+        return replace(driving, eyes=wanted.expand(-1, 2), lip=lips.to(source.lip))
 
     def _crops(self, source: WarpSource, keypoints: Tensor, batch_size: int) -> Tensor:
         count = len(keypoints)
