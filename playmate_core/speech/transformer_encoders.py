@@ -39,9 +39,9 @@ SHORTEST = RATE // 2
 """Rows; a shorter recording is filled up with silence."""
 FAMILIES = ("wav2vec2", "hubert")
 _NOT_TAKEN = ("model_type", "transformers_version", "torch_dtype", "dtype", "attn_implementation",
-              "experts_implementation", "auto_map")
+              "experts_implementation", "auto_map", "add_adapter")
 """Entries of config.json without a say here. Newer transformers take an attention implementation such as "org/name"
-for a repository of code that is to be fetched and run."""
+for a repository of code that is to be fetched and run; adapters are of no base network, and there can be a million."""
 _HEADS = ("lm_head.", "quantizer.", "project_q.", "project_hid.", "classifier.", "projector.")
 
 
