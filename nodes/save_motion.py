@@ -5,8 +5,8 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 
 from ..playmate_core.errors import PlaymateError
-from ..playmate_core.motion.edits import with_neutral_lead
-from ..playmate_core.motion.files import save_motion, save_template
+from ..playmate_core.motion.files import save_motion
+from ..playmate_core.templates import write_template
 from . import sockets
 from .folders import check_prefix, output_file
 from .host import check_cancelled, one_of
@@ -49,7 +49,7 @@ class SaveMotion(io.ComfyNode):
         check_cancelled()
         path, subfolder = output_file(filename_prefix, f".{format}")
         if format == "pkl":
-            save_template(with_neutral_lead(motion), path)
+            write_template(motion, path)
         else:
             save_motion(motion, path)
         written = ui.SavedResult(path.name, subfolder, io.FolderType.output)

@@ -137,12 +137,12 @@ def run_animate(args: argparse.Namespace) -> Path:
     from .face.manual import parse_box, parse_points
     from .images import read_image
     from .motion.blinks import plan_blinks
-    from .motion.edits import with_neutral_lead
     from .motion.eyes import direct_eyes
-    from .motion.files import load_motion, save_motion, save_template
+    from .motion.files import load_motion, save_motion
     from .motion.gaze import GazeKeyframes
     from .motion.pose import MODES, override_pose, parse_axes
     from .pose_option import parse_pose, read_pose
+    from .templates import write_template
     from .video import check_suffix, write_video
 
     # What the user typed is checked before minutes are spent on it.
@@ -183,8 +183,7 @@ def run_animate(args: argparse.Namespace) -> Path:
                              blink_rate=args.blink or 0.0, seed=args.seed, gaze_mode="replace", gaze=gaze)
     if args.motion_out:
         if args.motion_out.endswith(".pkl"):
-            # LivePortrait takes a template's first frame as its neutral one.
-            save_template(with_neutral_lead(motion), args.motion_out)
+            write_template(motion, args.motion_out)
         else:
             save_motion(motion, args.motion_out)
     frames = pipeline.render_frames(models, appearance, motion)

@@ -88,19 +88,17 @@ def _motion_extractor(pack: str, device):
 
 
 def _save_template(motion, track, args: argparse.Namespace, output: Path) -> Path:
-    """A template as LivePortrait writes them: its first frame is the neutral one, and the openings of eyes and lips
-    are in it for those who retarget them."""
+    """A template with the openings of the actor's own eyes and lips."""
     import torch
 
     from .face.driving import at_steady_rate
-    from .motion.edits import with_neutral_lead
-    from .motion.files import save_template
     from .render.liveportrait.ratios import eye_ratio, lip_ratio
+    from .templates import write_template
 
     eyes, lips = (at_steady_rate(track, ratio(track.landmarks), motion.fps, args.missing).clamp_min(0)
                   for ratio in (eye_ratio, lip_ratio))
-    # The neutral frame is of no moment: eyes as they mostly are, lips as shut as they get.
+    # The neutral frame comes first: eyes as they mostly are, lips as shut as they get.
     first = (eyes[:1], lips[:1]) if args.neutral == "first frame" else (
         eyes.median(0, keepdim=True).values, lips.amin(0, keepdim=True))
     eyes, lips = (torch.cat(pair) for pair in zip(first, (eyes, lips), strict=True))
-    return save_template(with_neutral_lead(motion), output, eyes, lips)
+    return write_template(motion, output, (eyes, lips))

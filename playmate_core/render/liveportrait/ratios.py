@@ -45,14 +45,14 @@ def openings(displacement: Tensor) -> tuple[Tensor, Tensor]:
         displacement: [T, 478, 3] from rest, head's own frame, units of the outer-eye distance, y down.
 
     Returns:
-        ``(eyes [T, 1], lips [T, 1])``: the eyes' ratio as a factor of that at rest (0 is shut), and by how much the
+        ``(eyes [T, 2], lips [T, 1])``: each eye's ratio as a factor of that at rest (0 is shut), and by how much the
         lips' ratio is above that at rest. Lids and lips that cross, as linear maps make them, are shut.
     """
     rest = geometry.mean_face().to(displacement)[None]
     eyes, lips = [], []
     for face in (rest + displacement, rest):
         signs = [torch.sign(face[..., four[1], 1] - face[..., four[0], 1]) for four in (*_MESH_LIDS, _MESH_LIPS)]
-        eyes.append((eye_ratio(face) * torch.stack(signs[:2], -1)).clamp_min(0).mean(-1, keepdim=True))
+        eyes.append((eye_ratio(face) * torch.stack(signs[:2], -1)).clamp_min(0))
         lips.append((lip_ratio(face) * signs[2][..., None]).clamp_min(0))
     return eyes[0] / eyes[1], (lips[0] - lips[1]).clamp_min(0)
 

@@ -225,8 +225,7 @@ class LivePortraitRenderer:
         own, and lips from shut at rest.
         """
         eyes, lips = openings(self.bridge.displacement(motion.expression_offset.cpu()))
-        wanted = source.eyes.mean(1, keepdim=True) * eyes.to(source.eyes)
-        return replace(driving, eyes=wanted.expand(-1, 2), lip=lips.to(source.lip))
+        return replace(driving, eyes=source.eyes * eyes.to(source.eyes), lip=lips.to(source.lip))
 
     def _crops(self, source: WarpSource, keypoints: Tensor, batch_size: int) -> Tensor:
         count = len(keypoints)
