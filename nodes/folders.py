@@ -31,7 +31,7 @@ def weight_folders() -> dict[str, list[str]]:
 
 def motion_model_files() -> list[str]:
     """Motion models in models/playmate by their path inside it: Playmate's .safetensors and JoyVASA's .pt."""
-    names = folder_paths.get_filename_list("playmate")
+    names = _names()
     encoders = _with_configuration(names)
     return sorted(n for n in names if n.endswith((".safetensors", ".pt")) and Path(n).parts[0] != MOTIONS
                   and str(Path(n).parent) not in encoders)
@@ -39,7 +39,7 @@ def motion_model_files() -> list[str]:
 
 def speech_encoder_folders() -> list[str]:
     """Folders in models/playmate that hold a wav2vec2 or HuBERT in transformers' format, by their path inside it."""
-    names = folder_paths.get_filename_list("playmate")
+    names = _names()
     weights = {str(Path(n).parent) for n in names if Path(n).name in ("model.safetensors", "pytorch_model.bin")}
     return sorted(Path(folder).as_posix() for folder in weights & _with_configuration(names))
 
@@ -55,6 +55,15 @@ def speech_encoder_path(name: str) -> Path:
         raise PlaymateError(f"The speech encoder {name!r} is not in {folder_paths.get_folder_paths('playmate')[0]}; "
                             "put its folder there (docs/weights.md) or choose 'auto'.")
     return Path(path).parent
+
+
+def _names() -> list[str]:
+    """Files in models/playmate; none if the folder was taken away meanwhile, at which ComfyUI's own list stumbles."""
+    try:
+        return folder_paths.get_filename_list("playmate")
+    except FileNotFoundError:
+        folder_paths.filename_list_cache.pop("playmate", None)
+        return folder_paths.get_filename_list("playmate")
 
 
 def _with_configuration(names: list[str]) -> set[str]:

@@ -143,3 +143,18 @@ def test_comfyuis_own_audio_encoder_is_heard_as_ours(studio):
     # A motion model that listens to something else says so.
     prompt["m"]["inputs"]["motion_model"] = "bundled"
     assert "768 numbers a row" in sentence(studio.run(saving(prompt, "n")))
+
+
+def test_the_node_outlives_its_folder(comfy):
+    """ComfyUI remembers a folder that it has listed and fails when that is gone."""
+    folder = comfy.base / "models" / "playmate"
+    aside = folder.with_name("playmate.aside")
+    comfy.get("/object_info/PlaymateLoadModels")
+    folder.mkdir(exist_ok=True)
+    comfy.get("/object_info/PlaymateLoadModels")
+    folder.rename(aside)
+    try:
+        offered = comfy.get("/object_info/PlaymateLoadModels")["PlaymateLoadModels"]["input"]["required"]
+        assert offered["motion_model"][1]["options"] == ["bundled"]
+    finally:
+        aside.rename(folder)
