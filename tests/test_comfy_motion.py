@@ -57,6 +57,26 @@ def test_a_drawn_clip_becomes_motion_again(studio):
     history = studio.run(prompt)
     assert history["status"]["status_str"] == "error"
     assert "needs one clip" in history["status"]["messages"][-1][1]["exception_message"]
+    prompt["f"]["inputs"] |= {"video": ["v", 0], "extractor": "motion extractor"}
+    message = studio.run(prompt)["status"]["messages"][-1][1]
+    assert message["node_type"] == "PlaymateMotionFromVideo"
+    assert "no motion extractor" in message["exception_message"]
+
+
+def test_liveportraits_options_leave_the_bundled_pack_alone(studio):
+    """And a template is written by the same prompt, with one frame more."""
+    motion = saved(studio, {
+        **SAMPLE,
+        "m": node("LoadModels", device="cpu", motion_model="bundled"),
+        "o": node("LivePortraitOptions", models=["m", 0], driving_multiplier=1.5),
+        "i": {"class_type": "LoadImage", "inputs": {"image": "portrait.jpg"}},
+        "a": node("ExtractAppearance", models=["o", 0], image=["i", 0]),
+        "r": node("RetimeMotion", motion=["l", 0], start=0.5, end=0.62),
+        "f": node("RenderFrames", models=["o", 0], appearance=["a", 0], motion=["r", 0]),
+        "p": {"class_type": "PreviewImage", "inputs": {"images": ["f", 0]}},
+        "s": node("SaveMotion", motion=["r", 0], format="pkl"),
+    })
+    assert len(motion) == 1 + 3
 
 
 def test_motion_is_edited_node_by_node(studio):
