@@ -71,7 +71,7 @@ def test_liveportraits_options_leave_the_bundled_pack_alone(studio):
         "o": node("LivePortraitOptions", models=["m", 0], driving_multiplier=1.5),
         "i": {"class_type": "LoadImage", "inputs": {"image": "portrait.jpg"}},
         "a": node("ExtractAppearance", models=["o", 0], image=["i", 0]),
-        "r": node("RetimeMotion", motion=["l", 0], start=0.5, end=0.62),
+        "r": node("RetimeMotion", motion=["l", 0], start=0.4, end=0.52),
         "f": node("RenderFrames", models=["o", 0], appearance=["a", 0], motion=["r", 0]),
         "p": {"class_type": "PreviewImage", "inputs": {"images": ["f", 0]}},
         "s": node("SaveMotion", motion=["r", 0], format="pkl"),
