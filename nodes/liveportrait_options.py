@@ -29,7 +29,9 @@ class LivePortraitOptions(io.ComfyNode):
                 io.Combo.Input("motion_mode", options=list(MODES), default=MODES[0],
                                tooltip="relative: the portrait moves on from its own face and pose, as far as the "
                                        "motion departs from its neutral frame. absolute: it takes over the motion's "
-                                       "face and pose as they are."),
+                                       "face and pose as they are; for motion of LivePortrait's own (its templates, "
+                                       "clips read by its motion extractor), since generated motion counts from shut "
+                                       "lips, which LivePortrait's zero is not."),
                 io.Combo.Input("animation_region", options=list(REGIONS), default=REGIONS[0],
                                tooltip="What of the motion is applied: all, exp (expression without pose), pose, lip "
                                        "or eyes."),

@@ -72,8 +72,8 @@ def tuned() -> Iterator[None]:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on any device."""
     text = str(error).lower()
-    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "out of memory" in text \
-        or "can't allocate memory" in text
+    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or any(said in text for said in (
+        "out of memory", "can't allocate memory", "not enough memory", "_status_alloc_failed"))
 
 
 def _why(error: BaseException) -> str:
@@ -167,14 +167,15 @@ class Graphed:
 
 def record(function: TensorFunction, inputs: list[Tensor]) -> tuple[Callable[[], None], Tensor]:
     """(what repeats the call, the tensor that holds its result) of ``function(*inputs)`` as a CUDA graph."""
-    here = torch.cuda.current_stream(inputs[0].device)
-    aside = torch.cuda.Stream(inputs[0].device)
-    aside.wait_stream(here)
-    with torch.cuda.stream(aside):
-        for _ in range(WARM_UP):
-            function(*inputs)
-    here.wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        output = function(*inputs)
+    with torch.cuda.device(inputs[0].device):
+        here, aside = torch.cuda.current_stream(), torch.cuda.Stream()
+        aside.wait_stream(here)
+        with torch.cuda.stream(aside):
+            for _ in range(WARM_UP):
+                function(*inputs)
+        here.wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        # Other threads of the program may use the card meanwhile.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            output = function(*inputs)
     return graph.replay, output

@@ -17,13 +17,18 @@ def bytes_for(frames: int, dtype: torch.dtype) -> int:
     return frames * FRAME_BYTES * torch.empty((), dtype=dtype).element_size() // 4
 
 
+def most_frames(device: torch.device) -> int:
+    """Frames at once beyond which a device gains nothing."""
+    return MOST_FRAMES.get(device.type, 4)
+
+
 def batch_that_fits(device: torch.device, dtype: torch.dtype, picture: tuple[int, int]) -> int:
     """Frames at once for a device, by what is free on it now; at least 1.
 
     Args:
         picture: rows and columns of the whole frame, which is put together on the device too.
     """
-    most = MOST_FRAMES.get(device.type, 4)
+    most = most_frames(device)
     if device.type != "cuda":
         return most
     free, _ = torch.cuda.mem_get_info(device)

@@ -10,7 +10,7 @@ from typing import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from ...acceleration import NONE, accelerated, is_out_of_memory, tuned
+from ...acceleration import NONE, Graphed, accelerated, is_out_of_memory, tuned
 from ...errors import PlaymateError
 from ...face.bridge import LatentBridge
 from ...face.geometry import identity_feature
@@ -22,7 +22,7 @@ from ..base import Appearance
 from .animate import LIP, Latents, Options, animate, animate_animal
 from .checkpoint import Networks
 from .crop import CROP_SIZE, square_of_mesh
-from .memory import batch_that_fits, bytes_for, forget
+from .memory import batch_that_fits, bytes_for, forget, most_frames
 from .paste import Placement, warp
 from .ratios import eye_ratio, lip_ratio, openings
 from .sampling import check_device
@@ -34,8 +34,9 @@ log = logging.getLogger(__name__)
 INPUT_SIZE = 256
 """Side of the pictures that F and M see."""
 
-SPEAKS = 1e-4
-"""Latent units by which a lip keypoint must move for a motion to count as speech."""
+SPEAKS = 5e-3
+"""Latent units by which a lip keypoint must move for a motion to count as speech: speech moves them by 0.05, and what
+the bundled model makes of silence by 0.0036."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ class LivePortraitRenderer:
         self.dtype = dtype or (torch.float16 if self.device.type == "cuda" else torch.float32)
         self.animal, self.options, self.bridge = animal, options, bridge
         check_device(self.device)
-        # Channels last pays on NVIDIA's matrix units, and only there.
-        planes = self.device.type == "cuda"
+        # Channels last pays on NVIDIA's matrix units in half precision, and only there.
+        planes = self.device.type == "cuda" and torch.version.hip is None and self.dtype != torch.float32
         networks.warping.fold(planes)
         networks.generator.fold()
         networks.warping.to(self.dtype)
@@ -174,32 +175,54 @@ class LivePortraitRenderer:
         picture, placement = prepared.picture.to(self.device), prepared.placement.to(self.device)
         keypoints = None if self.options.relative and _at_rest(motion) else self.keypoints(prepared, motion)
         if batch_size is None:
+            # Asked for first: what is free is known once others have made room.
+            self._make_ready(min(most_frames(self.device), total))
             batch_size = batch_that_fits(self.device, self.dtype, picture.shape[1:])
+        batch_size = min(batch_size, total)
         self._make_ready(batch_size)
         source = prepared.warp.to(self.device, self.dtype)
-        while done < total:
-            count = min(batch_size, total - done)
-            try:
-                if keypoints is None:
-                    frames = picture.permute(1, 2, 0).expand(count, -1, -1, -1).clone()
+        try:
+            while done < total:
+                count = min(batch_size, total - done)
+                try:
+                    if keypoints is None:
+                        frames = picture.permute(1, 2, 0).expand(count, -1, -1, -1).clone()
+                    else:
+                        crops = self._crops(source, keypoints[done:done + count], batch_size)
+                        if not done:
+                            self._check(crops[0])
+                        frames = placement.paste(crops, picture)
+                except RuntimeError as error:
+                    if count == 1 or not is_out_of_memory(error):
+                        raise
+                    batch_size = max(1, count // 2)
+                    log.warning("Out of memory; going on with %d frames at once.", batch_size)
+                    retry = True
                 else:
-                    frames = placement.paste(self._crops(source, keypoints[done:done + count], batch_size), picture)
-            except RuntimeError as error:
-                if count == 1 or not is_out_of_memory(error):
-                    raise
-                batch_size = max(1, count // 2)
-                log.warning("Out of memory; going on with %d frames at once.", batch_size)
-                retry = True
-            else:
-                retry = False
-            if retry:
-                # Outside of the handler: until it ends, the error keeps the tensors that filled the memory.
-                forget(self.device)
-                self._make_ready(batch_size)
-                continue
-            done += count
-            yield frames
-            report(progress, done, total)
+                    retry = False
+                if retry:
+                    # Outside of the handler: until it ends, the error keeps the tensors that filled the memory.
+                    self._let_go()
+                    forget(self.device)
+                    self._make_ready(batch_size)
+                    continue
+                done += count
+                yield frames
+                report(progress, done, total)
+        finally:
+            if self.resident is not None:
+                # A host sees the weights only, not what a graph holds for its own.
+                self._let_go()
+
+    def _let_go(self) -> None:
+        if isinstance(self._draw, Graphed):
+            self._draw.release()
+
+    def _check(self, crop: Tensor) -> None:
+        """That a device does half precision rightly, once a clip; some older cards give no numbers."""
+        if self.dtype != torch.float32 and not bool(torch.isfinite(crop).all()):
+            raise PlaymateError(f"The device {self.device} computes LivePortrait's networks wrongly in half precision; "
+                                "choose the device cpu, or start ComfyUI with --force-fp32.")
 
     def keypoints(self, prepared: Prepared, motion: Motion) -> Tensor:
         """[T, K, 3] float32 driving keypoints of a motion, offsets counted from its neutral frame."""
