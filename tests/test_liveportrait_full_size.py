@@ -129,10 +129,13 @@ def test_from_pictures_to_a_picture(reference, compare, fused_warping, winograd_
     compare("G.image", winograd_generator(warped["out"]), IMAGE)
 
 
-@pytest.mark.parametrize("way", ["plain", "fused"])
+@pytest.mark.parametrize("way", ["plain", "fused", "planes"])
 def test_warping_alone(reference, compare, weights, fused_warping, way):
+    """As published, as the CPU runs it, and as graphics cards do."""
     tensors, _ = reference
     network = fused_warping if way == "fused" else build(WarpingModule, weights["W"])
+    if way == "planes":
+        network.fold(planes=True)
     volume = drawn("iso.feature_3d", [1, 32, 16, 64, 64])
     found = network(network.source(volume, tensors["iso.kp_source"]), tensors["iso.kp_driving"])
     for key in ("occlusion_map", "deformation", "out"):
@@ -165,7 +168,8 @@ def test_half_precision(reference, weights, record_property, dtype=torch.float16
     """W and G as GPUs run them, all else in float32: nothing overflows, and the picture is within a few grey levels."""
     tensors, metadata = reference
     warping, network = build(WarpingModule, weights["W"]), generator(weights, "fused")
-    warping.fold()
+    warping.fold(planes=True)
+    network.to(memory_format=torch.channels_last)
     source = warping.to(dtype).source(feature_volume(tensors).to(dtype), tensors["out.kp_source"])
     with TensorCores():
         warped = warping(source, tensors["out.kp_driving"])
