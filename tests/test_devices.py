@@ -19,6 +19,7 @@ from playmate_core.errors import PlaymateError
 from playmate_core.motion.types import Motion
 from playmate_core.render.liveportrait import LivePortraitRenderer, load_networks
 from playmate_core.render.liveportrait.planes import PlanarDenseMotion
+from tests.joyvasa_helpers import write_checkpoint, write_encoder
 from tests.liveportrait_helpers import small_weights, write_safetensors
 from tests.pretend_device import Wrapped, held, pretended
 
@@ -153,3 +154,28 @@ def test_reading_a_clip_through_the_motion_extractor(models, portrait, weights, 
                                         motion_extractor=motion_extractor_of(renderer)))
     torch.testing.assert_close(found[0].expression, found[1].expression, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(found[0].rotation, found[1].rotation, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2", "hubert"])
+def test_speech_encoders_of_transformers(tmp_path, voice, card, kind):
+    from playmate_core.motion_models import load_speech_encoder
+    from playmate_core.speech.reading import from_waveform
+
+    write_encoder(tmp_path / kind, kind)
+    sound = from_waveform(*voice)
+    there, here = (load_speech_encoder(tmp_path / kind, device).encode(sound) for device in (CARD, "cpu"))
+    assert there.features.device.type == "cpu"
+    torch.testing.assert_close(there.features, here.features, rtol=1e-3, atol=1e-4)
+
+
+def test_joyvasa(tmp_path, voice, card):
+    from playmate_core.motion_models import load_motion_and_speech
+    from playmate_core.speech.reading import from_waveform
+
+    sound, path = from_waveform(*voice), write_checkpoint(tmp_path)
+    found = []
+    for device in (CARD, "cpu"):
+        model, encoder = load_motion_and_speech(path, device=device)
+        found.append(model.sample(encoder.encode(sound), seed=1, steps=3))
+    torch.testing.assert_close(found[0].expression, found[1].expression, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found[0].rotation, found[1].rotation, rtol=1e-3, atol=1e-3)
