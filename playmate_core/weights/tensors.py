@@ -161,9 +161,11 @@ def _tensor(storage: Any, offset: Any, shape: Any, stride: Any) -> TensorInfo:
 
 
 _NAMES = frozenset(
-    {("collections", "OrderedDict"), ("argparse", "Namespace"), ("pathlib", "PosixPath"), ("pathlib", "WindowsPath"),
-     ("pathlib", "PurePosixPath"), ("pathlib._local", "PosixPath"), ("torch._utils", "_rebuild_tensor_v2"),
+    {("collections", "OrderedDict"), ("argparse", "Namespace"), ("torch._utils", "_rebuild_tensor_v2"),
      ("torch._utils", "_rebuild_parameter"), ("torch", "Size")}
+    # Python 3.13 writes the longer name.
+    | {(module, path) for module in ("pathlib", "pathlib._local")
+       for path in ("Path", "PosixPath", "PurePosixPath", "PureWindowsPath", "WindowsPath")}
     | {("torch", name) for name in STORAGES})
 """Everything that a public checkpoint's pickle may mention."""
 
