@@ -139,20 +139,36 @@ def show(stage: str, out: Path, config: dict, more: list[str], steps: int) -> di
     held = log(out / stage, "val_transfer" if stage == "transfer" else "val_loss")
     figures |= dict(held_out_first=held[0], held_out_last=held[-1])
     if stage == "transfer":
-        for name, processes in (("double", 1), ("double-two", 2)):
-            train(stage, out / f"{stage}-{name}", of(few, validate_every=few), more, processes, double=True)
-        figures["two_processes_float64"] = compared(weights(out / f"{stage}-double"),
-                                                    weights(out / f"{stage}-double-two"))
+        figures |= alike(out, of(few, validate_every=few), more)
     return figures
 
 
-def compared(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> dict[str, float]:
-    """How far weights of two runs are apart: at most, in all relative to their size, and the largest weight."""
-    rows = [(v.double(), two[k].double()) for k, v in one.items() if v.is_floating_point()]
-    return dict(at_most=max(float((a - b).abs().max()) for a, b in rows),
-                relative=(sum(float((a - b).square().sum()) for a, b in rows)
-                          / sum(float(a.square().sum()) for a, _ in rows)) ** 0.5,
-                largest_weight=max(float(a.abs().max()) for a, _ in rows))
+def alike(out: Path, few: dict, more: list[str]) -> dict:
+    """Two processes against one for the fine-tune: as it is, with M alone as by default, and in float64."""
+    from safetensors.torch import load_file
+
+    start = {}
+    for role, name in (("motion", "motion_extractor"), ("generator", "spade_generator")):
+        start |= {f"{role}.{k}": v for k, v in load_file(out / "networks" / f"{name}.safetensors").items()}
+    alone = few | {"training": few["training"] | dict(learned=["motion"])}
+    found = {}
+    for name, plan, double in (("", few, False), ("-alone", alone, False), ("-double", few, True)):
+        runs = [out / f"transfer{name}-{count}" for count in ("one", "two")]
+        for count, run in enumerate(runs, 1):
+            train("transfer", run, plan, more, count, double=double)
+        found[f"two_processes{name}"] = compared(*map(weights, runs), start)
+    return found
+
+
+def compared(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor],
+             start: dict[str, torch.Tensor] | None = None) -> dict[str, float]:
+    """How far weights of two runs are apart: at most, and in all, relative to the way from ``start`` (None: zero)."""
+    rows = [(v.double(), two[k].double(), 0.0 if start is None else start[k].double())
+            for k, v in one.items() if v.is_floating_point()]
+    return dict(at_most=max(float((a - b).abs().max()) for a, b, _ in rows),
+                relative=(sum(float((a - b).square().sum()) for a, b, _ in rows)
+                          / sum(float((a - s).square().sum()) for a, _, s in rows)) ** 0.5,
+                largest_weight=max(float(a.abs().max()) for a, _, _ in rows))
 
 
 def main() -> None:
@@ -181,12 +197,11 @@ def main() -> None:
         stage1=(dict(model=MODEL, training=paper), common),
         stage2=(dict(model=MODEL, training=paper),
                 [*common, "--stage1", str(out / "stage1" / "motion_stage1.safetensors")]),
-        transfer=(dict(training=dict(training, batch=4, learning_rate=0.002, size=32, compared=32,
+        transfer=(dict(training=dict(training, batch=4, learning_rate=0.0005, size=32, compared=32,
                                      learned=["motion", "generator"])),
                   [*common, "--liveportrait", str(out / "networks"), "--vgg", str(out / "networks/vgg19.safetensors")]))
     for stage in options.stages:
-        steps = options.steps if stage != "transfer" else options.steps * 2 // 3
-        figures = show(stage, out, *plans[stage], steps)
+        figures = show(stage, out, *plans[stage], options.steps)
         (out / f"{stage}.figures.json").write_text(json.dumps(figures, indent=1))
         sys.stdout.write(json.dumps({stage: figures}) + "\n")
         sys.stdout.flush()
