@@ -162,7 +162,9 @@ class TestBuild:
         assert skipped == {"bad.mkv": "no such codec", "sub/odd.MP4": "0.0 to 2.0 s: silence"}
         clips = load_corpus(tmp_path / "out")
         assert sorted(c.info["file"] for c in clips) == [f"c{k:02d}.mp4" for k in range(38)]
-        assert prepare.prepare(settings)["clips"] == 38 and len(read) == 40, "nothing is done twice"
+        for workers in (1, 4):
+            again = Settings(settings.folder, settings.out, workers=workers)
+            assert prepare.prepare(again)["clips"] == 38 and len(read) == 40, "nothing is done twice"
         (tmp_path / "clips" / "late.mp4").touch()
         assert prepare.prepare(settings)["clips"] == 39 and read[40:] == ["late.mp4"]
         listed = json.loads((tmp_path / "out" / "manifest.json").read_text())["shards"]
@@ -184,6 +186,18 @@ class TestBuild:
         begun = len(read)
         assert prepare.prepare(settings)["clips"] == 38
         assert len(read) - begun == 40 - prepare.GROUP
+
+    def test_few_files_are_shared_by_all_processes(self, quick, monkeypatch):
+        settings, _ = quick
+        given = []
+
+        def pooled(settings, tasks, workers):
+            given.extend(len(names) for _, names in tasks)
+            return (prepare._make(settings, *task) for task in tasks)
+
+        monkeypatch.setattr(prepare, "_pooled", pooled)
+        prepare.prepare(Settings(settings.folder, settings.out, workers=5))
+        assert given == [4] * 10
 
     def test_a_full_disk_stops_it_and_no_file_is_blamed(self, quick, tmp_path):
         resource = pytest.importorskip("resource")

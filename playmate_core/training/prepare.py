@@ -10,11 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import multiprocessing
 import os
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
@@ -30,12 +28,13 @@ from .crops import FOLDER as CROPS
 from .crops import Unwritable, writing
 from .footage import Filters, Kit
 from .labels import Labels
+from .pool import pooled
 from .upkeep import file_digest
 
 ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".flv", ".mpg", ".mpeg", ".wmv", ".ts")
 SKIPPED = "skipped"
 GROUP = 16
-"""Files a shard."""
+"""Files a shard, at most; fewer where there would not be some for every process."""
 _log = logging.getLogger(__name__)
 
 
@@ -112,8 +111,9 @@ def prepare(settings: Settings, progress: Progress = None) -> dict[str, int]:
     known = {clip["file"] for clips in made.values() for clip in clips} | set(skipped)
     todo = [file for file in files if file not in known]
     number = 1 + max((int(shard.rsplit("-", 1)[1].split(".")[0]) for shard in made), default=-1)
-    tasks = [(f"{name}-{number + k:05d}.safetensors", todo[start:start + GROUP])
-             for k, start in enumerate(range(0, len(todo), GROUP))]
+    group = max(1, min(GROUP, len(todo) // (2 * max(settings.workers, 1))))
+    tasks = [(f"{name}-{number + k:05d}.safetensors", todo[start:start + group])
+             for k, start in enumerate(range(0, len(todo), group))]
     if tasks:
         # Weights that cannot be read are told now, and not by each worker of each file.
         _state.clear()
@@ -229,14 +229,7 @@ def _work(settings: Settings, tasks: list[tuple]) -> Iterator[Result]:
 
 
 def _pooled(settings: Settings, tasks: list[tuple], workers: int) -> Iterator[Result]:
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context) as pool:
-        try:
-            for future in as_completed([pool.submit(_make, settings, *task) for task in tasks]):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    return pooled(_make, [(settings, *task) for task in tasks], workers)
 
 
 def _carefully(settings: Settings, shard: str, names: list[str]) -> Iterator[Result]:
