@@ -9,8 +9,13 @@ NODE_CLASS_MAPPINGS = {}
 
 @PromptServer.instance.routes.get("/playmate_probe/loaded")
 async def loaded(_request):
-    return web.json_response([
-        {"patcher": type(held.model).__name__, "model": type(held.model.model).__name__,
-         "networks": [type(child).__name__ for child in held.model.model.children()],
-         "device": str(held.device), "bytes": held.model_memory(), "loaded": held.model_loaded_memory()}
-        for held in list(comfy.model_management.current_loaded_models)])
+    return web.json_response([told(entry) for entry in list(comfy.model_management.current_loaded_models)
+                              if entry.real_model is not None and entry.real_model() is not None])
+
+
+def told(entry) -> dict:
+    """An entry of the manager; without a patcher it is something that leaks."""
+    alive = entry.model is not None
+    return {"patcher": type(entry.model).__name__, "device": str(entry.device),
+            "networks": [type(child).__name__ for child in entry.real_model().children()],
+            "bytes": entry.model_memory() if alive else None, "loaded": entry.model_loaded_memory() if alive else None}
