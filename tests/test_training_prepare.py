@@ -7,6 +7,7 @@ import os
 import shutil
 from concurrent.futures.process import BrokenProcessPool
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -211,6 +212,13 @@ class TestBuild:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert not [path for path in (tmp_path / "out").iterdir() if path.name != "prepare.json"]
         assert prepare.prepare(settings)["clips"] == 38
+
+    def test_memory_that_does_not_suffice_is_no_fault_of_the_clip(self, quick, monkeypatch):
+        settings, _ = quick
+        for error in (MemoryError, torch.cuda.OutOfMemoryError):
+            monkeypatch.setattr(footage, "clips_of", mock.Mock(side_effect=error))
+            with pytest.raises(PlaymateError, match="memory does not suffice for bad.mkv.*fewer --workers"):
+                prepare.prepare(settings)
 
     def test_pictures_that_cannot_be_kept_are_no_fault_of_the_clip(self, quick, tmp_path, monkeypatch):
         settings, _ = quick

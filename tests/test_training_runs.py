@@ -175,6 +175,17 @@ run(Path({str(tmp_path)!r}), steps=4, save_every=2, validate_every=2).train(show
             run(tmp_path / "file")
 
 
+def test_memory_that_does_not_suffice(tmp_path, monkeypatch):
+    one = run(tmp_path, accumulate=2)
+
+    def learn(progress):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(one, "_learn", learn)
+    with pytest.raises(PlaymateError, match="accumulate in the config to 4"):
+        one.train(show=False)
+
+
 class TestPrecision:
     def test_bf16_on_the_cpu(self, whole, tmp_path, afresh):
         run(tmp_path, steps=4, save_every=2, validate_every=2, mixed_precision="bf16").train(show=False)

@@ -186,7 +186,8 @@ class Loop:
             the figures of the last validation, also stored in the result file.
 
         Raises:
-            PlaymateError: a loss that is not finite, or a state that cannot be written.
+            PlaymateError: a loss that is not finite, memory that does not suffice for a step, or a state that cannot
+                be written.
         """
         t = self.training
         main = self.accelerator.is_main_process
@@ -203,7 +204,12 @@ class Loop:
                     progress = max(self.step / t.steps, spent)
                     if progress >= 1.0:
                         break
-                    loss = self._learn(progress)
+                    try:
+                        loss = self._learn(progress)
+                    except torch.cuda.OutOfMemoryError:
+                        raise PlaymateError(
+                            f"The GPU's memory does not suffice for a step; set accumulate in the config to "
+                            f"{2 * t.accumulate} or more, which changes nothing but rounding.") from None
                     self.smooth = loss if self.smooth is None else 0.98 * self.smooth + 0.02 * loss
                     self.step += 1
                     shown.update(1)

@@ -283,8 +283,11 @@ def _make(settings: Settings, shard: str, names: list[str]) -> Result:
             elif reasons:
                 left_out[f"{name} (in part)"] = "; ".join(reasons)
             clips += found
-        except (MemoryError, torch.OutOfMemoryError, Unwritable):
+        except Unwritable:
             raise
+        except (MemoryError, torch.cuda.OutOfMemoryError):
+            raise PlaymateError(f"The memory does not suffice for {name} beside what else runs; go on with the same "
+                                "command and fewer --workers, or with --device cpu.") from None
         except Exception as error:  # whatever a damaged file makes of a decoder is the file's affair alone
             left_out[name] = str(error) or type(error).__name__
             if not isinstance(error, PlaymateError):
