@@ -297,6 +297,22 @@ class TestBuild:
         with pytest.raises(SystemExit):
             main(["prepare", str(tmp_path), "--out", str(tmp_path / "o"), "--share", "2/2"])
 
+    def test_weights_and_devices_that_are_not_there(self, tmp_path):
+        (tmp_path / "a.mp4").touch()
+        with pytest.raises(PlaymateError, match="Device 'abacus' cannot be used"):
+            prepare.prepare(Settings(str(tmp_path), str(tmp_path / "o"), device="abacus"))
+        with pytest.raises(PlaymateError, match="nowhere"):
+            prepare.prepare(Settings(str(tmp_path), str(tmp_path / "o"), speech_encoder=str(tmp_path / "nowhere")))
+
+    def test_processes_by_default(self, tmp_path, monkeypatch):
+        asked = []
+        monkeypatch.setattr(prepare, "prepare", lambda settings, show: asked.append(settings.workers) or dict(
+            files=0, clips=0, skipped=0))
+        monkeypatch.setattr(os, "cpu_count", lambda: 64)
+        for more in ([], ["--device", "cuda"], ["--device", "cuda", "--workers", "9"]):
+            prepare.main([str(tmp_path), "--out", str(tmp_path), *more])
+        assert asked == [64, 4, 9]
+
     def test_weights_that_are_not_there(self, tmp_path):
         (tmp_path / "a.mp4").touch()
         with pytest.raises(PlaymateError, match="motion_extractor"):

@@ -33,6 +33,8 @@ from .upkeep import file_digest
 
 ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".flv", ".mpg", ".mpeg", ".wmv", ".ts")
 SKIPPED = "skipped"
+ON_A_GPU = 4
+"""Processes that share a GPU by default; each keeps its own networks there."""
 GROUP = 16
 """Files a shard, at most; fewer where there would not be some for every process."""
 _log = logging.getLogger(__name__)
@@ -115,9 +117,10 @@ def prepare(settings: Settings, progress: Progress = None) -> dict[str, int]:
     tasks = [(f"{name}-{number + k:05d}.safetensors", todo[start:start + group])
              for k, start in enumerate(range(0, len(todo), group))]
     if tasks:
-        # Weights that cannot be read are told now, and not by each worker of each file.
+        # Weights that cannot be read are told now, before the corpus is said to be made with them.
         _state.clear()
         _state["kit"] = _load_kit(settings)
+    _write(out / "prepare.json", settings.kept())
     done = len(files) - len(todo)
     report(progress, done, len(files))
     for shard, names, about, left_out in _work(settings, tasks):
@@ -185,7 +188,6 @@ def _agree(path: Path, settings: Settings) -> None:
         changed = sorted(key for key in wanted if held.get(key) != wanted[key])
         raise PlaymateError(f"The corpus in {path.parent} was begun with another {', '.join(changed)}; go on with the "
                             "same or choose another folder.")
-    _write(path, wanted)
 
 
 def _read(path: Path) -> dict:
@@ -252,18 +254,16 @@ _state: dict = {}
 def _load_kit(settings: Settings) -> Kit:
     from ..face.analyzer import FaceAnalyzer
     from ..face.bridge import LatentBridge
-    from ..speech.encoder import SpeechEncoder
+    from ..motion_models import load_speech_encoder
+    from ..pipeline import usable_device
 
-    if settings.speech_encoder == "bundled":
-        encoder = SpeechEncoder.load(device=settings.device)
-    else:
-        from ..speech.transformer_encoders import TransformerEncoder
-        encoder = TransformerEncoder.load(settings.speech_encoder, device=settings.device)
+    device = usable_device(settings.device)
+    encoder = load_speech_encoder(None if settings.speech_encoder == "bundled" else settings.speech_encoder, device)
     extractor = None
     if settings.liveportrait is not None:
         from .transfer import load_role
-        extractor = load_role("motion", settings.liveportrait).to(settings.device)
-    return Kit(FaceAnalyzer.load(device=settings.device), LatentBridge.load(), encoder, extractor)
+        extractor = load_role("motion", settings.liveportrait).to(device)
+    return Kit(FaceAnalyzer.load(device=device), LatentBridge.load(), encoder, extractor)
 
 
 def _make(settings: Settings, shard: str, names: list[str]) -> Result:
@@ -313,8 +313,9 @@ def add_arguments(parser) -> None:
                         help="also keep the cropped pictures, for the transfer loss (512 pixels)")
     parser.add_argument("--heldout", type=float, default=0.02, help="share of speakers to measure on (default 0.02)")
     parser.add_argument("--share", default="0/1", metavar="K/N", help="the K-th of N machines, from 0")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
-    parser.add_argument("--device", default="cpu", help="where networks run (default cpu)")
+    parser.add_argument("--workers", type=int, help=f"processes (default: all cores; {ON_A_GPU} at most where they "
+                        "share a GPU)")
+    parser.add_argument("--device", default="cpu", help="where networks run: cpu (default), cuda, cuda:1 ...")
     for knob in fields(Filters):
         parser.add_argument(f"--{knob.name.replace('_', '-')}", type=float, default=knob.default,
                             help=f"see docs/training.md (default {knob.default:g})")
@@ -334,8 +335,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not 0 <= which < of:
         parser.error(f"--share is {options.share}; give which machine of how many, as 0/4")
     filters = Filters(**{knob.name: getattr(options, knob.name) for knob in fields(Filters)})
+    workers = options.workers or min(os.cpu_count() or 1, 10_000 if options.device == "cpu" else ON_A_GPU)
     settings = Settings(options.folder, options.out, options.labels, options.speech_encoder, options.liveportrait,
-                        options.crops, options.heldout, (which, of), options.workers, options.device, filters)
+                        options.crops, options.heldout, (which, of), workers, options.device, filters)
     from tqdm.auto import tqdm
 
     with tqdm(unit="file", dynamic_ncols=True, mininterval=2.0) as bar:
