@@ -85,9 +85,28 @@ class Attention(nn.Module):
         return self.out(x.transpose(1, 2).reshape(batch, length, width))
 
 
+class Dropout(nn.Dropout):
+    """Dropout that can be drawn for a whole batch of which ``forward`` sees a part.
+
+    Attributes:
+        place: (which samples, of how many); every process and every piece that starts from the same seed then leaves
+            out what a single one would have left out. None draws for what is seen.
+    """
+
+    place: Optional[tuple[slice, int]] = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, ...] -> the same."""
+        if not self.training or self.place is None:
+            return super().forward(x)
+        part, size = self.place
+        kept = torch.rand(size, *x.shape[1:], device=x.device)[part] >= self.p
+        return x * kept / (1 - self.p)
+
+
 def dropout(rate: float) -> nn.Module:
     """Dropout that costs nothing where there is none (on CPU drawing the zeros is a tenth of a training step)."""
-    return nn.Dropout(rate) if rate else nn.Identity()
+    return Dropout(rate) if rate else nn.Identity()
 
 
 def feed_forward(width: int, multiple: int) -> nn.Sequential:

@@ -1,8 +1,8 @@
 """The loop under every stage, on accelerate: two CPU cores, one GPU, or many machines, with the same result.
 
 Every process draws the whole batch from the same generator and works through its share of it, and losses are divided
-by what the whole batch holds. So the number of processes and of pieces (``accumulate``) changes the rounding of a step
-and nothing else; only dropout is drawn by each process for itself.
+by what the whole batch holds; dropout is drawn for the whole batch, too. So the number of processes and of pieces
+(``accumulate``) changes the rounding of a step and nothing else.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..diffusion.denoiser import Dropout
 from ..errors import PlaymateError
 from .settings import Optimisation
 from .upkeep import Heed, bar, board, knows_bf16, read_state, strike_later, write_text
@@ -31,7 +32,6 @@ LOG = "log.jsonl"
 SETTINGS = "settings.json"
 PATIENCE = timedelta(hours=2)
 """How long processes wait for the one that validates."""
-_SEEDS_A_PROCESS = 1 << 40
 
 
 def learning_rate(training: Optimisation, step: int, progress: float) -> float:
@@ -243,11 +243,14 @@ class Loop:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(t, self.step, progress)
         self.net.train()
-        # Dropout is the only thing drawn from here; a seed a step needs no generator's state to be kept.
-        torch.manual_seed(t.seed + self.accelerator.process_index * _SEEDS_A_PROCESS + self.step)
         total = torch.zeros((), device=self.accelerator.device)
         losses, pieces = self._losses(), t.accumulate
-        for piece in range(pieces):
+        for piece, part in enumerate(self.parts()):
+            # Dropout is the only thing drawn from here; a seed a step needs no generator's state to be kept.
+            torch.manual_seed(t.seed + self.step)
+            for module in self._plain().modules():
+                if isinstance(module, Dropout):
+                    module.place = part, t.batch
             if piece < pieces - 1:
                 with self.accelerator.no_sync(self.net):
                     total += self._backward(losses)
