@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -129,6 +130,12 @@ def test_from_the_disk_as_from_memory(alone, tmp_path):
     again = Stage1(str(alone[0]), changed(storage="disk"), tmp_path, resume=True, device="cpu")
     assert (tmp_path / "windows" / "audio.bin").stat().st_mtime_ns == written, "what is there is used"
     assert torch.equal(again.windows.motion, run.windows.motion)
+
+
+def test_a_disk_too_small_for_the_corpus(alone, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(PlaymateError, match="needs 0.0 GB.*storage to memory"):
+        Stage1(str(alone[0]), changed(storage="disk"), tmp_path, device="cpu")
 
 
 def test_rows_are_read_as_far_as_asked(alone):

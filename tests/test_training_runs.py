@@ -271,6 +271,12 @@ def test_values_that_are_none(training, word):
         settings_from(dict(training=training))
 
 
+@pytest.mark.parametrize("sampling", [dict(audio_guidence=1.5), dict(temperature="hot"), dict(temperature=-1)])
+def test_sampling_knobs_that_there_are_not(sampling):
+    with pytest.raises(PlaymateError, match="sampling .*audio_guidance, emotion_guidance, temperature"):
+        settings_from(dict(sampling=sampling))
+
+
 def test_tensorboard_reads_the_log_back(tmp_path):
     """Written by a run, and by one that goes on after steps that are made again."""
     pytest.importorskip("tensorboard")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -201,13 +202,15 @@ class Windows:
             digest.update(value.contiguous().cpu().numpy().tobytes())
         wanted = json.dumps(dict(of=digest.hexdigest(), kinds=repr(self.kinds())))
 
+        sizes = {folder / f"{name}.bin": frames * width * torch.empty(0, dtype=kind).element_size()
+                 for name, (width, kind) in self.kinds().items()}
+
         def mapped(write: bool) -> dict[str, Tensor]:
             rows = {}
-            for name, (width, kind) in self.kinds().items():
-                path, size = folder / f"{name}.bin", frames * width * torch.empty(0, dtype=kind).element_size()
+            for path, (name, (width, kind)) in zip(sizes, self.kinds().items(), strict=True):
                 if write:
                     with open(path, "wb") as file:
-                        file.truncate(size)
+                        file.truncate(sizes[path])
                 rows[name] = torch.from_file(str(path), shared=True, size=frames * width, dtype=kind)
                 rows[name] = rows[name].view(frames, width)
             return rows
@@ -215,6 +218,14 @@ class Windows:
         if turn is None or turn.is_local_main_process:
             if not mark.is_file() or mark.read_text(encoding="utf-8") != wanted:
                 mark.unlink(missing_ok=True)
+                for path in sizes:
+                    path.unlink(missing_ok=True)
+                # Writing into a mapped file on a full disk ends the process without a word.
+                needed, free = sum(sizes.values()), shutil.disk_usage(folder).free
+                if needed > free:
+                    raise PlaymateError(f"The corpus needs {needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} "
+                                        "GB are free; free some space there, choose another --out, or set storage to "
+                                        "memory.")
                 self._fill(mapped(write=True), clips)
                 mark.write_text(wanted, encoding="utf-8")
         if turn is not None:

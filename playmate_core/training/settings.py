@@ -10,6 +10,8 @@ from pathlib import Path
 from ..diffusion.config import EXPRESSION_DIM, DenoiserConfig
 from ..errors import PlaymateError
 
+SAMPLING = ("audio_guidance", "emotion_guidance", "temperature")
+"""Default knobs that a motion model can carry."""
 DEFAULT = Path(__file__).with_name("stage1.json")
 """The settings of the bundled model's stage 1."""
 
@@ -184,5 +186,9 @@ def settings_from(values: dict, where: str = "The training config") -> Settings:
     unknown = sorted(set(training) - {f.name for f in fields(Training)})
     if unknown:
         raise PlaymateError(f"{where}: training knows no {', '.join(unknown)}; see training/settings.py.")
+    for name, value in values.get("sampling", {}).items():
+        if name not in SAMPLING or isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+            raise PlaymateError(f"{where}: sampling {name} is {value!r}; it may hold numbers, 0 or more, for "
+                                f"{', '.join(SAMPLING)}.")
     return Settings(DenoiserConfig.from_dict(values.get("model", {})), Training(**training),
                     dict(values.get("sampling", {})))
