@@ -243,6 +243,12 @@ class TestBuild:
         prepare.prepare(Settings(settings.folder, settings.out, share=(0, 3)))
         assert [(out / name).exists() for name in parts] == [True, False, True, False]
 
+    def test_interrupted_by_hand(self, quick, tmp_path, monkeypatch, caplog):
+        settings, _ = quick
+        monkeypatch.setattr(footage, "clips_of", mock.Mock(side_effect=KeyboardInterrupt))
+        assert main(["prepare", settings.folder, "--out", settings.out, "--workers", "1"]) == 130
+        assert "goes on with the same command" in caplog.text
+
     def test_shares_make_the_whole(self, quick, tmp_path):
         settings, _ = quick
         for k in range(3):

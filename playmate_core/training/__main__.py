@@ -8,12 +8,13 @@ import sys
 
 from ..errors import PlaymateError
 
+INTERRUPTED = 130
 STOPPED = 143
 """Exit status of a run that SIGTERM or Ctrl-C ended; its state is saved."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 done, 2 something the user can mend (told in one sentence), ``STOPPED``."""
+    """Exit status: 0 done, 2 something the user can mend (told in one sentence), ``INTERRUPTED``, ``STOPPED``."""
     arguments = sys.argv[1:] if arguments is None else arguments
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
@@ -27,6 +28,10 @@ def main(arguments: list[str] | None = None) -> int:
     except PlaymateError as error:
         logging.getLogger(__name__).error("%s", error)
         return 2
+    except KeyboardInterrupt:
+        logging.getLogger(__name__).error("Interrupted; a corpus goes on with the same command, a run from its last "
+                                          "state with --resume.")
+        return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
