@@ -77,7 +77,7 @@ def generator(weights, way):
         network.fold()
     if way == "winograd":
         replace_convolutions(network)
-        assert sum(isinstance(part, WinogradConv) for part in network.modules()) == 12
+        assert sum(isinstance(part, WinogradConv) for part in network.modules()) == 60
     return network
 
 

@@ -8,8 +8,9 @@ import torch
 
 FRAME_BYTES = 700 * 2**20
 """What W and G keep at once for a frame in float32 with the published sizes, generously."""
-MOST_FRAMES = {"cuda": 8, "mps": 2, "cpu": 2}
-"""Larger batches gain nothing: these fill the processor already."""
+MOST_FRAMES = {"cuda": 8, "mps": 2, "cpu": 1}
+"""Larger batches gain nothing: these fill the processor already. On the CPU a frame takes seconds, and a run can be
+cancelled after every batch."""
 
 
 def bytes_for(frames: int, dtype: torch.dtype) -> int:

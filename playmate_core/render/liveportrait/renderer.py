@@ -95,6 +95,7 @@ class LivePortraitRenderer:
             networks.generator.to(memory_format=torch.channels_last)
         elif self.device.type == "cpu" and self.dtype == torch.float32:
             replace_convolutions(networks.generator)
+            replace_convolutions(networks.warping.third)
         self.networks = networks
         self.resident = None
         if host is None:
