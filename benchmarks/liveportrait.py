@@ -39,7 +39,7 @@ def run(device: str = "cpu", batch: int | None = None, runs: int | None = None) 
     """Measures and prints; ``batch`` frames at once and ``runs`` repetitions, by default what suits the device."""
     where = torch.device(device)
     batch = batch or (4 if where.type == "cuda" else 1)
-    runs = runs or (50 if where.type == "cuda" else 3)
+    runs = runs or (50 if where.type == "cuda" else 7)
     rows = _cpu(runs) if where.type == "cpu" else _gpu(where, batch, runs)
     table = ["| what | figure |", "|---|---|", *(f"| {name} | {figure} |" for name, figure in rows)]
     sys.stdout.write("\n".join(table) + "\n")
