@@ -70,7 +70,9 @@ class LoadModels(io.ComfyNode):
     def fingerprint_inputs(cls, pack, device, motion_model, speech_encoder=AUTO, acceleration=NONE) -> str:
         files = [] if pack in (None, BUNDLED) else list(find(pack, weight_folders()).values())
         if motion_model not in (None, BUNDLED):
-            files.append(motion_model_path(motion_model))
+            model = motion_model_path(motion_model)
+            # JoyVASA's statistics lie beside its checkpoint.
+            files += [model, *sorted(model.parent.glob("motion_template.*"))]
         if speech_encoder not in (None, AUTO):
             files += sorted(path for path in speech_encoder_path(speech_encoder).iterdir() if path.is_file())
         return ";".join(f"{file.stat().st_mtime_ns}:{file.stat().st_size}" for file in files)

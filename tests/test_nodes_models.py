@@ -98,6 +98,9 @@ def test_what_lies_in_the_folder_is_offered(studio):
     state = studio.node.fingerprint_inputs("bundled", "cpu", "bundled", "wav2vec2-base-960h")
     put(encoder / "config.json", "{ }")
     assert studio.node.fingerprint_inputs("bundled", "cpu", "bundled", "wav2vec2-base-960h") != state
+    state = studio.node.fingerprint_inputs("bundled", "cpu", "joyvasa/motion_generator_hubert_chinese.pt")
+    put(playmate / "joyvasa" / "motion_template.pkl", "other statistics")
+    assert studio.node.fingerprint_inputs("bundled", "cpu", "joyvasa/motion_generator_hubert_chinese.pt") != state
 
 
 @pytest.mark.parametrize("name", ["../elsewhere", "/etc", "none", ""])
