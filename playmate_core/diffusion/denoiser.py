@@ -35,9 +35,10 @@ class Trunk(NamedTuple):
     last: Tensor  # [B, K + 6] last previous frame, zeros where there is none
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=None)
 def rotary(length: int, dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [length, dim / 2] of rotary positions; worked out once."""
+    """Cosines and sines [length, dim / 2] of rotary positions; worked out once and kept, since a recorded CUDA graph
+    goes on reading them."""
     # Tensors of inference mode could not be used in training afterwards.
     with torch.inference_mode(False):
         rate = 1.0 / (1000.0 ** (torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim))
