@@ -14,7 +14,7 @@ and frame n of the window: heads and faces mostly go on as they were, which is w
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cache
 from typing import Callable, NamedTuple, Optional
 
 import torch
@@ -27,6 +27,19 @@ ExpressionHook = Callable[[Tensor, Tensor], Tensor]
 """(Conformer output [B, L, D], timestep embedding [B, D]) -> what the Exp-MLP sees [B, L, D] (stage 2's place)."""
 
 
+class Conditions(NamedTuple):
+    """What time and identity do to the network; a whole sampling needs it once, for all of its steps."""
+
+    time: Tensor  # [B, D] timestep embedding
+    both: Tensor  # [B, D] with the identity's added
+    modulation: tuple[Tensor, ...]  # [B, 8 D] of every block: factors of its four norms, then shifts
+
+    def row(self, index: int) -> Conditions:
+        """One row, as a batch of one."""
+        rows = slice(index, index + 1)
+        return Conditions(self.time[rows], self.both[rows], tuple(part[rows] for part in self.modulation))
+
+
 class Trunk(NamedTuple):
     """What the heads need; shared between guidance terms that differ only after the Conformer."""
 
@@ -35,7 +48,7 @@ class Trunk(NamedTuple):
     last: Tensor  # [B, K + 6] last previous frame, zeros where there is none
 
 
-@lru_cache(maxsize=None)
+@cache
 def rotary(length: int, dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Cosines and sines [length, dim / 2] of rotary positions; worked out once and kept, since a recorded CUDA graph
     goes on reading them."""
@@ -147,11 +160,15 @@ class ConformerBlock(nn.Module):
         self.dropout = dropout(config.dropout)
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, condition: Tensor, mask: Optional[Tensor]) -> Tensor:
-        """x [B, L, D], condition [B, D], mask [B, L] or None -> [B, L, D]."""
-        scale, shift = self.modulation(condition)[:, None].chunk(2, -1)
-        scale, shift = scale.chunk(4, -1), shift.chunk(4, -1)
-        n = [lambda v, i=i: self.norms[i](v) * (1 + scale[i]) + shift[i] for i in range(4)]
+    def modulated(self, condition: Tensor) -> Tensor:
+        """[B, D] time and identity -> [B, 8 D] factors of the four norms, then their shifts."""
+        scale, shift = self.modulation(condition).chunk(2, -1)
+        return torch.cat((1 + scale, shift), -1)
+
+    def forward(self, x: Tensor, modulation: Tensor, mask: Optional[Tensor]) -> Tensor:
+        """x [B, L, D], modulation [B or 1, 8 D] of ``modulated``, mask [B, L] or None -> [B, L, D]."""
+        part = modulation[:, None].chunk(8, -1)
+        n = [lambda v, i=i: self.norms[i](v) * part[i] + part[4 + i] for i in range(4)]
         x = x + 0.5 * self.dropout(self.first(n[0](x)))
         x = x + self.dropout(self.attention(n[1](x), mask))
         x = x + self.dropout(self.convolution(n[2](x), mask))
@@ -237,7 +254,7 @@ class Denoiser(nn.Module):
 
     def trunk(self, motion: Tensor, speech: Tensor, t: Tensor, *, continued: Tensor, identity: Tensor,
               has_identity: Tensor, mask: Optional[Tensor] = None) -> Trunk:
-        """Everything before the heads.
+        """Everything before the heads: ``flow`` under ``conditions``.
 
         Args:
             motion: [B, P + W, K + 6] previous frames, then noisy frames.
@@ -247,18 +264,26 @@ class Denoiser(nn.Module):
             identity: [B, identity_dim]; has_identity: [B] bool, false where left out.
             mask: [B, P + W] bool, true where a token exists; None where all do.
         """
-        config, previous = self.config, self.config.previous
+        return self.flow(motion, speech, self.conditions(t, identity, has_identity), continued, mask)
+
+    def conditions(self, t: Tensor, identity: Tensor, has_identity: Tensor) -> Conditions:
+        """Of timesteps [B], identities [B, identity_dim] and [B] bool; they do not depend on the motion."""
+        time = self.time(timestep_embedding(t, self.config.width))
+        both = time + torch.where(has_identity[:, None], self.identity(identity), self.no_identity)
+        condition = F.silu(both)
+        return Conditions(time, both, tuple(block.modulated(condition) for block in self.blocks))
+
+    def flow(self, motion: Tensor, speech: Tensor, conditions: Conditions, continued: Tensor,
+             mask: Optional[Tensor] = None) -> Trunk:
+        """As ``trunk``, of a batch or with one row of conditions for all of it."""
+        previous = self.config.previous
         tokens = self.motion(motion)
         before = torch.where(continued[:, None, None], tokens[:, :previous], self.start.to(tokens.dtype))
         tokens = torch.cat((before + self.role[0], tokens[:, previous:] + self.role[1]), 1)
-        tokens = tokens + speech[:, :motion.shape[1]]
-        time = self.time(timestep_embedding(t, config.width))
-        person = torch.where(has_identity[:, None], self.identity(identity), self.no_identity)
-        condition = F.silu(time + person)
-        x = tokens + (time + person)[:, None]
-        for block in self.blocks:
-            x = block(x, condition, mask)
-        return Trunk(x, time, motion[:, previous - 1] * continued[:, None])
+        x = tokens + speech[:, :motion.shape[1]] + conditions.both[:, None]
+        for block, modulation in zip(self.blocks, conditions.modulation, strict=True):
+            x = block(x, modulation, mask)
+        return Trunk(x, conditions.time.expand(len(x), -1), motion[:, previous - 1] * continued[:, None])
 
     def heads(self, trunk: Trunk, motion: Tensor, t: Tensor, hook: Optional[ExpressionHook] = None) -> Tensor:
         """Predicted noise [B, W, K + 6] of the noisy frames; ``hook`` stands before the Exp-MLP only."""

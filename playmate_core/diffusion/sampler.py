@@ -17,7 +17,7 @@ from ..acceleration import GRAPHS, NONE, accelerated
 from ..progress import Progress, report
 from .config import DenoiserConfig
 from .controller import EmotionController
-from .denoiser import Denoiser, Trunk
+from .denoiser import Conditions, Denoiser, Trunk
 from .schedule import sampling_scheduler
 
 HEAD_SMOOTHING = 1.5
@@ -68,23 +68,11 @@ def audio_window(audio: Tensor, start: int, config: DenoiserConfig) -> tuple[Ten
     return picked * heard[:, None], heard
 
 
-@dataclass(frozen=True)
-class Person:
-    """Who speaks, as every window's prediction takes it.
-
-    Attributes:
-        identity: [identity_dim], zeros where unknown.
-        known: [] bool.
-    """
-
-    identity: Tensor
-    known: Tensor
-
-    @staticmethod
-    def of(identity: Optional[Tensor], config: DenoiserConfig, device: torch.device) -> Person:
-        """From [identity_dim] or None."""
-        row = torch.zeros(config.identity_dim, device=device) if identity is None else identity
-        return Person(row, torch.tensor(identity is not None, device=device))
+def conditions_of(denoiser: Denoiser, identity: Optional[Tensor], timesteps: Tensor) -> Conditions:
+    """What every step [S] and the speaker ([identity_dim], None for unknown) do to the network, a row a step."""
+    row = torch.zeros(denoiser.config.identity_dim, device=timesteps.device) if identity is None else identity
+    known = torch.full((len(timesteps),), identity is not None, device=timesteps.device)
+    return denoiser.conditions(timesteps, row.expand(len(timesteps), -1), known)
 
 
 def predictor(denoiser: Denoiser, guidance: Guidance, controller: Optional[EmotionController] = None,
@@ -93,22 +81,22 @@ def predictor(denoiser: Denoiser, guidance: Guidance, controller: Optional[Emoti
 
     * motion [previous + W, K + 6], previous frames and then noisy ones;
     * speech [terms, previous + W + lookahead, D], tokens of ``Denoiser.listen`` with and without speech;
-    * t [] timestep, continued [] bool, identity [identity_dim], known [] bool;
-    * felt [previous + W, 7], with a controller only.
+    * t [] timestep, continued [] bool;
+    * felt [previous + W, 7], or empty where nothing is felt;
+    * the parts of a row of ``conditions_of``.
 
     eps = eps(0, 0) + w_a (eps(speech, 0) - eps(0, 0)) + w_e (eps(speech, emotion) - eps(speech, 0)). Speech and no
     speech run as one batch. "No emotion" is stage 1 itself, past the controller, so all terms share the Conformer's
     pass and the third one costs the two DiT blocks and a head.
     """
-    def predict(motion: Tensor, speech: Tensor, t: Tensor, continued: Tensor, identity: Tensor, known: Tensor,
-                felt: Optional[Tensor] = None) -> Tensor:
+    def predict(motion: Tensor, speech: Tensor, t: Tensor, continued: Tensor, felt: Tensor, time: Tensor,
+                both: Tensor, *modulation: Tensor) -> Tensor:
         terms = len(speech)
         motion, timestep = motion.expand(terms, -1, -1), t.expand(terms)
-        trunk = denoiser.trunk(motion, speech, timestep, continued=continued.expand(terms),
-                               identity=identity.expand(terms, -1), has_identity=known.expand(terms))
+        trunk = denoiser.flow(motion, speech, Conditions(time, both, modulation), continued.expand(terms))
         terms_eps = denoiser.heads(trunk, motion, timestep)
         eps = terms_eps[0] if terms == 1 else terms_eps[1] + guidance.audio * (terms_eps[0] - terms_eps[1])
-        if felt is not None:
+        if controller is not None:
             heard_only = Trunk(*(part[:1] for part in trunk))
             feeling = denoiser.heads(heard_only, motion[:1], timestep[:1],
                                      lambda hidden, time: controller(hidden, time, felt[None]))[0]
@@ -122,7 +110,7 @@ def predictor(denoiser: Denoiser, guidance: Guidance, controller: Optional[Emoti
 
 
 def denoise_window(denoiser: Denoiser, predict: Callable[..., Tensor], noise: Tensor, audio: Tensor, heard: Tensor,
-                   before: Optional[Tensor], person: Person, guidance: Guidance, on_step=None,
+                   before: Optional[Tensor], conditions: Conditions, guidance: Guidance, on_step=None,
                    felt: Optional[Tensor] = None) -> Tensor:
     """One window [W, K + 6] from its noise.
 
@@ -130,6 +118,7 @@ def denoise_window(denoiser: Denoiser, predict: Callable[..., Tensor], noise: Te
         predict: of ``predictor``, with a controller where ``felt`` is given.
         audio, heard: of ``audio_window``.
         before: [previous, K + 6] frames before, None for the first window.
+        conditions: of ``conditions_of``, a row a step.
         on_step: called after every step; may raise to stop.
         felt: [previous + W, 7] amounts of the emotions.
     """
@@ -138,12 +127,14 @@ def denoise_window(denoiser: Denoiser, predict: Callable[..., Tensor], noise: Te
     clean = torch.zeros(config.previous, config.motion_dim, device=device) if before is None else before
     speech = denoiser.listen(audio.expand(terms, *audio.shape), heard.expand(terms, *heard.shape),
                              torch.tensor([True, False][:terms], device=device))
-    same = [torch.tensor(before is not None, device=device), person.identity, person.known]
-    same += [] if felt is None else [felt]
+    continued = torch.tensor(before is not None, device=device)
+    felt = audio.new_zeros(0) if felt is None else felt
     scheduler = sampling_scheduler(config, guidance.scheduler, guidance.steps)
     x = (noise * guidance.noise_scale.cpu()).to(device)
-    for t, here in zip(scheduler.timesteps, scheduler.timesteps.to(device), strict=True):
-        x = scheduler.step(predict(torch.cat((clean, x)), speech, here, *same), t, x).prev_sample
+    for step, (t, here) in enumerate(zip(scheduler.timesteps, scheduler.timesteps.to(device), strict=True)):
+        row = conditions.row(step)
+        eps = predict(torch.cat((clean, x)), speech, here, continued, felt, row.time, row.both, *row.modulation)
+        x = scheduler.step(eps, t, x).prev_sample
         if on_step is not None:
             on_step()
     return x
@@ -181,7 +172,8 @@ def sample_windows(denoiser: Denoiser, audio: Tensor, identity: Optional[Tensor]
     ``acceleration.ACCELERATIONS``.
     """
     config, frames = denoiser.config, len(audio)
-    person = Person.of(identity, config, audio.device)
+    steps = sampling_scheduler(config, guidance.scheduler, guidance.steps).timesteps.to(audio.device)
+    conditions = conditions_of(denoiser, identity, steps)
     spoken = predictor(denoiser, guidance, None, acceleration)
     felt_too = None if felt is None or controller is None else predictor(denoiser, guidance, controller, acceleration)
     windows = -(-frames // config.window)
@@ -205,8 +197,8 @@ def sample_windows(denoiser: Denoiser, audio: Tensor, identity: Optional[Tensor]
             now = felt[rows]
         # Where nothing is felt stage 1 speaks alone.
         feels = felt_too is not None and bool((now > FELT_AT_ALL).any())
-        made = denoise_window(denoiser, felt_too if feels else spoken, noise, speech, heard, before, person, guidance,
-                              stepped, now if feels else None)
+        made = denoise_window(denoiser, felt_too if feels else spoken, noise, speech, heard, before, conditions,
+                              guidance, stepped, now if feels else None)
         axes = config.axes
         head = settle_head(made[:, axes:], None if before is None else before[:, axes:])
         made = torch.cat((made[:, :axes], head), 1)
