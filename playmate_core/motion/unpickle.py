@@ -222,6 +222,23 @@ class Machine:
             raise PickleRefused(f"uses the pickle instruction {name}, which no {self.purpose} needs")
 
 
+class TorchMachine(Machine):
+    """One that also knows what torch's pickles need: new objects, and numbers kept outside of the pickle."""
+
+    def stored(self, mark: Any) -> Any:
+        """What stands for the numbers that ``mark`` refers to."""
+        raise NotImplementedError
+
+    def step(self, name: str, argument: Any) -> None:
+        if name == "NEWOBJ":
+            arguments, kind = self.stack.pop(), self.stack.pop()
+            self.stack.append(self.called(kind, arguments))
+        elif name == "BINPERSID":
+            self.stack.append(self.stored(self.stack.pop()))
+        else:
+            super().step(name, argument)
+
+
 def read_arrays(data: bytes) -> Any:
     """The object in a pickle that holds nothing but plain containers, numbers, text and numpy arrays.
 

@@ -7,6 +7,7 @@ from typing import Any, Iterator, Protocol
 
 from torch import Tensor
 
+from ..errors import PlaymateError
 from ..face.types import Face
 from ..motion.types import Motion
 from ..progress import Progress
@@ -31,6 +32,19 @@ class Appearance:
     identity: Tensor
     renderer: str
     payload: Any = field(repr=False, default=None)
+
+
+def check_request(renderer: str, appearance: Appearance, batch_size: int | None) -> None:
+    """That an appearance was made by the renderer called ``renderer``, and that ``batch_size`` is None or at least 1.
+
+    Raises:
+        PlaymateError: an appearance of another renderer, or a batch size below 1.
+    """
+    if appearance.renderer != renderer:
+        raise PlaymateError(f"This appearance was prepared for the {appearance.renderer} renderer; "
+                            f"run Extract Appearance with the {renderer} renderer.")
+    if batch_size is not None and batch_size < 1:
+        raise PlaymateError(f"The batch size is {batch_size}; it must be at least 1.")
 
 
 class Renderer(Protocol):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..motion.unpickle import Machine, PickleRefused, run
+from ..motion.unpickle import PickleRefused, TorchMachine, run
 
 MAX_HEADER = 16 * 2**20
 """Bytes of names and shapes in one file; the largest file of the catalogue has 0.1 MB."""
@@ -182,7 +182,7 @@ class _Name:
     name: str
 
 
-class _Contents(Machine):
+class _Contents(TorchMachine):
     """Replays a pickle with stand-ins, and remembers what storages were asked for, to hold them against the archive.
 
     Not the interpreter's own unpickler: that one hashes what is made a key, and tuples nested a million deep then
@@ -221,17 +221,12 @@ class _Contents(Machine):
             raise Unreadable("sets the state of something that has none")
 
     def step(self, name: str, argument: Any) -> None:
-        if name == "NEWOBJ":
-            arguments, kind = self.stack.pop(), self.stack.pop()
-            self.stack.append(self.called(kind, arguments))
-        elif name == "BINPERSID":
-            self.stack.append(self._storage(self.stack.pop()))
-        elif name == "POP":
+        if name == "POP":
             self.stack.pop()
         else:
             super().step(name, argument)
 
-    def _storage(self, pid: Any) -> _Storage:
+    def stored(self, pid: Any) -> _Storage:
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or not isinstance(pid[1], _Name) \
                 or pid[1].name not in STORAGES or not isinstance(pid[2], str) or type(pid[4]) is not int or pid[4] < 0:
             raise Unreadable("refers to numbers in an unknown way")

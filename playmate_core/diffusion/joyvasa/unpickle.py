@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ...errors import PlaymateError
-from ...motion.unpickle import Machine, PickleRefused, run
+from ...motion.unpickle import PickleRefused, TorchMachine, run
 
 PATHS = frozenset(("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path"))
 DTYPES = {
@@ -53,7 +53,7 @@ class _Storage:
         self.data = data
 
 
-class _CheckpointMachine(Machine):
+class _CheckpointMachine(TorchMachine):
     purpose = "checkpoint"
 
     def __init__(self, storage: Callable[[str, torch.dtype, int], Tensor]) -> None:
@@ -88,16 +88,7 @@ class _CheckpointMachine(Machine):
         elif not isinstance(target, dict):  # a state dict's own state is its modules' version numbers
             raise PickleRefused("sets the state of something that is no namespace")
 
-    def step(self, name: str, argument: Any) -> None:
-        if name == "NEWOBJ":
-            arguments, kind = self.stack.pop(), self.stack.pop()
-            self.stack.append(self.called(kind, arguments))
-        elif name == "BINPERSID":
-            self.stack.append(self._storage(self.stack.pop()))
-        else:
-            super().step(name, argument)
-
-    def _storage(self, mark: Any) -> _Storage:
+    def stored(self, mark: Any) -> _Storage:
         if not isinstance(mark, tuple) or len(mark) != 5 or mark[0] != "storage" or not isinstance(mark[1], _Name) \
                 or mark[1].name not in DTYPES or not isinstance(mark[2], str) or type(mark[4]) is not int:
             raise PickleRefused("refers to numbers in a way that is not torch's")

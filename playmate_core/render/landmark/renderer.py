@@ -16,7 +16,7 @@ from ...face.types import Face
 from ...motion.edits import slice_frames
 from ...motion.types import Motion
 from ...progress import Progress, report
-from ..base import Appearance
+from ..base import Appearance, check_request
 from . import eye, mouth, obedience, portrait, slit, topology
 from .clip import FREE_VIEW, Clip, perform, plan, requested_turn
 from .grid import smoothstep
@@ -109,11 +109,7 @@ class LandmarkRenderer:
         Raises:
             PlaymateError: an appearance of another renderer, or a batch size below 1.
         """
-        if appearance.renderer != self.name:
-            raise PlaymateError(f"This appearance was prepared for the {appearance.renderer} renderer; "
-                                f"run Extract Appearance with the {self.name} renderer.")
-        if batch_size is not None and batch_size < 1:
-            raise PlaymateError(f"The batch size is {batch_size}; it must be at least 1.")
+        check_request(self.name, appearance, batch_size)
         return self._frames(appearance, motion, batch_size, progress)
 
     @torch.no_grad()

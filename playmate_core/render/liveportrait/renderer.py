@@ -18,7 +18,7 @@ from ...face.types import Face
 from ...motion.geometry import rotation_matrix
 from ...motion.types import Motion
 from ...progress import Progress, report
-from ..base import Appearance
+from ..base import Appearance, check_request
 from .animate import LIP, Latents, Options, animate, animate_animal
 from .checkpoint import Networks
 from .crop import CROP_SIZE, square_of_mesh
@@ -158,11 +158,7 @@ class LivePortraitRenderer:
         Raises:
             PlaymateError: an appearance of another renderer, or a batch size below 1.
         """
-        if appearance.renderer != self.name:
-            raise PlaymateError(f"This appearance was prepared for the {appearance.renderer} renderer; "
-                                f"run Extract Appearance with the {self.name} renderer.")
-        if batch_size is not None and batch_size < 1:
-            raise PlaymateError(f"The batch size is {batch_size}; it must be at least 1.")
+        check_request(self.name, appearance, batch_size)
         return self._frames(appearance, motion, batch_size, progress)
 
     @torch.no_grad()
