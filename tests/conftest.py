@@ -83,3 +83,16 @@ def comfy(tmp_path_factory):
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="module")
+def studio(comfy, tmp_path_factory):
+    """The server with the sample inputs in its input folder, put there as the front end does it."""
+    from playmate_core.motion.edits import slice_frames
+    from playmate_core.motion.files import load_motion, save_motion
+
+    for name in ("portrait.jpg", "voice.wav", "drive_head.mp4", "drive_brows.mp4"):
+        assert comfy.upload(ROOT / "workflows" / "inputs" / name) == name
+    sample = load_motion(ROOT / "workflows" / "inputs" / "look_around.safetensors")
+    comfy.upload(save_motion(slice_frames(sample, 20, 24), tmp_path_factory.mktemp("motion") / "short.safetensors"))
+    return comfy

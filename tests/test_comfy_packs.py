@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.comfy_prompts import ROOT, appearance_of, check_video, ended_well, video_of
 from tests.published_weights import in_place, room_for_them, write_all
-from tests.test_comfy_run import ROOT, appearance_of, check_video, ended_well, video_of
 from tests.test_comfy_workflows import NAMES, api, api_of
 
 FRAMES, FPS = 2, 25.0

@@ -7,10 +7,10 @@ import shutil
 
 import pytest
 
+from tests.comfy_prompts import ROOT, check_video, ended_well, refusals, sentence, video_of
 from tests.diffusion_helpers import toy_model
 from tests.joyvasa_helpers import write_checkpoint, write_encoder
 from tests.test_comfy_motion import node
-from tests.test_comfy_run import ROOT, check_video, ended_well, refusals, sentence, video_of
 
 JOYVASA = "joyvasa/motion_generator/motion_generator_hubert_chinese.pt"
 SECONDS, FRAMES = 0.8, 20
