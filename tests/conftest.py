@@ -96,3 +96,13 @@ def studio(comfy, tmp_path_factory):
     sample = load_motion(ROOT / "workflows" / "inputs" / "look_around.safetensors")
     comfy.upload(save_motion(slice_frames(sample, 20, 24), tmp_path_factory.mktemp("motion") / "short.safetensors"))
     return comfy
+
+
+@pytest.fixture(scope="session")
+def small_liveportrait(tmp_path_factory) -> Path:
+    """A folder with small LivePortrait networks, made up, in the real format."""
+    from tests.liveportrait_helpers import small_weights, write_safetensors
+
+    path = tmp_path_factory.mktemp("liveportrait")
+    write_safetensors(path, small_weights(halvings=4))
+    return path

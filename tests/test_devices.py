@@ -20,17 +20,9 @@ from playmate_core.motion.types import Motion
 from playmate_core.render.liveportrait import LivePortraitRenderer, load_networks
 from playmate_core.render.liveportrait.planes import PlanarDenseMotion
 from tests.joyvasa_helpers import write_checkpoint, write_encoder
-from tests.liveportrait_helpers import small_weights, write_safetensors
 from tests.pretend_device import Wrapped, held, pretended
 
 CARD = "cuda:0"
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights")
-    write_safetensors(path, small_weights(halvings=4))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -93,13 +85,14 @@ def test_the_bundled_pack(models, portrait, voice, card):
 
 
 @pytest.mark.parametrize("pack", ["liveportrait", "liveportrait-animal"])
-def test_liveportrait(models, portrait, weights, card, pack):
+def test_liveportrait(models, portrait, small_liveportrait, card, pack):
     animal = pack.endswith("animal")
-    renderer = LivePortraitRenderer(load_networks(weights), models.bridge, CARD, animal=animal)
+    renderer = LivePortraitRenderer(load_networks(small_liveportrait), models.bridge, CARD, animal=animal)
     assert renderer.dtype is torch.float16
     assert isinstance(renderer.networks.warping.dense_motion_network, PlanarDenseMotion)
     there = replace(models, renderer=renderer)
-    here = replace(models, renderer=LivePortraitRenderer(load_networks(weights), models.bridge, animal=animal))
+    plain = LivePortraitRenderer(load_networks(small_liveportrait), models.bridge, animal=animal)
+    here = replace(models, renderer=plain)
     frames = [film(using, pipeline.extract_appearance(using, portrait), turning(5), batch_size=2)
               for using in (there, here)]
     error = (frames[0] - frames[1]).abs() * 255
@@ -107,9 +100,9 @@ def test_liveportrait(models, portrait, weights, card, pack):
     assert float((frames[1] - portrait).abs().max()) > 0.1
 
 
-def test_frames_are_drawn_without_waiting(models, portrait, weights, card):
+def test_frames_are_drawn_without_waiting(models, portrait, small_liveportrait, card):
     """Longer films wait no more often than shorter ones: nothing is read back between two frames."""
-    renderer = LivePortraitRenderer(load_networks(weights), models.bridge, CARD)
+    renderer = LivePortraitRenderer(load_networks(small_liveportrait), models.bridge, CARD)
     appearance = pipeline.extract_appearance(replace(models, renderer=renderer), portrait)
     waits = []
     for frames in (2, 8):
@@ -121,22 +114,22 @@ def test_frames_are_drawn_without_waiting(models, portrait, weights, card):
     assert sum(waits[0].values()) < 12
 
 
-def test_drawn_by_a_recorded_graph(models, portrait, weights, card, monkeypatch):
+def test_drawn_by_a_recorded_graph(models, portrait, small_liveportrait, card, monkeypatch):
     from tests.test_acceleration import Recorder
 
-    plain = LivePortraitRenderer(load_networks(weights), models.bridge, CARD)
+    plain = LivePortraitRenderer(load_networks(small_liveportrait), models.bridge, CARD)
     appearance = pipeline.extract_appearance(replace(models, renderer=plain), portrait)
     wanted = torch.cat([held(frames) for frames in plain.render(appearance, turning(5), batch_size=2)])
     recorder = Recorder(monkeypatch)
-    graphed = LivePortraitRenderer(load_networks(weights), models.bridge, CARD, acceleration=GRAPHS)
+    graphed = LivePortraitRenderer(load_networks(small_liveportrait), models.bridge, CARD, acceleration=GRAPHS)
     found = torch.cat([held(frames) for frames in graphed.render(appearance, turning(5), batch_size=2)])
     assert torch.equal(found, wanted)
     # The last, shorter batch is filled up instead of recorded anew.
     assert recorder.recorded == 1 and recorder.replayed == 3
 
 
-def test_a_card_without_half_precision(models, portrait, weights, card, monkeypatch):
-    renderer = LivePortraitRenderer(load_networks(weights), models.bridge, CARD)
+def test_a_card_without_half_precision(models, portrait, small_liveportrait, card, monkeypatch):
+    renderer = LivePortraitRenderer(load_networks(small_liveportrait), models.bridge, CARD)
     appearance = pipeline.extract_appearance(replace(models, renderer=renderer), portrait)
     draw = renderer._draw
     monkeypatch.setattr(renderer, "_draw", lambda *tensors: draw(*tensors) * float("nan"))
@@ -144,14 +137,14 @@ def test_a_card_without_half_precision(models, portrait, weights, card, monkeypa
         next(renderer.render(appearance, turning(2)))
 
 
-def test_reading_a_clip_through_the_motion_extractor(models, portrait, weights, card):
+def test_reading_a_clip_through_the_motion_extractor(models, portrait, small_liveportrait, card):
     from playmate_core.face.driving import motion_from_frames
     from playmate_core.render.liveportrait.extraction import motion_extractor_of
 
     frames = portrait * torch.linspace(1, 0.7, 3)[:, None, None, None]
     found = []
     for device in (CARD, "cpu"):
-        renderer = LivePortraitRenderer(load_networks(weights), models.bridge, device)
+        renderer = LivePortraitRenderer(load_networks(small_liveportrait), models.bridge, device)
         found.append(motion_from_frames(models.face, models.bridge, [frames], 25.0,
                                         motion_extractor=motion_extractor_of(renderer)))
     torch.testing.assert_close(found[0].expression, found[1].expression, rtol=1e-3, atol=1e-4)

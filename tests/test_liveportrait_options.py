@@ -13,7 +13,6 @@ from playmate_core.motion.geometry import rotation_matrix
 from playmate_core.motion.sliders import edit_expression
 from playmate_core.motion.types import Motion
 from playmate_core.render.liveportrait.animate import EYES, LIP, REGIONS, Options
-from tests.liveportrait_helpers import small_weights, write_safetensors
 from tests.node_helpers import node_modules
 from tests.render_helpers import gap_latent
 
@@ -23,15 +22,8 @@ SETTINGS = {"motion_mode": "relative", "animation_region": "all", "stitching": T
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights")
-    write_safetensors(path, small_weights(halvings=4))
-    return path
-
-
-@pytest.fixture(scope="module")
-def renderer(folder, models):
-    return pipeline._liveportrait("liveportrait", models.bridge, torch.device("cpu"), folder)
+def renderer(small_liveportrait, models):
+    return pipeline._liveportrait("liveportrait", models.bridge, torch.device("cpu"), small_liveportrait)
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +117,8 @@ def run(node, renderer, **changes):
 
 
 @pytest.fixture(scope="module")
-def node_renderer(node, folder, models):
-    return node.pipeline._liveportrait("liveportrait", models.bridge, torch.device("cpu"), folder)
+def node_renderer(node, small_liveportrait, models):
+    return node.pipeline._liveportrait("liveportrait", models.bridge, torch.device("cpu"), small_liveportrait)
 
 
 def test_as_it_comes_the_node_changes_nothing(node, node_renderer):

@@ -228,17 +228,15 @@ def test_traced_in_one_piece(seen, planes):
         torch.testing.assert_close(traced(*tensors), draw(*tensors), rtol=1e-4, atol=1e-5)
 
 
-def test_a_film_in_planes_and_half_precision(models, portrait, tmp_path):
+def test_a_film_in_planes_and_half_precision(models, portrait, small_liveportrait):
     """From a portrait to pasted frames as on a graphics card, but for the card, against the CPU's own way."""
     from dataclasses import replace
 
     from playmate_core import pipeline
     from playmate_core.motion.types import Motion
     from playmate_core.render.liveportrait import LivePortraitRenderer, load_networks
-    from tests.liveportrait_helpers import small_weights, write_safetensors
 
-    write_safetensors(tmp_path, small_weights(halvings=4))
-    networks = load_networks(tmp_path)
+    networks = load_networks(small_liveportrait)
     networks.warping.fold(planes=True)
     networks.generator.fold()
     networks.generator.to(memory_format=torch.channels_last)
@@ -248,7 +246,7 @@ def test_a_film_in_planes_and_half_precision(models, portrait, tmp_path):
     films = {}
     for name, renderer in {
             "card": LivePortraitRenderer(networks, models.bridge, dtype=torch.float16),
-            "cpu": LivePortraitRenderer(load_networks(tmp_path), models.bridge)}.items():
+            "cpu": LivePortraitRenderer(load_networks(small_liveportrait), models.bridge)}.items():
         using = replace(models, renderer=renderer)
         appearance = pipeline.extract_appearance(using, portrait)
         films[name] = torch.cat(list(renderer.render(appearance, motion, batch_size=2)))

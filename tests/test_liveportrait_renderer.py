@@ -14,19 +14,11 @@ from playmate_core.motion.types import Motion
 from playmate_core.render.liveportrait import sampling
 from playmate_core.render.liveportrait.memory import batch_that_fits
 from playmate_core.render.liveportrait.renderer import LivePortraitRenderer
-from tests.liveportrait_helpers import small_weights, write_safetensors
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights")
-    write_safetensors(path, small_weights(halvings=4))
-    return path
-
-
-@pytest.fixture(scope="module")
-def models(folder, models):  # noqa: F811
-    renderer = pipeline._liveportrait("liveportrait", models.bridge, torch.device("cpu"), folder)
+def models(small_liveportrait, models):  # noqa: F811
+    renderer = pipeline._liveportrait("liveportrait", models.bridge, torch.device("cpu"), small_liveportrait)
     return replace(models, renderer=renderer)
 
 
@@ -48,9 +40,9 @@ def draw(renderer, appearance, motion, **more):
     return torch.cat(list(renderer.render(appearance, motion, **more)))
 
 
-def test_load_models_takes_a_folder(folder):
-    assert pipeline.load_models("liveportrait", weights=folder).renderer.name == "liveportrait"
-    animals = pipeline.load_models("liveportrait-animal", weights=folder)
+def test_load_models_takes_a_folder(small_liveportrait):
+    assert pipeline.load_models("liveportrait", weights=small_liveportrait).renderer.name == "liveportrait"
+    animals = pipeline.load_models("liveportrait-animal", weights=small_liveportrait)
     assert animals.renderer.name == "liveportrait-animal"
 
 
@@ -147,7 +139,7 @@ def test_foreign_appearances_and_batch_sizes_are_refused(models, appearance):
         models.renderer.prepare(torch.zeros(4, 4), appearance.face)
 
 
-def test_a_host_is_asked_for_memory(folder, models, portrait):
+def test_a_host_is_asked_for_memory(small_liveportrait, models, portrait):
     from playmate_core.render.liveportrait import load_networks
 
     asked, given = [], []
@@ -156,7 +148,7 @@ def test_a_host_is_asked_for_memory(folder, models, portrait):
         given.append(networks)
         return asked.append
 
-    renderer = LivePortraitRenderer(load_networks(folder), models.bridge, host=host)
+    renderer = LivePortraitRenderer(load_networks(small_liveportrait), models.bridge, host=host)
     assert given == [renderer.networks] and not asked
     prepared = pipeline.extract_appearance(replace(models, renderer=renderer), portrait)
     assert len(asked) == 1 and asked[0] > 0
@@ -164,7 +156,7 @@ def test_a_host_is_asked_for_memory(folder, models, portrait):
     assert len(asked) > 1
 
 
-def test_the_packs_motion_extractor_reads_clips(folder, models, portrait):
+def test_the_packs_motion_extractor_reads_clips(small_liveportrait, models, portrait):
     """Through its host, which is asked before every batch: between two, others may have needed the room."""
     from playmate_core.face.crop import Roi, as_rgb, sample
     from playmate_core.face.driving import motion_from_frames
@@ -174,7 +166,8 @@ def test_the_packs_motion_extractor_reads_clips(folder, models, portrait):
     from playmate_core.render.liveportrait.extraction import motion_extractor_of
 
     asked = []
-    renderer = LivePortraitRenderer(load_networks(folder), models.bridge, host=lambda networks: asked.append)
+    networks = load_networks(small_liveportrait)
+    renderer = LivePortraitRenderer(networks, models.bridge, host=lambda networks: asked.append)
     extractor = motion_extractor_of(renderer)
     face = models.face.analyze(portrait[None])[0][0]
 
@@ -193,18 +186,18 @@ def test_the_packs_motion_extractor_reads_clips(folder, models, portrait):
     assert motion_extractor_of(load_models().renderer) is None
 
 
-def test_animals_move_too(folder, models, portrait):
-    animals = pipeline._liveportrait("liveportrait-animal", models.bridge, torch.device("cpu"), folder)
+def test_animals_move_too(small_liveportrait, models, portrait):
+    animals = pipeline._liveportrait("liveportrait-animal", models.bridge, torch.device("cpu"), small_liveportrait)
     prepared = pipeline.extract_appearance(replace(models, renderer=animals), portrait)
     keypoints = animals.keypoints(prepared.payload, moving(3))
     assert float((keypoints[2] - keypoints[0]).abs().max()) > 0.01
     assert draw(animals, prepared, moving(1)).shape[0] == 1
 
 
-def test_bfloat16_stays_close(folder, models, appearance, portrait):
+def test_bfloat16_stays_close(small_liveportrait, models, appearance, portrait):
     from playmate_core.render.liveportrait import load_networks
 
-    narrow = LivePortraitRenderer(load_networks(folder), models.bridge, dtype=torch.bfloat16)
+    narrow = LivePortraitRenderer(load_networks(small_liveportrait), models.bridge, dtype=torch.bfloat16)
     prepared = pipeline.extract_appearance(replace(models, renderer=narrow), portrait)
     frames, wanted = (draw(r, a, moving(2)) for r, a in ((narrow, prepared), (models.renderer, appearance)))
     assert frames.dtype == torch.float32
