@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Tuple, Union
 
 import torch
 
+from .acceleration import NONE
 from .hosting import Host
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def load_speech_encoder(path: str | PathLike | None, device: str | torch.device 
 
 def load_motion_and_speech(motion_model: str | PathLike | None = None, speech_encoder: str | PathLike | None = None,
                            device: str | torch.device = "cpu",
-                           host: Host = None) -> Tuple[AnyMotionModel, AnyEncoder]:
+                           host: Host = None, acceleration: str = NONE) -> Tuple[AnyMotionModel, AnyEncoder]:
     """A motion model and what it listens through.
 
     Args:
@@ -50,6 +51,7 @@ def load_motion_and_speech(motion_model: str | PathLike | None = None, speech_en
             bundled one. Otherwise as ``load_speech_encoder``.
         device: where they run.
         host: keeps all of them but those that ship with the package, see ``hosting``.
+        acceleration: of Playmate's own motion models, see ``MotionModel``; of no effect on JoyVASA's.
 
     Raises:
         PlaymateError: files that are missing, damaged or foreign.
@@ -59,6 +61,7 @@ def load_motion_and_speech(motion_model: str | PathLike | None = None, speech_en
     if motion_model is None or not is_joyvasa(motion_model):
         from .diffusion.model import MotionModel
         model = MotionModel.load(path=motion_model, device=device, host=None if motion_model is None else host)
+        model.acceleration = acceleration
         own = None if motion_model is None else _beside(Path(motion_model), model.encoder)
         return model, load_speech_encoder(own if speech_encoder is None else speech_encoder, device, host)
     from .diffusion.joyvasa.checkpoint import load_joyvasa

@@ -117,9 +117,7 @@ def load_models(pack: str = "bundled", device: str | torch.device = "cpu", *,
     check_acceleration(acceleration)
     device = usable_device(device)
     bridge = LatentBridge.load()
-    motion, speech = load_motion_and_speech(motion_model, speech_encoder, device, host)
-    if hasattr(motion, "acceleration"):
-        motion.acceleration = acceleration
+    motion, speech = load_motion_and_speech(motion_model, speech_encoder, device, host, acceleration)
     face = FaceAnalyzer.load(device=device)
     if pack == "bundled":
         from .render.landmark import LandmarkRenderer

@@ -189,3 +189,12 @@ def test_recorded_motion_is_the_motion(recorder, schedule):
     assert torch.equal(plain.expression, fast.expression) and torch.equal(plain.rotation, fast.rotation)
     # The whole windows, and the shorter last one.
     assert recorder.recorded == 2 and recorder.replayed == 9
+
+
+def test_load_models_hands_it_to_the_motion_model():
+    from playmate_core.pipeline import load_models
+
+    assert load_models().motion.acceleration == NONE
+    assert load_models(acceleration=GRAPHS).motion.acceleration == GRAPHS
+    with pytest.raises(PlaymateError, match="no acceleration called"):
+        load_models(acceleration="turbo")
