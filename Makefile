@@ -25,7 +25,7 @@ test: $(VENV)/.test-ready
 	$(RUN) -m pytest --cov --cov-report=term --cov-fail-under=90
 
 bench: $(VENV)/.run-ready
-	$(RUN) -m benchmarks
+	$(RUN) -m laboratory.benchmarks
 
 comfy: $(VENV)/.test-ready
 	$(RUN) -m tests.comfy_server --port $(PORT) -- $(COMFY_ARGS)

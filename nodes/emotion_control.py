@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..playmate_core.diffusion.emotion import LABELS, MAX_STRENGTH
-from ..playmate_core.diffusion.emotion_plan import COMBINE, EmotionLayer, EmotionPlan
-from ..playmate_core.errors import PlaymateError
+from ..playmate_core.emotion.curve import LABELS, MAX_STRENGTH
+from ..playmate_core.emotion.plan import COMBINE, EmotionLayer, EmotionPlan
+from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
 from .host import one_of
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..playmate_core import pipeline
-from ..playmate_core.errors import PlaymateError
 from ..playmate_core.face.manual import mask_box, parse_box, parse_points
+from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
 from .host import check_cancelled, one_of, picture, tell
 

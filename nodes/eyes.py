@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..playmate_core.errors import PlaymateError
 from ..playmate_core.motion.blinks import MAX_RATE
 from ..playmate_core.motion.eyes import BLINK_MODES, GAZE_MODES, direct_eyes
 from ..playmate_core.motion.gaze import STYLES, GazeKeyframes
+from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
 from .host import check_cancelled, one_of
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import folder_paths
 
-from ..playmate_core.errors import PlaymateError
+from ..playmate_core.runtime.errors import PlaymateError
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "workflows" / "inputs"
 MOTION_SUFFIXES = (".safetensors", ".pkl")

@@ -9,7 +9,7 @@ import comfy.utils
 import torch
 from torch import Tensor
 
-from ..playmate_core.errors import PlaymateError
+from ..playmate_core.runtime.errors import PlaymateError
 
 
 def progress() -> Callable[[int, int], None]:

@@ -6,7 +6,7 @@ import comfy.model_management
 from comfy_api.latest import io
 
 from ..playmate_core import pipeline
-from ..playmate_core.acceleration import ACCELERATIONS, NONE
+from ..playmate_core.runtime.acceleration import ACCELERATIONS, NONE
 from ..playmate_core.weights.catalogue import find, locate
 from . import memory, sockets
 from .folders import (

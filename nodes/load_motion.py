@@ -6,8 +6,8 @@ import hashlib
 
 from comfy_api.latest import io
 
-from ..playmate_core.errors import PlaymateError
 from ..playmate_core.motion.files import load_motion
+from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
 from .folders import motion_files, motion_path
 from .host import check_cancelled

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..playmate_core.errors import PlaymateError
 from ..playmate_core.motion.loop import SEAMS, loop
+from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
 from .host import check_cancelled, one_of, sound
 

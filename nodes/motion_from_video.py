@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import InputImpl, io
 
-from ..playmate_core.errors import PlaymateError
-from ..playmate_core.face.driving import EXTRACTORS, MISSING, NEUTRALS, USES, motion_from_frames
+from ..playmate_core.driving.film import EXTRACTORS, MISSING, NEUTRALS, USES, motion_from_frames
 from ..playmate_core.face.selection import POLICIES
-from ..playmate_core.video_reading import open_video
+from ..playmate_core.media.video_reader import open_video
+from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
 from .host import one_of, progress
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..playmate_core.errors import PlaymateError
 from ..playmate_core.motion.edits import LENGTH_POLICIES
 from ..playmate_core.motion.pose import (
     EASINGS,
@@ -17,6 +16,7 @@ from ..playmate_core.motion.pose import (
     override_pose,
     parse_axes,
 )
+from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
 from .host import check_cancelled, one_of
 

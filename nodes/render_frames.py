@@ -7,7 +7,7 @@ import torch
 from comfy_api.latest import io
 
 from ..playmate_core import pipeline
-from ..playmate_core.errors import PlaymateError
+from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
 from .host import progress
 

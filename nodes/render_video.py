@@ -9,8 +9,8 @@ import folder_paths
 from comfy_api.latest import InputImpl, io
 
 from ..playmate_core import pipeline
-from ..playmate_core.errors import PlaymateError
-from ..playmate_core.video import write_video
+from ..playmate_core.media.video_writer import write_video
+from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
 from .host import check_cancelled, progress, sound
 

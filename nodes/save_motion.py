@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from ..playmate_core.errors import PlaymateError
+from ..playmate_core.driving.template import write_template
 from ..playmate_core.motion.files import save_motion
-from ..playmate_core.templates import write_template
+from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
 from .folders import check_prefix, output_file
 from .host import check_cancelled, one_of

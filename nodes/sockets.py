@@ -11,8 +11,8 @@ Models = io.Custom("PLAYMATE_MODELS")
 Appearance = io.Custom("PLAYMATE_APPEARANCE")
 """``render.base.Appearance``"""
 Speech = io.Custom("PLAYMATE_SPEECH")
-"""``speech.types.SpeechFeatures``"""
+"""``motion.features.SpeechFeatures``"""
 Motion = io.Custom("PLAYMATE_MOTION")
 """``motion.types.Motion``"""
 Emotion = io.Custom("PLAYMATE_EMOTION")
-"""``diffusion.emotion_plan.EmotionPlan``, or a schedule's text: it has no length until it meets a voice."""
+"""``emotion.plan.EmotionPlan``, or a schedule's text: it has no length until it meets a voice."""

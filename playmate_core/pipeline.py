@@ -11,51 +11,47 @@ Only this module and the nodes see every part of the library.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Iterator, Mapping, Tuple, Union
 
 import torch
 from torch import Tensor
 
-from .acceleration import NONE, check_acceleration
-from .errors import PlaymateError
-from .hosting import Host
+from .emotion.overlay import LAID_OVER, lay_emotion_over
+from .media.pictures import check_image
+from .motion.features import SpeechFeatures
 from .motion.types import Motion
-from .progress import Progress
 from .render.base import Appearance, Renderer
-from .speech.types import SpeechFeatures
+from .runtime.acceleration import NONE, check_acceleration
+from .runtime.devices import a_core_left_free, usable_device
+from .runtime.errors import PlaymateError
+from .runtime.host import Host
+from .runtime.progress import Progress
 
 if TYPE_CHECKING:
-    from .diffusion.emotion import EmotionCurve
-    from .diffusion.emotion_plan import EmotionPlan
+    from .diffusion.joyvasa.model import JoyVasa
     from .diffusion.model import MotionModel
+    from .emotion.curve import EmotionCurve
+    from .emotion.plan import EmotionPlan
     from .face.analyzer import FaceAnalyzer
     from .face.bridge import LatentBridge
     from .speech.encoder import SpeechEncoder
+    from .speech.joyvasa import JoyVasaEncoder
+    from .speech.transformer_encoders import TransformerEncoder
+
+    AnyEncoder = Union[SpeechEncoder, TransformerEncoder, JoyVasaEncoder]
+    AnyMotionModel = Union[MotionModel, JoyVasa]
 
 log = logging.getLogger(__name__)
 
 AudioSource = Union[str, PathLike, Tuple[Tensor, int]]
 """A sound file, or ``(waveform, rate)`` with the waveform [.., C, N]."""
 
-RENDERERS = ("landmark",)
-"""Renderers of the bundled pack."""
-
 PACKS = ("bundled", "liveportrait", "liveportrait-animal")
 """Sets of weights: what ships with the package, and LivePortrait's downloaded networks as the renderer."""
-
-LAID_OVER = ("The loaded motion model has no emotion head, so the emotion is laid over the generated expression, and "
-             "the way of speaking does not change with it.")
-"""What the user is told when emotions are drawn without stage 2."""
-
-CLOSED_LIPS = 0.01
-"""Lip gap above the resting one, in outer-eye distances, below which generated lips are taken as shut."""
-
-MOST_OPENING = 2.0
-"""How far, in multiples of the generated lip gap, an emotion that is laid over it may open the lips further."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,6 @@ class Models:
 
 
 def load_models(pack: str = "bundled", device: str | torch.device = "cpu", *,
-                renderer: str = "landmark",
                 motion_model: str | PathLike | None = None,
                 speech_encoder: str | PathLike | None = None,
                 weights: str | PathLike | Mapping[str, str | PathLike] | None = None,
@@ -91,28 +86,25 @@ def load_models(pack: str = "bundled", device: str | torch.device = "cpu", *,
     Args:
         pack: one of ``PACKS``.
         device: torch device of the renderer and the networks.
-        renderer: one of ``RENDERERS``.
         motion_model: another checkpoint in place of the bundled one: Playmate's (safetensors) or JoyVASA's (.pt with
             motion_template.pkl nearby, or safetensors).
         speech_encoder: another encoder in place of the motion model's own: a folder in transformers' format with
             wav2vec2 or HuBERT, or a file of Playmate's.
         weights: LivePortrait's files, as a folder or by role; None looks where ``python -m playmate_core weights``
             puts them. Of no effect for the bundled pack.
-        acceleration: one of ``acceleration.ACCELERATIONS``, for LivePortrait's networks: slow to start, faster for
-            long films. Anything but "none" also records the motion network as CUDA graphs.
+        acceleration: one of ``runtime.acceleration.ACCELERATIONS``, for LivePortrait's networks: slow to start,
+            faster for long films. Anything but "none" also records the motion network as CUDA graphs.
         dtype: of LivePortrait's large networks; None takes float16 on CUDA and float32 elsewhere.
-        host: keeps LivePortrait's networks and other large ones that do not ship with the package, see ``hosting``.
+        host: keeps LivePortrait's networks and other large ones that do not ship with the package, see
+            ``runtime.host``.
 
     Raises:
-        PlaymateError: unknown pack, renderer, device or acceleration, or weights that are missing or foreign.
+        PlaymateError: unknown pack, device or acceleration, or weights that are missing or foreign.
     """
     if pack not in PACKS:
         raise PlaymateError(f"There is no pack of weights called {pack!r}; use one of: {', '.join(PACKS)}.")
-    if renderer not in RENDERERS:
-        raise PlaymateError(f"There is no renderer called {renderer!r}; use one of: {', '.join(RENDERERS)}.")
     from .face.analyzer import FaceAnalyzer
     from .face.bridge import LatentBridge
-    from .motion_models import load_motion_and_speech
 
     check_acceleration(acceleration)
     device = usable_device(device)
@@ -137,53 +129,68 @@ def _liveportrait(pack: str, bridge: LatentBridge, device: torch.device,
     return LivePortraitRenderer(networks, bridge, device, animal=pack == "liveportrait-animal", **more)
 
 
-def usable_device(device: str | torch.device) -> torch.device:
-    """``device`` as a torch device that works here; ``"auto"`` takes the first accelerator, else the CPU.
+def load_speech_encoder(path: str | PathLike | None, device: str | torch.device = "cpu",
+                        host: Host = None) -> AnyEncoder:
+    """The bundled encoder (None), a folder in transformers' format with wav2vec2 or HuBERT, or a file of Playmate's.
+
+    ``host`` keeps a wav2vec2 or HuBERT, see ``runtime.host``; Playmate's own are small and stay on the device.
 
     Raises:
-        PlaymateError: the name is unknown, or this machine lacks the device.
+        PlaymateError: nothing there, or no speech encoder.
     """
-    if str(device) == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise PlaymateError(f"Device {str(device)!r} cannot be used here; try --device cpu or auto.") from error
-    return found
+    if path is not None and Path(path).is_dir():
+        from .speech.transformer_encoders import TransformerEncoder
+        return TransformerEncoder.load(path, device, host=host)
+    from .speech.encoder import SpeechEncoder
+    return SpeechEncoder.load(path=path, device=device)
 
 
-def check_image(image: Tensor) -> Tensor:
-    """A picture of any channel count as [H, W, 3] float32 in 0..1.
+def load_motion_and_speech(motion_model: str | PathLike | None = None, speech_encoder: str | PathLike | None = None,
+                           device: str | torch.device = "cpu",
+                           host: Host = None, acceleration: str = NONE) -> Tuple[AnyMotionModel, AnyEncoder]:
+    """A motion model and what it listens through.
 
     Args:
-        image: [H, W], [H, W, C] or [1, H, W, C], C = 1, 3 or 4; float 0..1 or uint8. A transparent
-            picture is laid on white, as an artist's viewer shows it.
+        motion_model: None for the bundled one, a Playmate checkpoint (.safetensors), or JoyVASA's (.pt with
+            motion_template.pkl nearby, or .safetensors).
+        speech_encoder: None for the one that belongs to the motion model: JoyVASA's lies in its checkpoint; others
+            are looked for as a folder of the encoder's name beside the motion model or one folder up, else it is the
+            bundled one. Otherwise as ``load_speech_encoder``.
+        device: where they run.
+        host: keeps all of them but those that ship with the package, see ``runtime.host``.
+        acceleration: of Playmate's own motion models, see ``MotionModel``; of no effect on JoyVASA's.
 
     Raises:
-        PlaymateError: an empty picture, a batch, or a channel count that is no picture's.
+        PlaymateError: files that are missing, damaged or foreign.
     """
-    if image.ndim == 4:
-        if image.shape[0] != 1:
-            raise PlaymateError(f"The portrait holds {image.shape[0]} pictures where one is needed; pick one.")
-        image = image[0]
-    if image.ndim == 2:
-        image = image[..., None]
-    if image.ndim != 3 or 0 in image.shape:
-        raise PlaymateError(f"The portrait has shape {tuple(image.shape)}; a picture [height, width, 3] is needed.")
-    image = image.float() / 255.0 if image.dtype == torch.uint8 else image.float()
-    image = torch.nan_to_num(image, nan=0.0, posinf=1.0, neginf=0.0).clamp(0.0, 1.0)
-    channels = image.shape[-1]
-    if channels in (2, 4):
-        image, alpha = image[..., :-1], image[..., -1:]
-        image = image * alpha + (1.0 - alpha)
-    if image.shape[-1] == 1:
-        image = image.expand(-1, -1, 3)
-    if image.shape[-1] != 3:
-        raise PlaymateError(f"The portrait has {channels} channels; grey, RGB or RGBA is needed.")
-    return image.contiguous()
+    from .diffusion.joyvasa.checkpoint import is_joyvasa
+
+    if motion_model is None or not is_joyvasa(motion_model):
+        from .diffusion.model import MotionModel
+        model = MotionModel.load(path=motion_model, device=device, host=None if motion_model is None else host)
+        model.acceleration = acceleration
+        own = None if motion_model is None else _beside(Path(motion_model), model.encoder)
+        return model, load_speech_encoder(own if speech_encoder is None else speech_encoder, device, host)
+    from .diffusion.joyvasa.checkpoint import load_joyvasa
+    from .diffusion.joyvasa.model import JoyVasa
+
+    checkpoint = load_joyvasa(motion_model)
+    model = JoyVasa.of(checkpoint, device, host)
+    if speech_encoder is not None:
+        return model, load_speech_encoder(speech_encoder, device, host)
+    from .speech.joyvasa import JoyVasaEncoder
+    from .speech.transformer_encoders import build_network
+
+    network = build_network("hubert", checkpoint.audio_config, checkpoint.audio, Path(motion_model).name)
+    return model, JoyVasaEncoder(network, model.config.n_motions, device, host)
+
+
+def _beside(path: Path, encoder: str) -> Path | None:
+    """The folder of a motion model's speech encoder near ``path``, if it is there."""
+    if Path(encoder).name != encoder:
+        return None
+    places = (folder / encoder for folder in (path.parent, path.parent.parent))
+    return next((place for place in places if (place / "config.json").is_file()), None)
 
 
 def extract_appearance(models: Models, image: Tensor, policy: str = "largest", index: int = 0,
@@ -224,7 +231,7 @@ def encode_audio(models: Models, audio: AudioSource, fps: float = 25.0, progress
     Raises:
         PlaymateError: sound that cannot be read or holds nothing.
     """
-    from .speech.reading import read_audio
+    from .media.sound import read_audio
 
     return models.speech.encode(read_audio(audio), fps=fps, progress=progress)
 
@@ -259,7 +266,7 @@ def generate_motion(models: Models, features: SpeechFeatures, appearance: Appear
     laid_over = emotion_note(models, curve) is not None
     scales = {"audio_guidance": audio_guidance,
               "emotion_guidance": emotion_guidance if models.motion.has_emotion_head else None}
-    with _a_core_left_free():
+    with a_core_left_free():
         motion = models.motion.sample(
             features, None if appearance is None else appearance.identity, seed=seed, steps=steps, scheduler=scheduler,
             head_motion=head_motion, fps=fps, emotion=None if laid_over else curve, progress=progress,
@@ -276,8 +283,8 @@ def emotion_curve(emotion: EmotionPlan | EmotionCurve | str | None, features: Sp
     Raises:
         PlaymateError: a text that cannot be read, or something that is no emotion.
     """
-    from .diffusion.emotion import EmotionCurve
-    from .diffusion.emotion_plan import EmotionPlan
+    from .emotion.curve import EmotionCurve
+    from .emotion.plan import EmotionPlan
 
     if emotion is None:
         return None
@@ -291,33 +298,6 @@ def emotion_note(models: Models, curve: EmotionCurve | None) -> str | None:
     if curve is None or curve.is_neutral or models.motion.has_emotion_head:
         return None
     return LAID_OVER
-
-
-def lay_emotion_over(bridge: LatentBridge, motion: Motion, curve: EmotionCurve) -> Motion:
-    """Emotion as an offset in latent space, for motion that was made without it.
-
-    Lips keep shutting on p, b and m: an emotion opens them further by ``MOST_OPENING`` times the gap that the motion
-    has in the frame, so not at all where they are shut. What it would open beyond is taken off along the latents'
-    most probable way of opening the lips. Emotions that press the lips together are left as they are.
-
-    Args:
-        bridge: reads the lip gap off latents.
-        motion: T frames at any rate.
-        curve: what is felt from the motion's first frame on, at any rate; its last frame holds.
-
-    Returns:
-        Motion with the expression changed and all else as it was.
-    """
-    from .diffusion.emotion_offsets import emotion_expression
-
-    offset = emotion_expression(curve.resampled(len(motion), motion.fps)).to(motion.expression)
-    shown = bridge.lip_gap(motion.expression_offset)
-    opening = bridge.lip_gap(offset)
-    excess = (opening - MOST_OPENING * (shown - CLOSED_LIPS).clamp_min(0.0)).clamp_min(0.0)
-    readout = bridge.lip_gap(torch.eye(bridge.covariance.shape[0]))
-    opener = bridge.covariance @ readout
-    opener = (opener / (readout @ opener)).reshape(offset.shape[1:]).to(offset)
-    return replace(motion, expression=motion.expression + offset - excess[:, None, None] * opener)
 
 
 def render_frames(models: Models, appearance: Appearance, motion: Motion, batch_size: int | None = None,
@@ -334,17 +314,7 @@ def render_frames(models: Models, appearance: Appearance, motion: Motion, batch_
 
 
 def _drawn(batches: Iterator[Tensor]) -> Iterator[Tensor]:
-    with _a_core_left_free():
+    with a_core_left_free():
         yield from batches
 
 
-@contextlib.contextmanager
-def _a_core_left_free():
-    """One CPU thread fewer for torch meanwhile: the video encoder runs beside the renderer, and on two cores the
-    small networks and warps lose more by waiting for each other than a second thread gains (``benchmarks``)."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, threads - 1))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

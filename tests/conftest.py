@@ -48,7 +48,7 @@ def voice_path() -> Path:
 @pytest.fixture(scope="session")
 def portrait(portrait_path) -> torch.Tensor:
     """[256, 256, 3] the sample portrait, small enough for quick tests."""
-    from playmate_core.images import read_image
+    from playmate_core.media.pictures import read_image
 
     image = read_image(portrait_path)[..., :3]
     edge = min(image.shape[:2])

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import torch
 
+from laboratory.training.dataset import Clip
 from playmate_core.diffusion.config import DenoiserConfig
 from playmate_core.diffusion.denoiser import Denoiser
 from playmate_core.diffusion.model import MotionModel
 from playmate_core.diffusion.normalisation import fit_statistics
-from playmate_core.speech.types import SpeechFeatures
-from playmate_core.training.dataset import Clip
+from playmate_core.motion.features import SpeechFeatures
 
 CONFIG = DenoiserConfig(encoder="toy", features_dim=12, axes=6, width=32, blocks=2, heads=2, kernel=5, dropout=0.0,
                         window=20, previous=5, lookahead=2)

@@ -8,11 +8,11 @@ import shutil
 import pytest
 import torch
 
-from playmate_core import acceleration
-from playmate_core.acceleration import COMPILE, GRAPHS, NONE, Compiled, Graphed, accelerated, tuned
 from playmate_core.diffusion.model import MotionModel
-from playmate_core.errors import PlaymateError
-from playmate_core.speech.types import SpeechFeatures
+from playmate_core.motion.features import SpeechFeatures
+from playmate_core.runtime import acceleration
+from playmate_core.runtime.acceleration import COMPILE, GRAPHS, NONE, Compiled, Graphed, accelerated, tuned
+from playmate_core.runtime.errors import PlaymateError
 
 
 class Recorder:
@@ -175,7 +175,7 @@ def test_tuning_ends_with_its_block(monkeypatch):
 
 @pytest.mark.parametrize("schedule", [None, "happy"])
 def test_recorded_motion_is_the_motion(recorder, schedule):
-    from playmate_core.diffusion.emotion import EmotionCurve
+    from playmate_core.emotion.curve import EmotionCurve
 
     model = MotionModel.load()
     frames = 2 * model.config.window + 7

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
 from playmate_core.motion.files import load_motion
 from playmate_core.pipeline import check_image, encode_audio, extract_appearance, generate_motion, render_frames
+from playmate_core.runtime.errors import PlaymateError
 
 
 def talks(models, appearance, audio):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
 from playmate_core.face import geometry as geo
 from playmate_core.face.bridge import CLOSED_LIP_GAP, EYE_DISTANCE, LatentBridge, mirror_expression
+from playmate_core.runtime.errors import PlaymateError
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +231,7 @@ def test_a_clip_tracked_here_moves_as_its_latents_say(bridge, shared):
 
     from playmate_core.face.analyzer import FaceAnalyzer
 
-    fit_bridge = pytest.importorskip("tools.fit_bridge", reason="tools are not part of this installation")
+    fit_bridge = pytest.importorskip("laboratory.fits.bridge", reason="the laboratory is not part of this installation")
     folder = shared / "data" / "liveportrait_templates"
     landmarks, scores = fit_bridge.clip_landmarks(folder / "d2.mp4", FaceAnalyzer.load())
     exp = load_file(str(folder / "d2.safetensors"))["exp"]
@@ -243,7 +243,7 @@ def test_a_clip_tracked_here_moves_as_its_latents_say(bridge, shared):
 
 
 def test_ridge_and_regions_of_the_fit_script():
-    fit_bridge = pytest.importorskip("tools.fit_bridge", reason="tools are not part of this installation")
+    fit_bridge = pytest.importorskip("laboratory.fits.bridge", reason="the laboratory is not part of this installation")
     draw = torch.Generator().manual_seed(0)
     truth = torch.randn(63, 1434, generator=draw, dtype=torch.float64)
     x = torch.randn(400, 63, generator=draw, dtype=torch.float64)

@@ -4,7 +4,7 @@ import av
 import pytest
 import torch
 
-from playmate_core import cli
+from playmate_core.cli import main as cli
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_portrait_and_voice_make_a_video_of_the_voice_s_length(spoken, inputs):
 
 
 def test_same_seed_same_motion_bit_for_bit(spoken, inputs, models):
-    from playmate_core.images import read_image
+    from playmate_core.media.pictures import read_image
     from playmate_core.motion.files import load_motion
     from playmate_core.pipeline import encode_audio, extract_appearance, generate_motion
 
@@ -131,7 +131,6 @@ def test_demo_runs_from_the_samples(tmp_path, capsys):
     ({4: ["--gaze", "0 x=left"]}, "x=left"),
     ({4: ["--blink", "-3"]}, "blink rate"),
     ({4: ["--device", "abacus"]}, "abacus"),
-    ({4: ["--renderer", "crayon"]}, "crayon"),
     ({4: ["--scheduler", "dice"]}, "dice"),
     ({4: ["--steps", "0"]}, "Steps is 0"),
     ({4: ["--emotion", "hungry"]}, "hungry"),
@@ -156,7 +155,7 @@ def test_bad_input_ends_in_one_sentence_and_no_file(inputs, tmp_path, capsys, ch
 def test_a_face_that_nobody_finds_is_marked(portrait_path, voice_path, tmp_path, monkeypatch, capsys):
     """The text reaches the library as numbers; a text that is none ends before any model is loaded."""
     from playmate_core import pipeline
-    from playmate_core.errors import PlaymateError
+    from playmate_core.runtime.errors import PlaymateError
 
     seen = []
 

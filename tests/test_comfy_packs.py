@@ -42,7 +42,7 @@ def cut_clip(source: Path, target: Path) -> Path:
     import av
     import torch
 
-    from playmate_core.video import write_video
+    from playmate_core.media.video_writer import write_video
 
     with av.open(str(source)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
@@ -159,7 +159,7 @@ def test_animals(drawn, weights):
 def still(studio, tmp_path_factory):
     """One frame [H, W, 3] as a lossless picture, from given files. Another batch size is of no effect on it, save that
     it is drawn again."""
-    from playmate_core.images import read_image
+    from playmate_core.media.pictures import read_image
     from playmate_core.motion.edits import slice_frames
     from playmate_core.motion.files import load_motion, save_motion
 

@@ -45,12 +45,12 @@ def correlation(a, b):
 
 def test_head_mouth_and_brows_come_from_a_clip_a_voice_and_another_clip(studio, models):
     """The parts of ``splice_video``'s motion are its sources' own, and they are seen in the finished frames."""
-    from playmate_core.face.driving import motion_from_frames
+    from playmate_core.driving.film import motion_from_frames
     from playmate_core.face.geometry import BROWS_UPPER
+    from playmate_core.media.video_reader import open_video
     from playmate_core.motion.files import load_motion
     from playmate_core.motion.pose import pose_offsets
     from playmate_core.motion.regions import REGION_KEYPOINTS
-    from playmate_core.video_reading import open_video
 
     prompt = api("splice_video")
     by_title = {node["_meta"]["title"]: key for key, node in prompt.items()}

@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from playmate_core.errors import PlaymateError
+from laboratory.corpus import build, recipes, report, shards, teacher, tracks
+from laboratory.corpus.closures import Targets
+from laboratory.corpus.engines import Speech
+from laboratory.corpus.head_motion import PoseStatistics
+from laboratory.corpus.latents import EYES
+from playmate_core.evaluation.phones import CLOSED, Phone
 from playmate_core.face import geometry
-from playmate_core.training.corpus import build, recipes, report, shards, teacher, tracks
-from playmate_core.training.corpus.closures import Targets
-from playmate_core.training.corpus.engines import Speech
-from playmate_core.training.corpus.head_motion import PoseStatistics
-from playmate_core.training.corpus.latents import EYES
-from playmate_core.training.corpus.phones import CLOSED, Phone
+from playmate_core.runtime.errors import PlaymateError
 
 RATE = 16_000
 

@@ -8,11 +8,11 @@ import types
 import numpy as np
 import pytest
 
-from playmate_core.training.corpus.engines import available, espeak
-from playmate_core.training.corpus.engines.base import Voice
-from playmate_core.training.corpus.engines.festival import Festival
-from playmate_core.training.corpus.engines.flite import Flite
-from playmate_core.training.corpus.engines.hibari import Hibari
+from laboratory.corpus.engines import available, espeak
+from laboratory.corpus.engines.base import Voice
+from laboratory.corpus.engines.festival import Festival
+from laboratory.corpus.engines.flite import Flite
+from laboratory.corpus.engines.hibari import Hibari
 
 _WRITE_WAVE = """
 import sys, wave

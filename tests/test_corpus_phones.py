@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from playmate_core.training.corpus import closures, phones
-from playmate_core.training.corpus.closures import Targets, apply_phones, envelope, resting
-from playmate_core.training.corpus.latents import EYES, GAPS, Measures
-from playmate_core.training.corpus.phones import Phone, from_arpabet, from_ipa, merge, shift
-from playmate_core.training.corpus.report import at_centre, closure_figures, count_blinks
+from laboratory.corpus import closures
+from laboratory.corpus.closures import Targets, apply_phones, envelope, resting
+from laboratory.corpus.latents import EYES, GAPS, Measures
+from laboratory.corpus.report import at_centre, closure_figures, count_blinks
+from playmate_core.evaluation import phones
+from playmate_core.evaluation.phones import Phone, from_arpabet, from_ipa, merge, shift
 
 
 class LinearFace:

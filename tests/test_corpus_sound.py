@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from playmate_core.training.corpus import augmentation, non_speech, recipes
-from playmate_core.training.corpus.engines import ENGINES, Speech, Voice, available
-from playmate_core.training.corpus.engines.hibari import _spell, _stretch
-from playmate_core.training.corpus.phones import CLOSED, SILENCE, Phone
-from playmate_core.training.corpus.text import OWN, sentences
+from laboratory.corpus import augmentation, non_speech, recipes
+from laboratory.corpus.engines import ENGINES, Speech, Voice, available
+from laboratory.corpus.engines.hibari import _spell, _stretch
+from laboratory.corpus.text import OWN, sentences
+from playmate_core.evaluation.phones import CLOSED, SILENCE, Phone
 
 RATE = 16_000
 

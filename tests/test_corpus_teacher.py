@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
-from playmate_core.training.corpus import build, evaluate, head_motion, shards, teacher, tracks
-from playmate_core.training.corpus.latents import Measures
-from playmate_core.training.corpus.report import count_blinks
+from laboratory.corpus import build, evaluate, head_motion, shards, teacher, tracks
+from laboratory.corpus.latents import Measures
+from laboratory.corpus.report import count_blinks
+from playmate_core.runtime.errors import PlaymateError
 
 
 def _lessons(speakers=4, frames=400, noise=0.3):

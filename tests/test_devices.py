@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from playmate_core import pipeline
-from playmate_core.acceleration import GRAPHS
-from playmate_core.diffusion.emotion_plan import EmotionPlan
-from playmate_core.errors import PlaymateError
+from playmate_core.emotion.plan import EmotionPlan
 from playmate_core.motion.types import Motion
 from playmate_core.render.liveportrait import LivePortraitRenderer, load_networks
 from playmate_core.render.liveportrait.planes import PlanarDenseMotion
+from playmate_core.runtime.acceleration import GRAPHS
+from playmate_core.runtime.errors import PlaymateError
 from tests.joyvasa_helpers import write_checkpoint, write_encoder
 from tests.pretend_device import Wrapped, held, pretended
 
@@ -138,7 +138,7 @@ def test_a_card_without_half_precision(models, portrait, small_liveportrait, car
 
 
 def test_reading_a_clip_through_the_motion_extractor(models, portrait, small_liveportrait, card):
-    from playmate_core.face.driving import motion_from_frames
+    from playmate_core.driving.film import motion_from_frames
     from playmate_core.render.liveportrait.extraction import motion_extractor_of
 
     frames = portrait * torch.linspace(1, 0.7, 3)[:, None, None, None]
@@ -153,8 +153,8 @@ def test_reading_a_clip_through_the_motion_extractor(models, portrait, small_liv
 
 @pytest.mark.parametrize("kind", ["wav2vec2", "hubert"])
 def test_speech_encoders_of_transformers(tmp_path, voice, card, kind):
-    from playmate_core.motion_models import load_speech_encoder
-    from playmate_core.speech.reading import from_waveform
+    from playmate_core.media.sound import from_waveform
+    from playmate_core.pipeline import load_speech_encoder
 
     write_encoder(tmp_path / kind, kind)
     sound = from_waveform(*voice)
@@ -164,8 +164,8 @@ def test_speech_encoders_of_transformers(tmp_path, voice, card, kind):
 
 
 def test_joyvasa(tmp_path, voice, card):
-    from playmate_core.motion_models import load_motion_and_speech
-    from playmate_core.speech.reading import from_waveform
+    from playmate_core.media.sound import from_waveform
+    from playmate_core.pipeline import load_motion_and_speech
 
     sound, path = from_waveform(*voice), write_checkpoint(tmp_path)
     found = []

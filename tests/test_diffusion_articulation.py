@@ -7,7 +7,7 @@ import torch
 
 from playmate_core.diffusion.articulation import OPEN_GAP, REACH, Articulation
 from playmate_core.diffusion.model import MotionModel
-from playmate_core.errors import PlaymateError
+from playmate_core.runtime.errors import PlaymateError
 
 from .diffusion_helpers import CONFIG, toy_features, toy_model
 

@@ -6,8 +6,8 @@ import time
 import pytest
 import torch
 
-from playmate_core.speech.reading import from_waveform, read_audio
-from playmate_core.training.validation import bridge_lips, correlation
+from laboratory.training.validation import bridge_lips, correlation
+from playmate_core.media.sound import from_waveform, read_audio
 
 
 @pytest.fixture(scope="module")

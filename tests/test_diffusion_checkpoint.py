@@ -7,7 +7,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from playmate_core.diffusion.model import MotionModel
-from playmate_core.errors import PlaymateError
+from playmate_core.runtime.errors import PlaymateError
 from tests.diffusion_helpers import toy_features, toy_model
 
 

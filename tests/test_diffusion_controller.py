@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from playmate_core.diffusion.controller import EmotionalDenoiser, EmotionController
-from playmate_core.diffusion.emotion import LABELS, EmotionCurve
-from playmate_core.diffusion.emotion_offsets import FELT, amounts, attitude, emotion_table, onset, response
 from playmate_core.diffusion.model import MotionModel
-from playmate_core.errors import PlaymateError
+from playmate_core.emotion.curve import LABELS, EmotionCurve
+from playmate_core.emotion.offsets import FELT, amounts, attitude, emotion_table, onset, response
+from playmate_core.runtime.errors import PlaymateError
 
 from .diffusion_helpers import toy_features as speech
 from .diffusion_helpers import toy_model as small_model

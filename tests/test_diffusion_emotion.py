@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from playmate_core.diffusion.emotion import LABELS, EmotionCurve, parse_schedule
-from playmate_core.errors import PlaymateError
+from playmate_core.emotion.curve import LABELS, EmotionCurve, parse_schedule
+from playmate_core.runtime.errors import PlaymateError
 
 
 def amounts(curve, label):

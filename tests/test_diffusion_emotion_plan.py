@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from playmate_core.diffusion.emotion import LABELS, EmotionCurve, mixture
-from playmate_core.diffusion.emotion_plan import EmotionLayer, EmotionPlan
-from playmate_core.errors import PlaymateError
+from playmate_core.emotion.curve import LABELS, EmotionCurve, mixture
+from playmate_core.emotion.plan import EmotionLayer, EmotionPlan
+from playmate_core.runtime.errors import PlaymateError
 
 FPS = 25.0
 

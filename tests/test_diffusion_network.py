@@ -9,7 +9,7 @@ from playmate_core.diffusion.config import DenoiserConfig
 from playmate_core.diffusion.denoiser import Denoiser, rotary, rotate
 from playmate_core.diffusion.normalisation import POSE_FLOOR, fit_statistics, prosody
 from playmate_core.diffusion.schedule import sampling_scheduler, training_scheduler
-from playmate_core.errors import PlaymateError
+from playmate_core.runtime.errors import PlaymateError
 from tests.diffusion_helpers import CONFIG, toy_clip, toy_model
 
 

@@ -6,11 +6,11 @@ import time
 import pytest
 import torch
 
-from playmate_core.diffusion.emotion import EmotionCurve
 from playmate_core.diffusion.sampler import audio_window, settle_head, window_noise
-from playmate_core.errors import PlaymateError
+from playmate_core.emotion.curve import EmotionCurve
 from playmate_core.motion.edits import resample
-from playmate_core.speech.types import SpeechFeatures
+from playmate_core.motion.features import SpeechFeatures
+from playmate_core.runtime.errors import PlaymateError
 from tests.diffusion_helpers import CONFIG, toy_features, toy_model
 
 FIELDS = ("expression", "rotation", "translation", "scale")

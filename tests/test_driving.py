@@ -7,13 +7,14 @@ import math
 import pytest
 import torch
 
-from playmate_core import cli
-from playmate_core.errors import PlaymateError
-from playmate_core.face import driving, geometry
+from playmate_core.cli import main as cli
+from playmate_core.driving import film as driving
+from playmate_core.face import geometry
 from playmate_core.face.blendshapes import NAMES
 from playmate_core.face.bridge import EYE_DISTANCE, LatentBridge
 from playmate_core.motion.geometry import euler_degrees
 from playmate_core.motion.types import Motion, Neutral
+from playmate_core.runtime.errors import PlaymateError
 
 from .driving_helpers import BLANK, Actors, actor, speech
 from .render_helpers import gap_latent
@@ -207,7 +208,7 @@ def performance(bridge):
 
 @pytest.fixture(scope="module")
 def clip(models, appearance, performance, tmp_path_factory):
-    from playmate_core.video import write_video
+    from playmate_core.media.video_writer import write_video
 
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
     return write_video(path, models.renderer.render(appearance, performance), 20.0, FRAMES, crf=8)
@@ -244,9 +245,9 @@ def test_the_command_trims_and_writes_templates(clip, tmp_path):
 
 def test_the_command_writes_the_openings_of_eyes_and_lips(clip, models, tmp_path):
     """For LivePortrait's retargeting; in the frame that was put in front, the lips are as shut as they get."""
-    from playmate_core.motion.unpickle import read_arrays
-    from playmate_core.render.liveportrait.ratios import eye_ratio, lip_ratio
-    from playmate_core.video_reading import open_video
+    from playmate_core.face.ratios import eye_ratio, lip_ratio
+    from playmate_core.media.video_reader import open_video
+    from playmate_core.weights.unpickle import read_arrays
 
     assert cli.main(["motion", str(clip), "-o", str(tmp_path / "a.pkl"), "--device", "cpu", "--seconds", "0.5",
                      "--smoothing", "0"]) == 0
@@ -313,9 +314,9 @@ def test_template_clips_left_out_of_the_fit(models, shared):
     """Every second frame of LivePortrait's clips; the bridge is fitted anew without the clip and its template."""
     from safetensors.torch import load_file
 
-    from playmate_core.video_reading import open_video
+    from playmate_core.media.video_reader import open_video
 
-    fit_bridge = pytest.importorskip("tools.fit_bridge", reason="tools are not part of this installation")
+    fit_bridge = pytest.importorskip("laboratory.fits.bridge", reason="the laboratory is not part of this installation")
     folder = shared / "data" / "liveportrait_templates"
     faces, clips = {}, {}
     for name in ("d1", "d2", "d5", "d7", "d8"):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
-from playmate_core.face import driving, extraction
+from playmate_core.driving import extraction
+from playmate_core.driving import film as driving
 from playmate_core.face.bridge import LatentBridge
 from playmate_core.face.crop import Roi, as_rgb, sample
 from playmate_core.motion.geometry import HEADPOSE_BINS
 from playmate_core.render.liveportrait.motion_extractor import MotionExtractor, MotionExtractorConfig
+from playmate_core.runtime.errors import PlaymateError
 
 from .driving_helpers import Actors, actor, speech
 from .liveportrait_helpers import recipe
@@ -247,8 +248,8 @@ def test_latents_that_m_gave_of_a_real_clip(models, shared):
     """LivePortrait's published latents of its own clip, replayed: they agree with the landmarks, and on the neutral."""
     from safetensors.torch import load_file
 
+    from playmate_core.media.video_reader import open_video
     from playmate_core.motion.geometry import euler_degrees
-    from playmate_core.video_reading import open_video
 
     folder, every = shared / "data" / "liveportrait_templates", 12
     stored = load_file(str(folder / "d5.safetensors"))

@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from laboratory.training.validation import bridge_lips, correlation
 from playmate_core import pipeline
-from playmate_core.diffusion.emotion import EmotionCurve
-from playmate_core.diffusion.emotion_offsets import FELT
 from playmate_core.diffusion.retiming import FIELDS
+from playmate_core.emotion.curve import EmotionCurve
+from playmate_core.emotion.offsets import FELT
 from playmate_core.evaluation.emotion import directions, mean_blendshapes, monotone, separation
 from playmate_core.evaluation.motion import seam_velocity
 from playmate_core.face.geometry import lip_gap
-from playmate_core.speech.reading import read_audio
-from playmate_core.training.validation import bridge_lips, correlation
+from playmate_core.media.sound import read_audio
 
 SECONDS, EVERY = 3, 3
 

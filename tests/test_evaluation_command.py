@@ -7,7 +7,7 @@ import cv2
 import pytest
 import torch
 
-from playmate_core import cli
+from playmate_core.cli import main as cli
 from playmate_core.evaluation.charts import chart
 from playmate_core.evaluation.clips import motion_track, open_clip
 from playmate_core.evaluation.emotion import FEATURES, mean_blendshapes
@@ -34,8 +34,8 @@ def driven(models):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, models, portrait, appearance, driven):
     """clip.mp4 with a sound, what it was made from, and phones that fit."""
+    from playmate_core.media.video_writer import write_video
     from playmate_core.pipeline import render_frames
-    from playmate_core.video import write_video
 
     folder = tmp_path_factory.mktemp("evaluate")
     time = torch.arange(int(FRAMES / FPS * 16000)) / 16000
@@ -167,7 +167,7 @@ def test_labels_may_be_given_and_must_fit(folder, felt, capsys):
     (["HAPPY", "HAPPY"], "Two clips are labelled happy"),
 ])
 def test_what_cannot_be_measured_ends_in_one_sentence(folder, felt, tmp_path, capsys, words, message):
-    from playmate_core.video import write_video
+    from playmate_core.media.video_writer import write_video
 
     places = {"CLIP": str(folder / "clip.mp4"), "HAPPY": felt[1]}
     if "WALL" in words:

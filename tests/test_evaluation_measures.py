@@ -6,15 +6,8 @@ import struct
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
 from playmate_core.evaluation.classifier import EmotionAccuracy, EmotionClassifier, face_crop, own_label
-from playmate_core.evaluation.image import (
-    BackgroundChange,
-    IdentityModel,
-    IdentitySimilarity,
-    head_region,
-    identity,
-)
+from playmate_core.evaluation.image import BackgroundChange, IdentityModel, IdentitySimilarity, head_region, identity
 from playmate_core.evaluation.lips import compare, on_frames
 from playmate_core.evaluation.motion import borders, face_shape, jitter, picture_shape, seam_velocity
 from playmate_core.evaluation.paper import Fid, Fvd, Lpips, clips_of, frechet_distance
@@ -23,6 +16,7 @@ from playmate_core.evaluation.sync import SyncNet, SyncScore, load_syncnet, mfcc
 from playmate_core.evaluation.tracking import FaceTrack
 from playmate_core.face.geometry import mean_face
 from playmate_core.motion.geometry import rotation_matrix
+from playmate_core.runtime.errors import PlaymateError
 from tests.render_helpers import drawn_face
 
 # ---- lips

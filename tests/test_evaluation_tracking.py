@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
 from playmate_core.evaluation.emotion import (
     directions,
     labels_of,
@@ -19,6 +18,7 @@ from playmate_core.evaluation.pose import READERS, pose_error, requested_angles,
 from playmate_core.evaluation.tracking import FaceTrack, is_track, load_track, track_video
 from playmate_core.face.blendshapes import NAMES
 from playmate_core.face.geometry import mean_face
+from playmate_core.runtime.errors import PlaymateError
 from tests.motion_helpers import random_motion
 
 
@@ -42,7 +42,7 @@ def track_of(frames=20, fps=25.0, holes=()):
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory, portrait):
     """A clip of the portrait with a frame without a face, as frames and as a file."""
-    from playmate_core.video import write_video
+    from playmate_core.media.video_writer import write_video
 
     frames = [portrait] * 3 + [torch.zeros_like(portrait)] + [portrait] * 2
     path = tmp_path_factory.mktemp("clip") / "happy_0.5.mp4"

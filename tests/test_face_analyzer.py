@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from playmate_core.errors import PlaymateError
 from playmate_core.face.analyzer import FaceAnalyzer, select_face
 from playmate_core.face.blendshapes import NAMES
 from playmate_core.face.crop import BACKDROP, Roi, as_rgb, sample
 from playmate_core.face.types import Face
 from playmate_core.face.views import landmark_roi, nearest, shift, tiles
+from playmate_core.runtime.errors import PlaymateError
 
 FIXTURE = Path(__file__).parent / "data" / "face_parity.safetensors"
 OUTER_EYES = (33, 263)

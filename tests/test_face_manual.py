@@ -4,17 +4,9 @@ import pytest
 import torch
 
 from playmate_core import pipeline
-from playmate_core.errors import PlaymateError
 from playmate_core.face.geometry import mean_face
-from playmate_core.face.manual import (
-    AVERAGE,
-    FEATURES,
-    face_at_points,
-    face_in_box,
-    mask_box,
-    parse_box,
-    parse_points,
-)
+from playmate_core.face.manual import AVERAGE, FEATURES, face_at_points, face_in_box, mask_box, parse_box, parse_points
+from playmate_core.runtime.errors import PlaymateError
 
 
 def features(landmarks):

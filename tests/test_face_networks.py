@@ -1,4 +1,5 @@
-"""The face networks give MediaPipe's own outputs, as LiteRT computed them (tools/check_face_parity.py --fixture)."""
+"""The face networks give MediaPipe's own outputs, as LiteRT computed them (laboratory.measures.face_parity --fixture).
+"""
 
 from __future__ import annotations
 
@@ -8,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from playmate_core.errors import PlaymateError
 from playmate_core.face.analyzer import NETWORKS, FaceAnalyzer, load_networks
 from playmate_core.face.blendshapes import LANDMARKS, NAMES
 from playmate_core.face.detector import box_overlap, weighted_suppression
 from playmate_core.face.layers import Conv2dSame, one_thread
+from playmate_core.runtime.errors import PlaymateError
 from playmate_core.weights import BUNDLED, bundled
 
 FIXTURE = Path(__file__).parent / "data" / "face_parity.safetensors"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
 from playmate_core.face import geometry as geo
 from playmate_core.motion.geometry import rotation_matrix
+from playmate_core.runtime.errors import PlaymateError
 
 RINGS = [geo.LIPS_OUTER, geo.LIPS_INNER, *geo.EYES, *geo.BROWS, geo.OVAL]
 

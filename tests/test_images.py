@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
-from playmate_core.images import read_image
-from playmate_core.pipeline import check_image
+from playmate_core.media.pictures import check_image, read_image
+from playmate_core.runtime.errors import PlaymateError
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp"])

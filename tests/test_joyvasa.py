@@ -5,20 +5,21 @@ import pytest
 import torch
 
 from playmate_core import pipeline
-from playmate_core.diffusion.emotion import EmotionCurve
 from playmate_core.diffusion.joyvasa.driving import Source, driving_keypoints, hull_volume
 from playmate_core.diffusion.joyvasa.network import Attention, DenoisingNetwork
 from playmate_core.diffusion.joyvasa.sampler import limited
 from playmate_core.diffusion.joyvasa.schedule import tables
 from playmate_core.diffusion.joyvasa.statistics import PoseSmoother
-from playmate_core.errors import PlaymateError
+from playmate_core.emotion.curve import EmotionCurve
+from playmate_core.media.audio import Audio
 from playmate_core.motion.edits import resample
+from playmate_core.motion.features import SpeechFeatures
 from playmate_core.motion.pose import PoseKeyframes, override_pose
 from playmate_core.motion.types import Motion, Neutral
-from playmate_core.motion_models import load_motion_and_speech
+from playmate_core.pipeline import load_motion_and_speech
+from playmate_core.runtime.errors import PlaymateError
 from playmate_core.speech.external import external_features
 from playmate_core.speech.joyvasa import JoyVasaFeatures, plan_windows
-from playmate_core.speech.types import Audio, SpeechFeatures
 from tests.joyvasa_helpers import other, write_checkpoint, write_encoder
 from tests.test_speech_transformers import voice
 

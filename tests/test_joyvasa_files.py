@@ -16,8 +16,8 @@ from playmate_core.diffusion.joyvasa.checkpoint import is_joyvasa, load_joyvasa,
 from playmate_core.diffusion.joyvasa.config import JoyVasaConfig
 from playmate_core.diffusion.joyvasa.model import JoyVasa
 from playmate_core.diffusion.joyvasa.unpickle import read_checkpoint
-from playmate_core.errors import PlaymateError
-from playmate_core.motion_models import load_motion_and_speech
+from playmate_core.pipeline import load_motion_and_speech
+from playmate_core.runtime.errors import PlaymateError
 from tests.joyvasa_helpers import CONFIG, other, published_tensors, template_arrays, write_checkpoint
 from tests.test_speech_transformers import voice
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from playmate_core.errors import PlaymateError
 from playmate_core.render.liveportrait.checkpoint import FILES, find_files, load_network, load_networks
+from playmate_core.runtime.errors import PlaymateError
 from tests.liveportrait_helpers import relative_error, small_weights, write_pickles, write_safetensors
 
 

@@ -8,15 +8,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
+from playmate_core.face.ratios import eye_ratio, lip_ratio
 from playmate_core.motion.geometry import headpose_degrees, rotation_matrix, transform_keypoints
 from playmate_core.render.liveportrait import animate as animation
 from playmate_core.render.liveportrait.animate import Latents, Options, animate, animate_animal
 from playmate_core.render.liveportrait.crop import apply_matrix, clip_square, square_of
 from playmate_core.render.liveportrait.hull import expression_multiplier
 from playmate_core.render.liveportrait.paste import Placement, paste_mask, warp
-from playmate_core.render.liveportrait.ratios import eye_ratio, lip_ratio
 from playmate_core.render.liveportrait.smoothing import smooth
+from playmate_core.runtime.errors import PlaymateError
 from tests.liveportrait_helpers import below, fixture, skip_unless_the_whole_file_runs, stitching_by_recipe
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
 from playmate_core.motion.geometry import rotation_matrix
 from playmate_core.render.liveportrait.animate import Latents, Options, animate
 from playmate_core.render.liveportrait.crop import square_of, square_of_mesh
 from playmate_core.render.liveportrait.hull import hull_volume
 from playmate_core.render.liveportrait.paste import Placement, warp
+from playmate_core.runtime.errors import PlaymateError
 from tests.liveportrait_helpers import stitching_by_recipe
 
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from playmate_core import pipeline
-from playmate_core.acceleration import is_out_of_memory
-from playmate_core.errors import PlaymateError
 from playmate_core.motion.types import Motion
-from playmate_core.render.liveportrait import sampling
 from playmate_core.render.liveportrait.memory import batch_that_fits
 from playmate_core.render.liveportrait.renderer import LivePortraitRenderer
+from playmate_core.runtime import sampling
+from playmate_core.runtime.acceleration import is_out_of_memory
+from playmate_core.runtime.errors import PlaymateError
 
 
 @pytest.fixture(scope="module")
@@ -158,9 +158,9 @@ def test_a_host_is_asked_for_memory(small_liveportrait, models, portrait):
 
 def test_the_packs_motion_extractor_reads_clips(small_liveportrait, models, portrait):
     """Through its host, which is asked before every batch: between two, others may have needed the room."""
+    from playmate_core.driving.extraction import BATCH, driving_crop
+    from playmate_core.driving.film import motion_from_frames
     from playmate_core.face.crop import Roi, as_rgb, sample
-    from playmate_core.face.driving import motion_from_frames
-    from playmate_core.face.extraction import BATCH, driving_crop
     from playmate_core.pipeline import load_models
     from playmate_core.render.liveportrait import load_networks
     from playmate_core.render.liveportrait.extraction import motion_extractor_of

@@ -8,12 +8,12 @@ import math
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
 from playmate_core.motion import edits
 from playmate_core.motion.curves import monotone_cubic
 from playmate_core.motion.geometry import relative_rotation, rotation_matrix
 from playmate_core.motion.smoothing import gaussian_smooth, kalman_smooth
 from playmate_core.motion.types import Motion
+from playmate_core.runtime.errors import PlaymateError
 
 from .motion_helpers import FIELDS, random_motion
 

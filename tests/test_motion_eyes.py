@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
 from playmate_core.face import geometry as geo
 from playmate_core.motion.blinks import FIRST, blink_curve, find_blinks, plan_blinks
 from playmate_core.motion.eyes import BLINK_MODES, EYEBALL, direct_eyes, eye_offset, read_eyes
 from playmate_core.motion.gaze import GAZE_RANGE, GazeKeyframes, jumps, small_saccades
 from playmate_core.motion.pose import override_pose
 from playmate_core.motion.types import Motion
+from playmate_core.runtime.errors import PlaymateError
 from tests.motion_helpers import random_motion
 
 FPS = 25.0

@@ -14,12 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from playmate_core.errors import PlaymateError
-from playmate_core.motion import unpickle
 from playmate_core.motion.edits import with_neutral_lead
 from playmate_core.motion.files import load_motion, save_motion, save_template
 from playmate_core.motion.geometry import rotation_matrix
 from playmate_core.motion.types import Neutral
+from playmate_core.runtime.errors import PlaymateError
+from playmate_core.weights import unpickle
 
 from .motion_helpers import FIELDS, random_motion
 

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
 from playmate_core.motion import geometry as g
+from playmate_core.runtime.errors import PlaymateError
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
+from playmate_core.cli.pose_option import parse_pose, read_pose
 from playmate_core.motion.edits import rebase
 from playmate_core.motion.files import save_motion
 from playmate_core.motion.geometry import relative_rotation, slerp_degrees
@@ -23,7 +23,7 @@ from playmate_core.motion.pose import (
     pose_offsets,
 )
 from playmate_core.motion.types import Motion, Neutral
-from playmate_core.pose_option import parse_pose, read_pose
+from playmate_core.runtime.errors import PlaymateError
 
 TEXT = "0 yaw=0 pitch=0; 1 yaw=15; 2.5 yaw=-10 roll=5"
 ANGLES = slice(0, 3)

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
 from playmate_core.face import geometry as geo
 from playmate_core.motion.sliders import SLIDERS, edit_expression, envelope, frame_envelope, slider_offset
 from playmate_core.motion.types import Motion
+from playmate_core.runtime.errors import PlaymateError
 from tests.motion_helpers import random_motion
 
 

@@ -7,11 +7,11 @@ import dataclasses
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
 from playmate_core.motion import edits
 from playmate_core.motion.loop import SEAMS, loop
 from playmate_core.motion.pose import override_pose
 from playmate_core.motion.types import Motion
+from playmate_core.runtime.errors import PlaymateError
 
 from .motion_helpers import FIELDS, random_motion
 

@@ -5,7 +5,7 @@ import types
 import pytest
 import torch
 
-from playmate_core.diffusion.emotion import LABELS
+from playmate_core.emotion.curve import LABELS
 from tests.diffusion_helpers import toy_features
 from tests.node_helpers import node_modules
 

@@ -8,9 +8,8 @@ from types import ModuleType
 import pytest
 import torch
 
-from playmate_core.motion_models import load_motion_and_speech
-from playmate_core.pipeline import load_models
-from playmate_core.speech.types import Audio
+from playmate_core.media.audio import Audio
+from playmate_core.pipeline import load_models, load_motion_and_speech
 from tests.diffusion_helpers import toy_model
 from tests.joyvasa_helpers import audio_network, write_checkpoint, write_encoder
 from tests.node_helpers import node_modules

@@ -1,7 +1,6 @@
 """Emotions on their way to the motion model, and laid over what a model without an emotion head makes."""
 
 import logging
-import sys
 import types
 from dataclasses import replace
 
@@ -9,11 +8,11 @@ import pytest
 import torch
 
 from playmate_core import pipeline
-from playmate_core.diffusion.emotion import LABELS, EmotionCurve
-from playmate_core.diffusion.emotion_plan import EmotionPlan
-from playmate_core.errors import PlaymateError
+from playmate_core.emotion.curve import LABELS, EmotionCurve
+from playmate_core.emotion.plan import EmotionPlan
 from playmate_core.face.bridge import LatentBridge
 from playmate_core.motion.types import Motion
+from playmate_core.runtime.errors import PlaymateError
 from tests.diffusion_helpers import toy_features, toy_model
 
 HAPPY = LABELS.index("happy")
@@ -34,11 +33,11 @@ def opener(bridge):
 
 @pytest.fixture
 def offsets(monkeypatch, opener):
-    """Mean expressions of a face whose happiness opens the lips by 0.1, in place of the bundled ones."""
-    module = types.ModuleType("playmate_core.diffusion.emotion_offsets")
-    module.emotion_expression = lambda curve: curve.amounts[:, HAPPY, None, None] * 0.1 * opener
-    monkeypatch.setitem(sys.modules, "playmate_core.diffusion.emotion_offsets", module)
-    return module
+    """The module that lays emotions over, its expressions replaced by an opening of the lips."""
+    from playmate_core.emotion import overlay
+
+    monkeypatch.setattr(overlay, "emotion_expression", lambda curve: 0.1 * curve.strength[:, None, None] * opener)
+    return overlay
 
 
 @pytest.fixture(scope="module")

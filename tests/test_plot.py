@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
 from playmate_core.evaluation.plot import motion_curves, plot_motion
 from playmate_core.face.bridge import LatentBridge
 from playmate_core.motion.pose import PoseKeyframes, override_pose
 from playmate_core.motion.types import Motion
+from playmate_core.runtime.errors import PlaymateError
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
 from playmate_core.face import geometry
 from playmate_core.face.transform import facial_angles, head_angles, rigid_angles
-from playmate_core.images import read_image
+from playmate_core.media.pictures import read_image
 from playmate_core.motion.geometry import rotation_matrix
 from playmate_core.motion.types import Motion, Neutral
 from playmate_core.render.landmark.clip import head_movement, requested_turn
 from playmate_core.render.landmark.obedience import Response, is_worth_it, read_response, trial_poses, view_limits
+from playmate_core.runtime.errors import PlaymateError
 
 from .render_helpers import motion_of
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
 from playmate_core.face.bridge import LatentBridge
 from playmate_core.motion.types import Motion
 from playmate_core.render.landmark import LandmarkRenderer
 from playmate_core.render.landmark import expression as expressions
 from playmate_core.render.landmark.clip import perform, plan
 from playmate_core.render.landmark.warp import displacement, invert, with_slopes
+from playmate_core.runtime.errors import PlaymateError
 
 from .render_helpers import blink_latent, drawn_face, gap_latent, motion_of, psnr
 

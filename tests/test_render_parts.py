@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -213,10 +211,8 @@ def test_edges_of_an_opening_add_up_everywhere():
 
 
 def test_mesh_converter_reads_the_protobuf(tmp_path):
-    spec = importlib.util.spec_from_file_location(
-        "convert_face_mesh", Path(__file__).resolve().parent.parent / "tools" / "convert_face_mesh.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    from laboratory.conversions import face_mesh as tool
+
     floats = np.array([1, 2, 3, 0.5, 0.5], "<f4")
     mesh = b"".join(b"\x1d" + value.tobytes() for value in floats) + b"\x20\x00\x20\xac\x02\x20\x07"
     message = b"\x10\x05" + b"\x0a" + bytes([len(mesh)]) + mesh

@@ -9,7 +9,7 @@ import torch
 from playmate_core.face import geometry
 from playmate_core.face.analyzer import FaceAnalyzer
 from playmate_core.face.bridge import LatentBridge
-from playmate_core.images import read_image
+from playmate_core.media.pictures import read_image
 from playmate_core.render.landmark import LandmarkRenderer
 
 from .render_helpers import blink_latent, gap_latent, motion_of
@@ -92,7 +92,7 @@ def test_eyes_shut_and_stay_where_they_are(analyzer, renderer, portrait, bridge)
 
 def test_brows_raised_far_make_no_rings(renderer, portrait, monkeypatch):
     """Above them the skin is squeezed so much that plain Newton steps threw single nodes pixels away."""
-    from playmate_core.diffusion.emotion_offsets import FELT, emotion_table
+    from playmate_core.emotion.offsets import FELT, emotion_table
     from playmate_core.motion.eyes import eye_offset
     from playmate_core.render.landmark import renderer as drawing
     from playmate_core.render.landmark.warp import invert

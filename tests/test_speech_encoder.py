@@ -14,12 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from playmate_core.errors import PlaymateError
+from playmate_core.media.audio import SAMPLE_RATE, Audio
+from playmate_core.runtime.errors import PlaymateError
 from playmate_core.speech import encoder as module
 from playmate_core.speech.encoder import SpeechEncoder
 from playmate_core.speech.frames import FrameMean, frame_count
 from playmate_core.speech.mel import log_mel, mel_power, speech_level
-from playmate_core.speech.types import SAMPLE_RATE, Audio
 from playmate_core.speech.whisper import WhisperEncoder
 from playmate_core.weights import bundled
 
@@ -240,12 +240,9 @@ def test_speech_level_leaves_pauses_out():
 
 
 def tool():
-    sys.path.insert(0, str(ROOT / "tools"))
-    try:
-        import convert_speech_encoder
-    finally:
-        sys.path.pop(0)
-    return convert_speech_encoder
+    from laboratory.conversions import speech_encoder
+
+    return speech_encoder
 
 
 def model_bin(variables: dict[str, np.ndarray], name: str = "WhisperSpec") -> bytes:
@@ -293,7 +290,7 @@ def test_bundled_file_is_small_half_precision_and_licensed():
 
 
 def test_importing_the_encoder_loads_no_heavy_package():
-    code = ("import sys, playmate_core.speech.encoder, playmate_core.speech.reading; "
+    code = ("import sys, playmate_core.speech.encoder, playmate_core.media.sound; "
             "print([n for n in ('transformers', 'torchaudio', 'av', 'diffusers', 'cv2') if n in sys.modules])")
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert out.stdout.strip() == "[]"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
+from playmate_core.runtime.errors import PlaymateError
 from playmate_core.speech.external import external_features
 
 RATE = 16_000

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
+from playmate_core.media.audio import SAMPLE_RATE
 from playmate_core.speech.prosody import QUIETEST, loudness, pitch, pitch_chunks
-from playmate_core.speech.types import SAMPLE_RATE
 
 
 def voice(hertz: float, seconds: float = 6.0, noise: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
-from playmate_core.speech.reading import from_waveform, read_audio
-from playmate_core.speech.resample import Resampler
-from playmate_core.speech.types import SAMPLE_RATE
+from playmate_core.media.audio import SAMPLE_RATE
+from playmate_core.media.resampling import Resampler
+from playmate_core.media.sound import from_waveform, read_audio
+from playmate_core.runtime.errors import PlaymateError
 
 
 def tone(seconds: float, rate: int, hertz: float = 440.0, level: float = 0.5) -> torch.Tensor:
@@ -289,7 +289,7 @@ def test_channels_that_cancel_leave_the_loudest(tmp_path, caplog):
 
 def test_an_hour_needs_little_more_than_its_result(monkeypatch):
     """Blocks are what is held: none larger than a few seconds, however long the sound."""
-    from playmate_core.speech import mixing
+    from playmate_core.media import mixing
 
     largest = []
     add = mixing.Mixer.add

@@ -7,11 +7,11 @@ import zipfile
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
-from playmate_core.motion_models import load_speech_encoder
+from playmate_core.media.audio import Audio
+from playmate_core.pipeline import load_speech_encoder
+from playmate_core.runtime.errors import PlaymateError
 from playmate_core.speech import transformer_encoders as encoders
 from playmate_core.speech.transformer_encoders import TransformerEncoder, window_starts, window_weights
-from playmate_core.speech.types import Audio
 from tests.joyvasa_helpers import write_encoder
 
 RATE = 16_000

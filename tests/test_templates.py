@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from playmate_core.driving.template import write_template
 from playmate_core.face import geometry
 from playmate_core.face.bridge import LatentBridge
+from playmate_core.face.ratios import eye_ratio, lip_ratio, openings
 from playmate_core.motion.files import load_motion
 from playmate_core.motion.sliders import edit_expression
 from playmate_core.motion.types import Motion
-from playmate_core.motion.unpickle import read_arrays
-from playmate_core.render.liveportrait.ratios import eye_ratio, lip_ratio, openings
-from playmate_core.templates import write_template
+from playmate_core.weights.unpickle import read_arrays
 
 from .render_helpers import gap_latent
 

@@ -10,17 +10,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from playmate_core import cli
+from laboratory.measures.training import write_networks
+from laboratory.training.__main__ import main
+from laboratory.training.dataset import load_corpus
+from laboratory.training.settings import Settings, find_settings, load_settings
+from playmate_core.cli import main as cli
 from playmate_core.diffusion.model import MotionModel
 from playmate_core.motion.files import load_motion
-from playmate_core.training.__main__ import main
-from playmate_core.training.dataset import load_corpus
-from playmate_core.training.settings import Settings, find_settings, load_settings
 from tests.diffusion_helpers import CONFIG
 from tests.joyvasa_helpers import write_encoder
 from tests.test_training_prepare import film
 from tests.test_training_transfer import TRAINING as FINE_TUNE
-from tools.show_training import write_networks
 
 
 @pytest.fixture(scope="module")

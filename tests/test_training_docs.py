@@ -8,10 +8,10 @@ from dataclasses import asdict, fields
 
 import pytest
 
+from laboratory.training.footage import Filters
+from laboratory.training.settings import Training, find_settings, load_settings
+from laboratory.training.transfer import TransferSettings, TransferTraining
 from playmate_core.diffusion.config import DenoiserConfig
-from playmate_core.training.footage import Filters
-from playmate_core.training.settings import Training, find_settings, load_settings
-from playmate_core.training.transfer import TransferSettings, TransferTraining
 from tests.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")

@@ -8,13 +8,13 @@ import json
 import pytest
 import torch
 
+from laboratory.training.settings import find_settings, load_settings, settings_from
+from laboratory.training.stage1 import RESULT, Stage1, draw_noise, loss_weights, noise_loss
 from playmate_core.diffusion.controller import EmotionController
 from playmate_core.diffusion.denoiser import Denoiser
 from playmate_core.diffusion.model import MotionModel
 from playmate_core.diffusion.normalisation import LEAST_VARIANCE, POSE_COLUMNS, fit_statistics
-from playmate_core.errors import PlaymateError
-from playmate_core.training.settings import find_settings, load_settings, settings_from
-from playmate_core.training.stage1 import RESULT, Stage1, draw_noise, loss_weights, noise_loss
+from playmate_core.runtime.errors import PlaymateError
 from tests.diffusion_helpers import CONFIG, toy_clip
 from tests.test_training_stage1 import toy_lips, windows
 

@@ -10,13 +10,13 @@ import time
 
 import pytest
 
-from playmate_core.training.pool import pooled
+from laboratory.training.pool import pooled
 from tests.conftest import ROOT
 
 SCRIPT = """
 import os, sys, time
 sys.path.insert(0, {root!r})
-from playmate_core.training.pool import pooled
+from laboratory.training.pool import pooled
 
 def work(folder, number):
     open(os.path.join(folder, str(os.getpid())), "w").close()

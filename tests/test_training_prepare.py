@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
-from playmate_core.face.driving import FaceTrack
-from playmate_core.training import footage, prepare
-from playmate_core.training.__main__ import main
-from playmate_core.training.corpus import shards
-from playmate_core.training.crops import Crops, write_crops
-from playmate_core.training.dataset import load_corpus
-from playmate_core.training.footage import Filters, Unusable, divide
-from playmate_core.training.labels import FOLDERS, Label, Labels, from_names
-from playmate_core.training.prepare import Settings, list_files, split_of
+from laboratory.corpus import shards
+from laboratory.training import footage, prepare
+from laboratory.training.__main__ import main
+from laboratory.training.crops import Crops, write_crops
+from laboratory.training.dataset import load_corpus
+from laboratory.training.footage import Filters, Unusable, divide
+from laboratory.training.labels import FOLDERS, Label, Labels, from_names
+from laboratory.training.prepare import Settings, list_files, split_of
+from playmate_core.driving.film import FaceTrack
+from playmate_core.runtime.errors import PlaymateError
 
 
 def track(frames=200, fps=25.0, unseen=(), moved=None):
@@ -337,8 +337,8 @@ def test_extracted_latents_are_anchored_on_the_calmest_frames():
 
 def film(path, portrait_path, voice_path):
     """The sample portrait, moving a little, for 0.8 s at 20 frames a second, with the sample voice."""
-    from playmate_core.images import read_image
-    from playmate_core.video import write_video
+    from playmate_core.media.pictures import read_image
+    from playmate_core.media.video_writer import write_video
 
     image = read_image(portrait_path)[..., :3]
     edge = min(image.shape[:2])

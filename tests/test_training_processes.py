@@ -13,12 +13,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from laboratory.training.dataset import Rows, load_corpus
+from laboratory.training.loop import LOG, STATE
+from laboratory.training.settings import Settings, Training
+from laboratory.training.stage1 import Stage1
 from playmate_core.diffusion.denoiser import Dropout
-from playmate_core.errors import PlaymateError
-from playmate_core.training.dataset import Rows, load_corpus
-from playmate_core.training.loop import LOG, STATE
-from playmate_core.training.settings import Settings, Training
-from playmate_core.training.stage1 import Stage1
+from playmate_core.runtime.errors import PlaymateError
 from tests.conftest import ROOT
 from tests.diffusion_helpers import CONFIG
 from tests.test_training_stage1 import CLIPS, toy_lips, write_corpus
@@ -65,7 +65,7 @@ def test_two_processes_are_one(alone, tmp_path):
     corpus, run = alone
     config = tmp_path / "config.json"
     config.write_text(SETTINGS.to_json())
-    launch("-m", "playmate_core.training", "stage1", "--corpus", str(corpus), "--config", str(config), "--out",
+    launch("-m", "laboratory.training", "stage1", "--corpus", str(corpus), "--config", str(config), "--out",
            str(tmp_path / "run"), "--device", "cpu", "--threads", "1")
     same(run, tmp_path / "run")
     one, two = ([json.loads(row) for row in (folder / LOG).read_text().splitlines()]

@@ -12,14 +12,14 @@ import sys
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
-from playmate_core.training import __main__ as command
-from playmate_core.training.loop import LOG, STATE
-from playmate_core.training.settings import Settings, settings_from
-from playmate_core.training.stage1 import RESULT, Stage1
-from playmate_core.training.stage2 import Stage2
-from playmate_core.training.transfer import TransferRun, TransferSettings
-from playmate_core.training.upkeep import fingerprint, strike_later
+from laboratory.training import __main__ as command
+from laboratory.training.loop import LOG, STATE
+from laboratory.training.settings import Settings, settings_from
+from laboratory.training.stage1 import RESULT, Stage1
+from laboratory.training.stage2 import Stage2
+from laboratory.training.transfer import TransferRun, TransferSettings
+from laboratory.training.upkeep import fingerprint, strike_later
+from playmate_core.runtime.errors import PlaymateError
 from tests.conftest import ROOT
 from tests.diffusion_helpers import CONFIG
 from tests.test_training_stage1 import CLIPS, SETTINGS, TRAINING, toy_lips, write_corpus

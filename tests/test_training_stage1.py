@@ -10,15 +10,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from laboratory.training import loop
+from laboratory.training.__main__ import main
+from laboratory.training.dataset import OUTLIER, Clip, Windows, load_corpus
+from laboratory.training.settings import Settings, Training, find_settings, load_settings, settings_from
+from laboratory.training.stage1 import LOG, RESULT, STATE, Stage1, learning_rate, noise_loss
+from laboratory.training.validation import correlation, join_velocity, validate
 from playmate_core.diffusion.model import MotionModel
 from playmate_core.diffusion.normalisation import fit_statistics
-from playmate_core.errors import PlaymateError
-from playmate_core.training import loop
-from playmate_core.training.__main__ import main
-from playmate_core.training.dataset import OUTLIER, Clip, Windows, load_corpus
-from playmate_core.training.settings import Settings, Training, find_settings, load_settings, settings_from
-from playmate_core.training.stage1 import LOG, RESULT, STATE, Stage1, learning_rate, noise_loss
-from playmate_core.training.validation import correlation, join_velocity, validate
+from playmate_core.runtime.errors import PlaymateError
 from tests.diffusion_helpers import CONFIG, toy_clip
 
 TRAINING = Training(batch=16, steps=6, learning_rate=3e-3, warm_up=2, decay=0.9, validate_every=3, save_every=3)

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from playmate_core.diffusion.emotion import EmotionCurve
-from playmate_core.diffusion.emotion_offsets import FELT, emotion_table
+from laboratory.corpus.emotions import feel, means, random_curve
+from laboratory.corpus.latents import EYES, GAPS, Measures
+from laboratory.training.settings import Settings, Training, default_settings, load_settings
+from laboratory.training.stage2 import Emotions, Stage2
 from playmate_core.diffusion.model import MotionModel
-from playmate_core.errors import PlaymateError
+from playmate_core.emotion.curve import EmotionCurve
+from playmate_core.emotion.offsets import FELT, emotion_table
 from playmate_core.face.bridge import LatentBridge
-from playmate_core.training.corpus.emotions import feel, means, random_curve
-from playmate_core.training.corpus.latents import EYES, GAPS, Measures
-from playmate_core.training.settings import Settings, Training, default_settings, load_settings
-from playmate_core.training.stage2 import Emotions, Stage2
+from playmate_core.runtime.errors import PlaymateError
 
 from .diffusion_helpers import CONFIG, toy_clip, toy_model
 

@@ -11,16 +11,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from playmate_core.errors import PlaymateError
+from laboratory.training.crops import Crops, write_crops
+from laboratory.training.loop import STATE
+from laboratory.training.transfer import Transfer, TransferRun, TransferSettings, TransferTraining, _size, keypoints
+from laboratory.training.vgg import PLAN, Vgg19, perceptual
 from playmate_core.motion.geometry import rotation_matrix
 from playmate_core.render.liveportrait.appearance import AppearanceConfig, AppearanceExtractor
 from playmate_core.render.liveportrait.generator import Generator, GeneratorConfig
 from playmate_core.render.liveportrait.motion_extractor import MotionExtractor, MotionExtractorConfig
 from playmate_core.render.liveportrait.warping import WarpingConfig, WarpingModule
-from playmate_core.training.crops import Crops, write_crops
-from playmate_core.training.loop import STATE
-from playmate_core.training.transfer import Transfer, TransferRun, TransferSettings, TransferTraining, _size, keypoints
-from playmate_core.training.vgg import PLAN, Vgg19, perceptual
+from playmate_core.runtime.errors import PlaymateError
 
 SIDE = 32
 TRAINING = TransferTraining(batch=4, steps=4, learning_rate=2e-3, warm_up=2, decay=0.5, validate_every=100,

@@ -6,8 +6,8 @@ import av
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
-from playmate_core.video import write_video
+from playmate_core.media.video_writer import write_video
+from playmate_core.runtime.errors import PlaymateError
 
 
 def frames(total, height=48, width=64, batch=7):

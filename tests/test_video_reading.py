@@ -9,9 +9,9 @@ import av
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
-from playmate_core.video import write_video
-from playmate_core.video_reading import LONGEST_SIDE, open_video
+from playmate_core.media.video_reader import LONGEST_SIDE, open_video
+from playmate_core.media.video_writer import write_video
+from playmate_core.runtime.errors import PlaymateError
 
 ONE = 1 << 16
 TURNS = {0: (ONE, 0, 0, 0, ONE, 0), 90: (0, ONE, 0, -ONE, 0, 0), 180: (-ONE, 0, 0, 0, -ONE, 0),
@@ -91,7 +91,7 @@ def test_stamps_of_a_varying_frame_rate(tmp_path):
 
 
 def test_pixels_that_are_not_square_and_pictures_that_are_too_large():
-    from playmate_core.video_reading import _picture
+    from playmate_core.media.video_reader import _picture
 
     def frame(width, height):
         return av.VideoFrame.from_ndarray(torch.zeros(height, width, 3, dtype=torch.uint8).numpy(), format="rgb24")

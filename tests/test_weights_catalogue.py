@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from playmate_core.errors import PlaymateError
+from playmate_core.runtime.errors import PlaymateError
 from playmate_core.weights import BUNDLED
 from playmate_core.weights.catalogue import default_models, entry_of, find, locate, names, workflow_models
 from playmate_core.weights.check import check_published, manifests

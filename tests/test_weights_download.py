@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from playmate_core.cli import main
-from playmate_core.errors import PlaymateError
+from playmate_core.cli.main import main
+from playmate_core.runtime.errors import PlaymateError
 from playmate_core.weights import catalogue, entries
 from playmate_core.weights import download as module
 from playmate_core.weights.catalogue import entry_of, find, locate

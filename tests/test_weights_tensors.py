@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from playmate_core.errors import PlaymateError
+from playmate_core.runtime.errors import PlaymateError
 from playmate_core.weights.catalogue import entry_of, locate
 from playmate_core.weights.tensors import TensorInfo, Unreadable, read_tensors, refuse_programs
 from tests.weights_helpers import listed, state_dict, write_network

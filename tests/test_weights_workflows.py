@@ -4,7 +4,6 @@ Measured in a browser: entries at a workflow's top level open the missing-model 
 entries on a node do so while one of its widgets holds the entry's name.
 """
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -47,10 +46,9 @@ def test_choosing_joyvasa_asks_for_its_file(path):
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("tool", ROOT / "tools" / "make_liveportrait_workflow.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    return tool
+    from laboratory.samples import liveportrait_workflow
+
+    return liveportrait_workflow
 
 
 @pytest.mark.parametrize("path", VARIANTS, ids=lambda path: path.stem)
@@ -68,7 +66,7 @@ def test_the_liveportrait_workflows_ask_for_what_the_node_needs(path, tool, tmp_
 def test_the_liveportrait_workflows_are_the_bundled_ones(path, tool):
     source, pack = tool.VARIANTS[path.stem]
     made = tool.variant(read(tool.SOURCES / f"{source}.json"), source, pack)
-    assert read(path) == made, "run tools/make_liveportrait_workflow.py"
+    assert read(path) == made, "run laboratory/samples/liveportrait_workflow.py"
 
 
 def test_every_workflow_has_its_variant(tool):

@@ -16,12 +16,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import PlaymateError
+from ..emotion.offsets import FELT
+from ..runtime.errors import PlaymateError
 from .articulation import Articulation
 from .config import EXPRESSION_DIM, DenoiserConfig
 from .controller import EmotionController
 from .denoiser import Denoiser
-from .emotion_offsets import FELT
 from .normalisation import MotionStatistics
 
 FORMAT = "playmate-motion"
@@ -84,7 +84,7 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[Denoiser, MotionStatistics
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise PlaymateError(f"{path.name} is not a Playmate motion model; choose a file made by "
-                                    "playmate_core.training or the bundled one.")
+                                    "laboratory.training or the bundled one.")
             if metadata.get("version") != VERSION:
                 raise PlaymateError(f"{path.name} is a motion model of format version {metadata.get('version')}, this "
                                     f"program reads {VERSION}; update ComfyUI-Playmate or the model.")

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 
-from ..errors import PlaymateError
-
-FPS = 25.0
-"""Frames a second at which every motion model runs (PAPER.md 1.10); other rates resample the motion."""
+from ..runtime.errors import PlaymateError
 
 EXPRESSION_DIM = 63
 POSE_DIM = 6

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..emotion.offsets import FELT
 from .denoiser import Attention, Denoiser, mlp
-from .emotion_offsets import FELT
 
 MLP_RATIO = 4
 

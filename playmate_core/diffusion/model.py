@@ -10,20 +10,20 @@ from typing import Iterator, Optional
 import torch
 from torch import Tensor, nn
 
-from ..acceleration import NONE
-from ..errors import PlaymateError
-from ..hosting import Host, settle
+from ..emotion.curve import EmotionCurve
+from ..emotion.weights import Feeling, feeling
+from ..motion.features import FPS, SpeechFeatures
 from ..motion.types import KEYPOINTS, Motion, Neutral
-from ..progress import Progress
-from ..speech.types import SpeechFeatures
+from ..runtime.acceleration import NONE
+from ..runtime.errors import PlaymateError
+from ..runtime.host import Host, settle
+from ..runtime.progress import Progress
 from ..weights import bundled
 from .articulation import Articulation
 from .checkpoint import BUNDLED, load_checkpoint, save_checkpoint
-from .config import FPS, POSE_DIM, DenoiserConfig
+from .config import POSE_DIM, DenoiserConfig
 from .controller import EmotionController
 from .denoiser import Denoiser
-from .emotion import EmotionCurve
-from .feeling import Feeling, feeling
 from .normalisation import MotionStatistics
 from .retiming import FIELDS, retimed
 from .sampler import Guidance, sample_windows
@@ -54,7 +54,8 @@ class MotionModel:
         reached: figures measured when the weights were made.
         controller, emotion_means: the emotion head and [7, 63] mean expressions, None for stage 1 alone.
         articulation: a regression that has a say in how far lips part, or None.
-        acceleration: one of ``acceleration.ACCELERATIONS``; other than "none" records CUDA graphs where there is CUDA.
+        acceleration: one of ``runtime.acceleration.ACCELERATIONS``; other than "none" records CUDA graphs where
+            there is CUDA.
     """
 
     def __init__(self, denoiser: Denoiser, statistics: MotionStatistics, sampling: dict | None = None,
@@ -90,7 +91,7 @@ class MotionModel:
     @staticmethod
     def load(path: str | os.PathLike | None = None, device: str | torch.device = "cpu",
              host: Host = None) -> MotionModel:
-        """A model from ``path``, or the bundled one; ``host`` keeps its networks, see ``hosting``.
+        """A model from ``path``, or the bundled one; ``host`` keeps its networks, see ``runtime.host``.
 
         Raises:
             PlaymateError: the file is missing or is not a motion model that fits this version.

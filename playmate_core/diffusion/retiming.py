@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ..motion.curves import monotone_cubic
+from ..motion.features import FPS
 from ..motion.geometry import slerp_degrees
 from ..motion.types import KEYPOINTS, Motion
-from .config import FPS
 
 FIELDS = ("expression", "rotation", "translation", "scale")
 MARGIN = 4

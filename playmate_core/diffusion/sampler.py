@@ -13,8 +13,8 @@ from typing import Callable, Iterator, Optional
 import torch
 from torch import Tensor
 
-from ..acceleration import GRAPHS, NONE, accelerated
-from ..progress import Progress, report
+from ..runtime.acceleration import GRAPHS, NONE, accelerated
+from ..runtime.progress import Progress, report
 from .config import DenoiserConfig
 from .controller import EmotionController
 from .denoiser import Conditions, Denoiser, Trunk
@@ -169,7 +169,7 @@ def sample_windows(denoiser: Denoiser, audio: Tensor, identity: Optional[Tensor]
     """Normalised motion [W, K + 6] of speech [T, C + 3], window after window; T frames in all.
 
     With a ``controller``, ``felt`` [T, 7] is how much of each emotion is shown. ``acceleration`` is one of
-    ``acceleration.ACCELERATIONS``.
+    ``runtime.acceleration.ACCELERATIONS``.
     """
     config, frames = denoiser.config, len(audio)
     steps = sampling_scheduler(config, guidance.scheduler, guidance.steps).timesteps.to(audio.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import PlaymateError
+from ..runtime.errors import PlaymateError
 from .config import DenoiserConfig
 
 SAMPLERS = ("dpmsolver++", "ddim")

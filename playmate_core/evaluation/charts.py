@@ -10,8 +10,8 @@ from typing import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..errors import PlaymateError
 from ..motion.pose import ANGLES
+from ..runtime.errors import PlaymateError
 from .clips import Clip
 from .lips import on_frames, spread
 from .plot import BLUE, GREEN, ORANGE, PAPER, panel, write

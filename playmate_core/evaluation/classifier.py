@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..diffusion.emotion import LABELS
-from ..errors import PlaymateError
+from ..emotion.curve import LABELS
+from ..runtime.errors import PlaymateError
 from .image import read_onnx
 
 if TYPE_CHECKING:

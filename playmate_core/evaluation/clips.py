@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Sequence
 import torch
 from torch import Tensor
 
-from ..errors import PlaymateError
 from ..face.geometry import lip_gap, lip_width, mean_face
 from ..face.views import upright
 from ..motion.files import load_motion
 from ..motion.geometry import rotation_matrix
 from ..motion.pose import pose_offsets
 from ..motion.types import Motion
-from ..progress import Progress
+from ..runtime.errors import PlaymateError
+from ..runtime.progress import Progress
 from .tracking import FaceTrack, Observer, is_track, load_track, track_video
 
 if TYPE_CHECKING:

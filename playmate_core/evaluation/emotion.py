@@ -11,9 +11,9 @@ from typing import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..diffusion.emotion import LABELS
-from ..errors import PlaymateError
+from ..emotion.curve import LABELS
 from ..face.blendshapes import NAMES
+from ..runtime.errors import PlaymateError
 from .tracking import FaceTrack
 
 FEATURES: dict[str, tuple[str, ...]] = {

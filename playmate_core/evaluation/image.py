@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..errors import PlaymateError
 from ..face.geometry import IDENTITY, IRIS_CENTRES, OVAL, mean_face, to_head_frame
+from ..runtime.errors import PlaymateError
 from .tracking import FaceTrack
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..face.geometry import lip_gap, lip_width
-from ..progress import Progress, report
+from ..runtime.progress import Progress, report
 
 if TYPE_CHECKING:
     from ..face.analyzer import FaceAnalyzer

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import PlaymateError
+from ..runtime.errors import PlaymateError
 
 CLIP_FRAMES = 16
 """Frames of a clip for FVD, as in its reference protocol."""

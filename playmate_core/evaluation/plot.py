@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Sequence
 import torch
 from torch import Tensor
 
-from ..errors import PlaymateError
 from ..motion.pose import pose_offsets
-from ..progress import Progress, report
+from ..runtime.errors import PlaymateError
+from ..runtime.progress import Progress, report
 
 if TYPE_CHECKING:
     from ..face.bridge import LatentBridge

@@ -8,13 +8,13 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from ..errors import PlaymateError
 from ..face.geometry import head_pose
 from ..face.transform import facial_angles, head_angles
 from ..motion.edits import resample
 from ..motion.keyframes import PoseKeyframes
 from ..motion.pose import ANGLES, pose_offsets
 from ..motion.types import Motion
+from ..runtime.errors import PlaymateError
 from .lips import correlation
 from .tracking import FaceTrack
 

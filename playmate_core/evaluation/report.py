@@ -9,17 +9,17 @@ from typing import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..errors import PlaymateError
 from ..face.blendshapes import NAMES
 from ..motion.keyframes import PoseKeyframes
 from ..motion.types import Motion
+from ..runtime.errors import PlaymateError
 from ..speech.prosody import loudness
-from ..training.corpus.phones import OPEN, OPEN_ROUND, Phone
 from .clips import Clip
 from .emotion import directions, mean_blendshapes, monotone, nearest_label, separation
 from .image import identity
 from .lips import closure_rate, compare, mean_over, on_frames, spread
 from .motion import WINDOW, face_shape, jitter, picture_shape, seam_velocity
+from .phones import OPEN, OPEN_ROUND, Phone
 from .pose import READERS, pose_error, requested_angles, tracked_angles
 from .speech import closures, openness_estimate, phone_curves
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import PlaymateError
+from ..media.audio import SAMPLE_RATE
 from ..motion.smoothing import gaussian_smooth
-from ..speech.types import SAMPLE_RATE
-from ..training.corpus.phones import (
+from ..runtime.errors import PlaymateError
+from .phones import (
     CLOSED,
     DENTAL_LIP,
     MID,

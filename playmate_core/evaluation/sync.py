@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import PlaymateError
-from ..speech.types import SAMPLE_RATE
+from ..media.audio import SAMPLE_RATE
+from ..runtime.errors import PlaymateError
 
 if TYPE_CHECKING:
     from ..face.types import Face

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Callable, Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ..errors import PlaymateError
 from ..face.blendshapes import NAMES
 from ..face.geometry import LANDMARKS, head_pose
 from ..face.transform import head_angles
-from ..progress import Progress, report
-from ..video_reading import open_video
+from ..media.video_reader import open_video
+from ..runtime.errors import PlaymateError
+from ..runtime.progress import Progress, report
 
 if TYPE_CHECKING:
     from ..face.analyzer import FaceAnalyzer

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..errors import PlaymateError
+from ..runtime.errors import PlaymateError
 from ..weights import bundled
 from .blendshapes import NAMES, Blendshapes
 from .crop import Roi, as_rgb, sample
@@ -60,7 +60,7 @@ class FaceAnalyzer:
 
     @classmethod
     def load(cls, path: str | Path | None = None, device: str | torch.device = "cpu") -> FaceAnalyzer:
-        """Networks from a file written by ``tools/convert_face_models.py``; by default the bundled one.
+        """Networks from a file written by ``laboratory/conversions/face_models.py``; by default the bundled one.
 
         Raises:
             PlaymateError: the file is missing, unreadable, or holds something else.
@@ -320,7 +320,7 @@ def load_networks(path: Path) -> dict[str, nn.Module]:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
         raise PlaymateError(f"The face weights {path} cannot be read ({error}); "
-                            "use the bundled file or convert it again with tools/convert_face_models.py.") from error
+                            "use the file that ships with the package.") from error
     networks = {}
     for name, kind in NETWORKS.items():
         state = {key[len(name) + 1:]: value for key, value in weights.items() if key.startswith(f"{name}.")}
@@ -329,7 +329,7 @@ def load_networks(path: Path) -> dict[str, nn.Module]:
             network.load_state_dict(state)
         except RuntimeError as error:
             raise PlaymateError(f"{path} does not hold MediaPipe's face networks ({name} does not fit); use the "
-                                "bundled file or convert it again with tools/convert_face_models.py.") from error
+                                "file that ships with the package.") from error
         networks[name] = network.requires_grad_(False).to(memory_format=torch.channels_last)
     return networks
 

@@ -2,7 +2,7 @@
 
 Forward it is one matrix from the 63 expression numbers to the displacement of the 478 landmarks; backward it is the
 most probable latent given a displacement, under the covariance of LivePortrait's own motion templates. Both are fitted
-by ``tools/fit_bridge.py``, which also prints what they reach on clips that they have not seen.
+by ``laboratory/fits/bridge.py``, which also prints what they reach on clips that they have not seen.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from os import PathLike
 import torch
 from torch import Tensor
 
-from ..errors import PlaymateError
+from ..runtime.errors import PlaymateError
 from ..weights import bundled
 from .geometry import EYELID_PAIRS, INNER_LIP_PAIRS, LANDMARKS
 
@@ -100,7 +100,7 @@ class LatentBridge:
 
     @staticmethod
     def load(path: str | PathLike | None = None) -> LatentBridge:
-        """Loads the bundled fit, or another one that ``tools/fit_bridge.py`` wrote.
+        """Loads the bundled fit, or another one that ``laboratory/fits/bridge.py`` wrote.
 
         Raises:
             PlaymateError: the file is missing or holds something else.

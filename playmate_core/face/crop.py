@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import PlaymateError
+from ..runtime.errors import PlaymateError
 
 BACKDROP = 0.5
 """Grey behind transparent pixels: dark and light hair both stay visible on it, which neither black nor white grants."""

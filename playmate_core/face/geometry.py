@@ -13,8 +13,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ..errors import PlaymateError
 from ..motion.geometry import euler_degrees
+from ..runtime.errors import PlaymateError
 from ..weights import bundled
 
 LANDMARKS = 478
@@ -226,7 +226,7 @@ def head_pose(landmarks: Tensor) -> Tensor:
     """How the head is turned, read off the landmarks.
 
     The robust similarity between the RIGID points and ``mean_face()``; its angles are calibrated against
-    LivePortrait's own on the template clips (``tools/fit_bridge.py``).
+    LivePortrait's own on the template clips (``laboratory/fits/bridge.py``).
 
     Args:
         landmarks: [..., 478, 3] in pixels (a square unit), not in a head frame.

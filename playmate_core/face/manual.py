@@ -13,7 +13,7 @@ from typing import Tuple
 import torch
 from torch import Tensor
 
-from ..errors import PlaymateError
+from ..runtime.errors import PlaymateError
 from .analyzer import FaceAnalyzer
 from .blendshapes import NAMES
 from .crop import Roi

@@ -13,8 +13,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ..errors import PlaymateError
 from ..motion.geometry import euler_degrees
+from ..runtime.errors import PlaymateError
 from ..weights import bundled
 from .geometry import LANDMARKS, mean_face, similarity
 

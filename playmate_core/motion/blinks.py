@@ -9,7 +9,7 @@ from typing import Sequence
 import torch
 from torch import Tensor
 
-from ..errors import PlaymateError
+from ..runtime.errors import PlaymateError
 from .curves import smoothstep
 
 MAX_RATE = 60.0

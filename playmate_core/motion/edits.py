@@ -13,7 +13,7 @@ from typing import Mapping, Sequence, Union
 import torch
 from torch import Tensor
 
-from ..errors import PlaymateError
+from ..runtime.errors import PlaymateError
 from .curves import monotone_cubic, smoothstep
 from .geometry import apply_rotation, relative_rotation, slerp_degrees
 from .regions import EXPRESSION_REGIONS, REGION_KEYPOINTS, REGIONS, check_regions, region_masks

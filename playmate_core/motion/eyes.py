@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..errors import PlaymateError
+from ..runtime.errors import PlaymateError
 from .blinks import blink_curve, find_blinks, plan_blinks, usual
 from .gaze import GAZE_AXES, GAZE_RANGE, GazeKeyframes, small_saccades
 from .pose import pose_offsets

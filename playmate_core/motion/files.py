@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import PlaymateError
+from ..runtime.errors import PlaymateError
+from ..weights.unpickle import PickleRefused, read_arrays
 from .geometry import euler_degrees, rotation_matrix
 from .types import KEYPOINTS, Motion, Neutral
-from .unpickle import PickleRefused, read_arrays
 
 FORMAT = "playmate-motion"
 VERSION = 1

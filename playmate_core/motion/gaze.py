@@ -12,7 +12,7 @@ from typing import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..errors import PlaymateError
+from ..runtime.errors import PlaymateError
 from .curves import monotone_cubic, smoothstep
 
 GAZE_AXES = ("x", "y")

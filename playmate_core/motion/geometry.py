@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..errors import PlaymateError
+from ..runtime.errors import PlaymateError
 
 HEADPOSE_BINS = 66
 """Classes of LivePortrait's head pose heads, 3 degrees each, from -97.5."""

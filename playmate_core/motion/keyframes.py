@@ -10,7 +10,7 @@ from typing import Mapping
 import torch
 from torch import Tensor
 
-from ..errors import PlaymateError
+from ..runtime.errors import PlaymateError
 from .curves import monotone_cubic, smoothstep
 
 POSE_AXES = ("pitch", "yaw", "roll", "x", "y", "scale")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from ..errors import PlaymateError
+from ..runtime.errors import PlaymateError
 from .edits import concatenate, fit_length, slice_frames
 from .types import Motion
 

@@ -12,7 +12,7 @@ from typing import Collection, Mapping, Sequence, Union
 import torch
 from torch import Tensor
 
-from ..errors import PlaymateError
+from ..runtime.errors import PlaymateError
 from .edits import LENGTH_POLICIES, continued, fit_length, rebase, resample, slice_frames
 from .geometry import apply_rotation, slerp_degrees
 from .keyframes import EASINGS, POSE_AXES, PoseKeyframes

@@ -9,7 +9,7 @@ from typing import Mapping
 import torch
 from torch import Tensor
 
-from ..errors import PlaymateError
+from ..runtime.errors import PlaymateError
 from .curves import monotone_cubic, smoothstep
 from .keyframes import POSE_AXES
 

@@ -7,7 +7,7 @@ from typing import Iterable
 import torch
 from torch import Tensor
 
-from ..errors import PlaymateError
+from ..runtime.errors import PlaymateError
 from .types import KEYPOINTS
 
 REGION_KEYPOINTS: dict[str, tuple[int, ...]] = {

@@ -11,7 +11,7 @@ from typing import Mapping
 import torch
 from torch import Tensor
 
-from ..errors import PlaymateError
+from ..runtime.errors import PlaymateError
 from .curves import smoothstep
 from .types import KEYPOINTS, Motion
 

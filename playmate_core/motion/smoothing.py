@@ -9,7 +9,7 @@ from typing import Collection
 import torch
 from torch import Tensor
 
-from ..errors import PlaymateError
+from ..runtime.errors import PlaymateError
 from .geometry import (
     euler_degrees,
     nearest_rotation,

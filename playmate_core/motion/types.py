@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..errors import PlaymateError
+from ..runtime.errors import PlaymateError
 
 KEYPOINTS = 21
 """Implicit 3D keypoints of LivePortrait's motion extractor."""

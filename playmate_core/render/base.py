@@ -7,10 +7,10 @@ from typing import Any, Iterator, Protocol
 
 from torch import Tensor
 
-from ..errors import PlaymateError
 from ..face.types import Face
 from ..motion.types import Motion
-from ..progress import Progress
+from ..runtime.errors import PlaymateError
+from ..runtime.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import PlaymateError
-from ..progress import Progress, report
+from ..media.audio import Audio
+from ..motion.features import SpeechFeatures
+from ..runtime.errors import PlaymateError
+from ..runtime.progress import Progress, report
 from ..weights import bundled
 from .frames import FrameMean, frame_count
 from .mel import DYNAMIC_RANGE, HOP, log_mel, mel_power, speech_level
 from .prosody import loudness, pitch, pitch_chunks
-from .types import Audio, SpeechFeatures
 from .whisper import WhisperEncoder
 
 RATE = 50
@@ -70,7 +71,7 @@ class SpeechEncoder:
 
     @classmethod
     def load(cls, name: str = "bundled", path: str | Path | None = None, device="cpu") -> SpeechEncoder:
-        """The bundled Whisper tiny.en, or a file that ``tools/convert_speech_encoder.py`` wrote.
+        """The bundled Whisper tiny.en, or a file that ``laboratory/conversions/speech_encoder.py`` wrote.
 
         Raises:
             PlaymateError: unknown name, no such file, or a file that is no speech encoder.
@@ -89,8 +90,8 @@ class SpeechEncoder:
             response = tensors.pop("position_response").float()
             network = WhisperEncoder.from_tensors(tensors)
         except (SafetensorError, KeyError, RuntimeError, ValueError, IndexError) as error:
-            raise PlaymateError(f"{path} is not a speech encoder of Playmate's; choose the file that "
-                                "tools/convert_speech_encoder.py writes, or leave the choice at 'bundled'.") from error
+            raise PlaymateError(f"{path} is not a speech encoder of Playmate's; choose another "
+                                "file, or leave the choice at 'bundled'.") from error
         return cls(network, response, name, device)
 
     @torch.no_grad()

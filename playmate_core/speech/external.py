@@ -7,11 +7,12 @@ from typing import Tuple, Union
 
 from torch import Tensor
 
-from ..errors import PlaymateError
+from ..media.audio import SAMPLE_RATE
+from ..media.sound import read_audio
+from ..motion.features import SpeechFeatures
+from ..runtime.errors import PlaymateError
 from .frames import FrameMean, frame_count
 from .prosody import loudness, pitch
-from .reading import read_audio
-from .types import SAMPLE_RATE, SpeechFeatures
 
 KNOWN_WIDTHS = {384: "Whisper tiny", 512: "Whisper base", 768: "wav2vec2 or HuBERT base", 1024: "wav2vec2 large",
                 1280: "Whisper large"}

@@ -16,41 +16,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import PlaymateError
-from ..hosting import Host, settle
-from ..progress import Progress, report
+from ..media.audio import SAMPLE_RATE, Audio
+from ..motion.features import LEAD, JoyVasaFeatures
+from ..runtime.errors import PlaymateError
+from ..runtime.host import Host, settle
+from ..runtime.progress import Progress, report
 from .frames import frame_count
 from .prosody import loudness, pitch, pitch_chunks
 from .transformer_encoders import working_bytes
-from .types import SAMPLE_RATE, Audio, SpeechFeatures
 
 FPS = 25.0
 FRAME = 640
 """Samples a frame."""
-LEAD, TAIL = 2, 1
-"""Frames of silence in front of and behind the sound."""
+TAIL = 1
+"""Frames of silence behind the sound; ``LEAD`` are in front of it."""
 NAME = "joyvasa"
 ON_GPU = 8
 """Windows encoded at once on an accelerator."""
-
-
-@dataclass(frozen=True)
-class JoyVasaFeatures(SpeechFeatures):
-    """Speech features that still know their windows.
-
-    Attributes:
-        windows: [W, L, C] what every window heard. Flattened, the first ``LEAD`` rows lie before the sound.
-        silence: [L, C] what a window without any sound hears.
-    """
-
-    windows: Optional[Tensor] = None
-    silence: Optional[Tensor] = None
-
-    def to(self, device) -> JoyVasaFeatures:
-        """The same on ``device``."""
-        moved = (None if x is None else x.to(device) for x in (self.windows, self.silence))
-        return JoyVasaFeatures(self.features.to(device), self.loudness.to(device), self.pitch.to(device), self.fps,
-                               self.duration, self.encoder, *moved)
 
 
 @dataclass(frozen=True)

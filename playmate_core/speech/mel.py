@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from .types import SAMPLE_RATE
+from ..media.audio import SAMPLE_RATE
 
 WINDOW = 400
 """Samples under the Hann window (25 ms), also the transform's length."""

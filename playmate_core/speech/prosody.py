@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..progress import Progress, report
+from ..media.audio import SAMPLE_RATE
+from ..runtime.progress import Progress, report
 from .frames import FrameMean
-from .types import SAMPLE_RATE
 
 QUIETEST = -80.0
 """Decibels relative to full scale; silence reads as this."""

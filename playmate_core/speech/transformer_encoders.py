@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import PlaymateError
-from ..hosting import Host, settle
-from ..progress import Progress, report
+from ..media.audio import Audio
+from ..motion.features import SpeechFeatures
+from ..runtime.errors import PlaymateError
+from ..runtime.host import Host, settle
+from ..runtime.progress import Progress, report
 from ..weights.tensors import Unreadable, refuse_programs
 from .frames import FrameMean, frame_count
 from .prosody import loudness, pitch, pitch_chunks
-from .types import Audio, SpeechFeatures
 
 RATE = 50
 """Rows a second of every encoder of the two families."""
@@ -69,7 +70,7 @@ class TransformerEncoder:
         """The encoder in a folder such as ``wav2vec2-base-960h``; its features carry the folder's name.
 
         A folder of the hub's cache (``models--ORG--NAME/snapshots/..``) is called NAME. ``host`` keeps the network,
-        see ``hosting``.
+        see ``runtime.host``.
 
         Raises:
             PlaymateError: a file that is missing or damaged, or another network than wav2vec2 or HuBERT.

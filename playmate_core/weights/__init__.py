@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import PlaymateError
+from ..runtime.errors import PlaymateError
 
 BUNDLED = Path(__file__).parent / "bundled"
 """Folder of the files that ship with the package, each with its licence beside it."""

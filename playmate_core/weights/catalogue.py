@@ -11,7 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Mapping, Sequence, Union
 
-from ..errors import PlaymateError
+from ..runtime.errors import PlaymateError
 from . import BUNDLED
 from .check import check_file, command
 from .entries import ENTRIES, Entry, Source, WeightFile

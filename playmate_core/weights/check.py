@@ -10,8 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Mapping
 
-from ..errors import PlaymateError
-from ..progress import Progress, report
+from ..runtime.errors import PlaymateError
+from ..runtime.progress import Progress, report
 from .entries import Entry, WeightFile
 from .tensors import FLOATS, TensorInfo, Unreadable, is_torch, read_tensors
 
@@ -21,7 +21,7 @@ MAX_SIDE_FILE = 2**20
 
 @lru_cache(maxsize=1)
 def manifests() -> dict[str, dict]:
-    """The tensor lists of ``data/manifests.json``, by name; see ``tools/make_weight_manifests.py``."""
+    """The tensor lists of ``data/manifests.json``, by name; see ``laboratory/conversions/weight_manifests.py``."""
     return json.loads((Path(__file__).parent / "data" / "manifests.json").read_text(encoding="utf-8"))
 
 
@@ -175,7 +175,7 @@ def _check_configuration(file: WeightFile, path: Path) -> None:
 
 def _statistics(path: Path) -> dict[str, TensorInfo]:
     """JoyVASA's motion template: a pickle of numpy arrays, read by the restricted reader."""
-    from ..motion.unpickle import PickleRefused, read_arrays
+    from .unpickle import PickleRefused, read_arrays
 
     if path.stat().st_size > MAX_SIDE_FILE:
         raise Unreadable("is far too large for a motion template")

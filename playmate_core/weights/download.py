@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Callable
 
 from .. import __version__
-from ..errors import PlaymateError
-from ..progress import Progress, report
+from ..runtime.errors import PlaymateError
+from ..runtime.progress import Progress, report
 from .catalogue import Folders, entry_of, homes, published
 from .check import check_file, command, hash_file
 from .entries import Entry, Source, WeightFile

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..motion.unpickle import PickleRefused, TorchMachine, run
+from .unpickle import PickleRefused, TorchMachine, run
 
 MAX_HEADER = 16 * 2**20
 """Bytes of names and shapes in one file; the largest file of the catalogue has 0.1 MB."""

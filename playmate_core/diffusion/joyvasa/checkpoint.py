@@ -16,8 +16,8 @@ from typing import Any, Mapping
 import torch
 from torch import Tensor
 
-from ...errors import PlaymateError
-from ...motion.unpickle import PickleRefused, read_arrays
+from ...runtime.errors import PlaymateError
+from ...weights.unpickle import PickleRefused, read_arrays
 from .config import JoyVasaConfig
 from .network import MotionGenerator
 from .statistics import MotionTemplate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...errors import PlaymateError
+from ...runtime.errors import PlaymateError
 
 POSITIONS = ("legacy_constant", "per_frame")
 """How frames learn where they stand (SPEC.md 4.3). ``legacy_constant`` adds one vector to all of them, which is what

@@ -12,9 +12,9 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from ...errors import PlaymateError
 from ...motion.geometry import rotation_matrix, transform_keypoints
 from ...motion.types import Motion
+from ...runtime.errors import PlaymateError
 
 LIPS = (6, 12, 14, 17, 19, 20)
 REGIONS = ("all", "exp", "pose", "lip", "eyes")

@@ -10,13 +10,11 @@ from typing import Iterator, Optional
 import torch
 from torch import Tensor
 
-from ...errors import PlaymateError
-from ...hosting import Host, settle
+from ...motion.features import FPS, LEAD, SpeechFeatures
 from ...motion.types import Motion, Neutral
-from ...progress import Progress, report
-from ...speech.joyvasa import LEAD
-from ...speech.types import SpeechFeatures
-from ..config import FPS
+from ...runtime.errors import PlaymateError
+from ...runtime.host import Host, settle
+from ...runtime.progress import Progress, report
 from ..retiming import FIELDS, retimed
 from .checkpoint import Checkpoint, load_joyvasa
 from .config import JoyVasaConfig
@@ -79,7 +77,7 @@ class JoyVasa:
 
     @staticmethod
     def of(checkpoint: Checkpoint, device: str | torch.device = "cpu", host: Host = None) -> JoyVasa:
-        """A model from a checkpoint that was read; ``host`` keeps its generator, see ``hosting``."""
+        """A model from a checkpoint that was read; ``host`` keeps its generator, see ``runtime.host``."""
         return JoyVasa(checkpoint.generator, checkpoint.template, device, host)
 
     def sample(self, features: SpeechFeatures, identity: Optional[Tensor] = None, **knobs) -> Motion:

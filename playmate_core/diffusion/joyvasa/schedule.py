@@ -9,7 +9,7 @@ from typing import Callable, Optional, Sequence
 import torch
 from torch import Tensor
 
-from ...errors import PlaymateError
+from ...runtime.errors import PlaymateError
 from .config import JoyVasaConfig
 
 SAMPLERS = ("dpmsolver++", "ddim", "ancestral")

@@ -8,8 +8,8 @@ from typing import Mapping
 import torch
 from torch import Tensor
 
-from ...errors import PlaymateError
 from ...motion.types import KEYPOINTS
+from ...runtime.errors import PlaymateError
 
 ALPHA = 0.01
 """Weight of the newest frame in the released average over the head's pose: a time constant of four seconds."""

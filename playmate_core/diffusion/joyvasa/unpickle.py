@@ -16,8 +16,8 @@ from typing import Any, Callable
 import torch
 from torch import Tensor
 
-from ...errors import PlaymateError
-from ...motion.unpickle import PickleRefused, TorchMachine, run
+from ...runtime.errors import PlaymateError
+from ...weights.unpickle import PickleRefused, TorchMachine, run
 
 PATHS = frozenset(("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path"))
 DTYPES = {

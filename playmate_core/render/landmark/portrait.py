@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import PlaymateError
 from ...face import geometry
 from ...face.types import Face
+from ...runtime.errors import PlaymateError
 from . import edges, expression, eye, mouth, palette, refine, slit, topology
 from .head import HeadField, HeadFrame, build_field
 from .obedience import Response

@@ -9,13 +9,13 @@ from typing import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ...errors import PlaymateError
 from ...face.bridge import LatentBridge
 from ...face.geometry import identity_feature
 from ...face.types import Face
 from ...motion.edits import slice_frames
 from ...motion.types import Motion
-from ...progress import Progress, report
+from ...runtime.errors import PlaymateError
+from ...runtime.progress import Progress, report
 from ..base import Appearance, check_request
 from . import eye, mouth, obedience, portrait, slit, topology
 from .clip import FREE_VIEW, Clip, perform, plan, requested_turn

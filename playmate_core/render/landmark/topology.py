@@ -1,7 +1,7 @@
 """MediaPipe's face mesh as the renderer needs it: lip and lid curves, triangles without holes filled over.
 
 Curves run from the picture's left to its right. The triangles and the canonical vertices come from MediaPipe's
-canonical face model (Apache-2.0), converted by tools/convert_face_mesh.py.
+canonical face model (Apache-2.0), converted by laboratory/conversions/face_mesh.py.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ...errors import PlaymateError
 from ...motion.geometry import rotation_matrix
+from ...runtime.errors import PlaymateError
 from .hull import expression_multiplier
 from .smoothing import smooth
 from .stitching import Stitching

@@ -17,7 +17,7 @@ from typing import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from ...errors import PlaymateError
+from ...runtime.errors import PlaymateError
 from ...weights.tensors import Unreadable, refuse_programs
 from .appearance import AppearanceConfig, AppearanceExtractor
 from .generator import Generator, GeneratorConfig

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...errors import PlaymateError
 from ...face import geometry
+from ...runtime.errors import PlaymateError
 
 CROP_SIZE = 512
 SOURCE_SCALE, SOURCE_SHIFT = 2.3, -0.125

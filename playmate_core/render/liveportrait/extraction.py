@@ -1,4 +1,4 @@
-"""The loaded networks' motion extractor M for driving clips (``face.extraction``)."""
+"""The loaded networks' motion extractor M for driving clips (``driving.extraction``)."""
 
 from __future__ import annotations
 

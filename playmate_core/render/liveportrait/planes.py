@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .sampling import sample
+from ...runtime.sampling import sample
 from .source import WarpSource, coordinates, gaussians
 from .upsampled import NarrowConv2d, UpsampledConv
 

@@ -10,22 +10,22 @@ from typing import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from ...acceleration import NONE, Graphed, accelerated, is_out_of_memory, tuned
-from ...errors import PlaymateError
 from ...face.bridge import LatentBridge
 from ...face.geometry import identity_feature
+from ...face.ratios import eye_ratio, lip_ratio, openings
 from ...face.types import Face
 from ...motion.geometry import rotation_matrix
 from ...motion.types import Motion
-from ...progress import Progress, report
+from ...runtime.acceleration import NONE, Graphed, accelerated, is_out_of_memory, tuned
+from ...runtime.errors import PlaymateError
+from ...runtime.progress import Progress, report
+from ...runtime.sampling import check_device
 from ..base import Appearance, check_request
 from .animate import LIP, Latents, Options, animate, animate_animal
 from .checkpoint import Networks
 from .crop import CROP_SIZE, square_of_mesh
 from .memory import batch_that_fits, bytes_for, forget, most_frames
 from .paste import Placement, warp
-from .ratios import eye_ratio, lip_ratio, openings
-from .sampling import check_device
 from .source import WarpSource
 from .winograd import replace_convolutions
 
@@ -69,8 +69,8 @@ class LivePortraitRenderer:
         dtype: of W and G; None takes float16 on CUDA and float32 elsewhere.
         animal: the networks are the animals' (SPEC.md section 10.5).
         options: how motion is applied. Lips that the portrait holds open are shut first when a motion speaks.
-        acceleration: of W and G, one of ``acceleration.ACCELERATIONS``. torch.compile takes a minute to start and
-            pays from some hundred frames on.
+        acceleration: of W and G, one of ``runtime.acceleration.ACCELERATIONS``. torch.compile takes a minute to start
+            and pays from some hundred frames on.
         host: one who manages memory. It is given the networks and returns a function that is called with the bytes
             about to be worked with before they are used, and puts them on the device then. Without a host they are
             moved there once, here.

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...runtime.sampling import sample
 from .blocks import ConvBlock, flatten_depth, fold_batch_norm, halve
 from .planes import PlanarDenseMotion
-from .sampling import sample
 from .source import WarpSource, coordinates, gaussians
 from .upsampled import NarrowConv2d, UpsampledConv, WideConv3d
 

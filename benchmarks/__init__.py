@@ -1,1 +1,0 @@
-"""Speed and memory, with the machine they were measured on. Run ``python -m benchmarks``."""

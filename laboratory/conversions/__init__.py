@@ -1,0 +1,1 @@
+"""Published files into the ones that ship."""

@@ -1,0 +1,1 @@
+"""Fits of the small linear models that ship with the product."""

@@ -1,0 +1,1 @@
+"""Figures of the product, and pictures to look at beside them."""

@@ -1,0 +1,1 @@
+"""How the sample inputs and workflows were made."""

@@ -1,0 +1,1 @@
+"""Film to motion: whose head moves how in a driving clip."""

@@ -1,0 +1,1 @@
+"""Emotions: labels, plans over time, curves, and what a label does to a face."""

@@ -1,0 +1,247 @@
+"""What the head should feel, over time: the type and its text form. ``emotion_plan`` chains and combines them."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Sequence
+
+import torch
+from torch import Tensor
+
+from ..motion.curves import monotone_cubic
+from ..runtime.errors import PlaymateError
+
+LABELS = ("angry", "disgusted", "contempt", "fear", "happy", "sad", "surprised", "neutral")
+"""The paper's seven emotions (PAPER.md 1.7) and neutral, in the order of ``EmotionCurve.weights``."""
+
+NEUTRAL = LABELS.index("neutral")
+MAX_STRENGTH = 2.0
+
+
+@dataclass(frozen=True)
+class EmotionCurve:
+    """A mixture of emotions with a strength for every frame.
+
+    What counts is ``amounts``, the product of the two: it changes without a jump, whereas the shares of a face that
+    feels nothing are arbitrary. Curves that this package makes hold neutral only where nothing is felt.
+
+    Attributes:
+        weights: [T, 8] share of each of ``LABELS``, 0 or more, each row sums to 1.
+        strength: [T] 0 (none) to 2 (twice natural).
+        fps: frames a second.
+
+    Raises:
+        PlaymateError: shapes that disagree, rows that do not sum to 1, strength outside 0 to 2.
+    """
+
+    weights: Tensor
+    strength: Tensor
+    fps: float
+
+    def __post_init__(self) -> None:
+        frames = len(self.strength) if self.strength.ndim == 1 else -1
+        if tuple(self.weights.shape) != (frames, len(LABELS)):
+            raise PlaymateError(f"Emotion weights have shape {tuple(self.weights.shape)} where "
+                                f"[frames, {len(LABELS)}] with one strength a frame is needed.")
+        if not self.fps > 0:
+            raise PlaymateError(f"Emotion fps is {self.fps}; it must be above 0.")
+        if frames and (not bool((self.weights >= 0).all())
+                       or not bool(((self.weights.sum(1) - 1).abs() < 1e-4).all())):
+            raise PlaymateError("Emotion weights must be 0 or more and sum to 1 in every frame.")
+        if not bool(((self.strength >= 0) & (self.strength <= MAX_STRENGTH)).all()):
+            raise PlaymateError(f"Emotion strength must be 0 to {MAX_STRENGTH:g}.")
+
+    def __len__(self) -> int:
+        return len(self.strength)
+
+    @property
+    def is_neutral(self) -> bool:
+        """Whether it asks for nothing."""
+        felt = self.strength * (1.0 - self.weights[:, NEUTRAL])
+        return not bool((felt > 1e-6).any())
+
+    @property
+    def amounts(self) -> Tensor:
+        """[T, 8] strength of each of ``LABELS``: weights times strength."""
+        return self.weights * self.strength[:, None]
+
+    @staticmethod
+    def from_amounts(amounts: Tensor, fps: float) -> EmotionCurve:
+        """The curve with these strengths; neutral's own is left out, for it changes nothing.
+
+        Args:
+            amounts: [T, 8] in the order of ``LABELS``, 0 or more.
+            fps: frames a second.
+
+        Raises:
+            PlaymateError: another shape, an amount below 0, or frames whose emotions add up to more than 2.
+        """
+        if amounts.ndim != 2 or amounts.shape[1] != len(LABELS):
+            raise PlaymateError(f"Emotion amounts have shape {tuple(amounts.shape)} where [frames, {len(LABELS)}] is "
+                                "needed.")
+        if not bool((amounts >= 0).all()):
+            raise PlaymateError("Emotion amounts must be 0 or more.")
+        felt = amounts.double().clone()
+        felt[:, NEUTRAL] = 0.0
+        strength = felt.sum(1)
+        weights = felt / strength.clamp(min=1e-9)[:, None]
+        weights[strength < 1e-9] = torch.eye(len(LABELS), dtype=torch.float64, device=felt.device)[NEUTRAL]
+        # Sums of rounded numbers may pass the limit by a hair; more than that is the caller's mistake.
+        strength = torch.where(strength < MAX_STRENGTH + 1e-5, strength.clamp(max=MAX_STRENGTH), strength)
+        return EmotionCurve(weights.float(), strength.float(), float(fps))
+
+    def resampled(self, frames: int, fps: float) -> EmotionCurve:
+        """The same emotions at another rate, for ``frames`` frames: frame k is taken at k / fps seconds.
+
+        Amounts are interpolated linearly (curves are smooth already) and held after the last frame.
+
+        Raises:
+            PlaymateError: an fps that is not above 0, or frames asked of a curve that has none.
+        """
+        if not fps > 0:
+            raise PlaymateError(f"Emotion fps is {fps}; it must be above 0.")
+        if fps == self.fps and frames == len(self):
+            return self
+        if frames and not len(self):
+            raise PlaymateError("The emotion curve holds no frame, so it cannot be laid over a motion.")
+        place = (torch.arange(frames, dtype=torch.float64) * (self.fps / fps)).clamp(max=max(len(self) - 1, 0))
+        left = place.floor().long()
+        right = (left + 1).clamp(max=max(len(self) - 1, 0))
+        share = (place - left).to(self.strength.device)[:, None]
+        amounts = self.amounts.double()
+        return EmotionCurve.from_amounts(amounts[left] * (1 - share) + amounts[right] * share, fps)
+
+    @staticmethod
+    def constant(label: str, strength: float, frames: int, fps: float) -> EmotionCurve:
+        """``label`` held for all ``frames``.
+
+        Raises:
+            PlaymateError: an unknown label or strength.
+        """
+        key = EmotionKey(0.0, mixture([(label, strength)]))
+        return EmotionCurve.from_amounts(amounts_at([key], _times(frames, fps)), fps)
+
+    @staticmethod
+    def parse(text: str, frames: int, fps: float = 25.0) -> EmotionCurve:
+        """``parse_schedule`` under the type's own name."""
+        return parse_schedule(text, frames, fps)
+
+
+@dataclass(frozen=True)
+class EmotionKey:
+    """What is felt at one moment.
+
+    Attributes:
+        time: seconds, 0 or later.
+        amounts: strength of each of ``LABELS``, as ``mixture`` gives them.
+    """
+
+    time: float
+    amounts: tuple[float, ...]
+
+
+def mixture(parts: Sequence[tuple[str, float]]) -> tuple[float, ...]:
+    """(label, strength) pairs as the strength of each of ``LABELS``; a label may come twice.
+
+    Raises:
+        PlaymateError: an unknown label, a strength outside 0 to 2, or emotions that add up to more than 2.
+    """
+    amounts = [0.0] * len(LABELS)
+    for label, strength in parts:
+        if label not in LABELS:
+            raise PlaymateError(f"Emotion {label!r} is unknown; use one of {', '.join(LABELS)}.")
+        if not (math.isfinite(strength) and 0 <= strength <= MAX_STRENGTH):
+            raise PlaymateError(f"Emotion {label}: strength {strength:g} is outside 0 to {MAX_STRENGTH:g}.")
+        amounts[LABELS.index(label)] += strength
+    total = sum(amounts) - amounts[NEUTRAL]
+    if total > MAX_STRENGTH + 1e-6:
+        said = " + ".join(f"{label} {strength:g}" for label, strength in parts)
+        raise PlaymateError(f"Emotion {said}: the strengths add up to {total:g}; at most {MAX_STRENGTH:g} is "
+                            "possible.")
+    return tuple(amounts)
+
+
+def read_schedule(text: str) -> tuple[EmotionKey, ...]:
+    """A schedule such as ``0.0 neutral; 1.5 happy 0.8; 3.0 sad 0.5 + fear 0.5`` as keys in order of time.
+
+    Entries are separated by semicolons or line ends. Each is a time in seconds ("1.5" or "1.5s") and labels with an
+    optional strength (1 if left out), several joined by ``+``. A bare label, or a mixture without a time, holds for
+    the whole clip.
+
+    Raises:
+        PlaymateError: an empty text, an unknown label, a time or strength that is not a number in range, times out
+            of order, or an entry without a time beside others.
+    """
+    entries = [e.strip() for e in re.split(r"[;\n]", text) if e.strip()]
+    if not entries:
+        raise PlaymateError("The emotion schedule is empty; write a label such as happy, or times and labels such as "
+                            "0.0 neutral; 1.5 happy 0.8.")
+    keys: list[EmotionKey] = []
+    for entry in entries:
+        timed = re.match(r"^([+-]?(?:\d+\.?\d*|\.\d+))\s*s?\s+(.+)$", entry)
+        if not timed and len(entries) > 1:
+            raise PlaymateError(f"Emotion schedule entry {entry!r} has no time; write seconds first, such as "
+                                "1.5 happy 0.8.")
+        time, what = (float(timed.group(1)), timed.group(2)) if timed else (0.0, entry)
+        if time < 0:
+            raise PlaymateError(f"Emotion schedule entry {entry!r} lies before 0 seconds; times start at 0.")
+        if keys and time <= keys[-1].time:
+            raise PlaymateError(f"Emotion schedule entry {entry!r} is not later than the one before it; put the "
+                                "entries in order of time.")
+        keys.append(EmotionKey(time, mixture([_part(p, entry) for p in what.split("+")])))
+    return tuple(keys)
+
+
+def parse_schedule(text: str, frames: int, fps: float = 25.0) -> EmotionCurve:
+    """``read_schedule`` sampled: frame k at k / fps seconds.
+
+    Raises:
+        PlaymateError: as ``read_schedule``, or an fps that is not above 0.
+    """
+    return EmotionCurve.from_amounts(amounts_at(read_schedule(text), _times(frames, fps)), fps)
+
+
+def amounts_at(keys: Sequence[EmotionKey], times: Tensor) -> Tensor:
+    """Strengths between and around keys.
+
+    They ease from one key to the next as faces do, without a corner at a key and without overshooting it; before the
+    first and after the last they hold.
+
+    Args:
+        keys: one or more, in order of time.
+        times: [T] seconds.
+
+    Returns:
+        [T, 8] float64; emotions (neutral apart) add up to 2 at most.
+    """
+    knots = torch.tensor([k.time for k in keys], dtype=torch.float64)
+    amounts = torch.tensor([k.amounts for k in keys], dtype=torch.float64)
+    amounts[:, NEUTRAL] = 0.0
+    return limited(monotone_cubic(knots, amounts, times.double(), flat_ends=True).clamp(min=0.0))
+
+
+def limited(amounts: Tensor) -> Tensor:
+    """[T, 8] amounts with the frames whose emotions add up to more than 2 scaled down to 2, their mixture kept."""
+    total = amounts.sum(1, keepdim=True) - amounts[:, NEUTRAL:NEUTRAL + 1]
+    return amounts * (MAX_STRENGTH / total.clamp(min=MAX_STRENGTH))
+
+
+def _part(text: str, entry: str) -> tuple[str, float]:
+    words = text.split()
+    if not words or len(words) > 2:
+        raise PlaymateError(f"Emotion schedule entry {entry!r} cannot be read; write a label and a strength, such as "
+                            "happy 0.8, joined by + for mixtures.")
+    try:
+        strength = float(words[1]) if len(words) == 2 else 1.0
+    except ValueError:
+        raise PlaymateError(f"Emotion schedule entry {entry!r}: strength {words[1]!r} is not a number; "
+                            "use 0 to 2.") from None
+    return words[0].lower(), strength
+
+
+def _times(frames: int, fps: float) -> Tensor:
+    if not fps > 0:
+        raise PlaymateError(f"Emotion fps is {fps}; it must be above 0.")
+    return torch.arange(frames, dtype=torch.float64) / fps

@@ -1,0 +1,1 @@
+"""Pictures, sound and film, in and out."""
