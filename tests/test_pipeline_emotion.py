@@ -36,7 +36,7 @@ def offsets(monkeypatch, opener):
     """The module that lays emotions over, its expressions replaced by an opening of the lips."""
     from playmate_core.emotion import overlay
 
-    monkeypatch.setattr(overlay, "emotion_expression", lambda curve: 0.1 * curve.strength[:, None, None] * opener)
+    monkeypatch.setattr(overlay, "emotion_expression", lambda curve: curve.amounts[:, HAPPY, None, None] * 0.1 * opener)
     return overlay
 
 
