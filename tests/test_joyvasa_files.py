@@ -15,9 +15,10 @@ import torch
 from playmate_core.diffusion.joyvasa.checkpoint import is_joyvasa, load_joyvasa, save_joyvasa
 from playmate_core.diffusion.joyvasa.config import JoyVasaConfig
 from playmate_core.diffusion.joyvasa.model import JoyVasa
-from playmate_core.diffusion.joyvasa.unpickle import read_checkpoint
 from playmate_core.pipeline import load_motion_and_speech
 from playmate_core.runtime.errors import PlaymateError
+from playmate_core.weights.tensors import load_weights
+from playmate_core.weights.unreadable import Unreadable
 from tests.joyvasa_helpers import CONFIG, other, published_tensors, template_arrays, write_checkpoint
 from tests.test_speech_transformers import voice
 
@@ -111,12 +112,12 @@ class Evil:
     (collections.Counter, "Counter")])
 def test_hostile_checkpoints_are_refused_by_name(tmp_path, value, asked):
     path = write_checkpoint(tmp_path, args={"extra": value})
-    with pytest.raises(PlaymateError, match=f"asks for .*{asked}.*no checkpoint"):
+    with pytest.raises(PlaymateError, match=f"asks for .*{asked}.*no array or tensor"):
         load_joyvasa(path)
 
 
 def test_admitted_names_are_never_the_real_things(path):
-    args = read_checkpoint(path)["args"]
+    args = load_weights(path)["args"]
     assert type(args["data_root"]) is str and args["data_root"] == "/data/talking/faces"
     assert isinstance(args, dict) and not isinstance(args, argparse.Namespace)
 
@@ -132,16 +133,16 @@ def rewritten(path, target, change):
 
 
 @pytest.mark.parametrize("change, said", [
-    (lambda n, d: None if n.endswith("/data/3") else (d,), "lacks a part of its tensors"),
-    (lambda n, d: (d[:-4],) if n.endswith("/data/3") else (d,), "lacks a part of its tensors"),
+    (lambda n, d: None if n.endswith("/data/3") else (d,), "lacks the numbers of one of its tensors"),
+    (lambda n, d: (d[:-4],) if n.endswith("/data/3") else (d,), "lacks the numbers of one of its tensors"),
     (lambda n, d: (d, zipfile.ZIP_DEFLATED), "compressed"),
     (lambda n, d: (b"big",) if n.endswith("byteorder") else (d,), "byte order"),
-    (lambda n, d: None if n.endswith("data.pkl") else (d,), "no archive that torch.save writes"),
+    (lambda n, d: None if n.endswith("data.pkl") else (d,), "not one that torch wrote"),
     (lambda n, d: (d[:500],) if n.endswith("data.pkl") else (d,), "damaged"),
 ])
 def test_damaged_archives_are_refused(tmp_path, path, change, said):
-    with pytest.raises(PlaymateError, match=said):
-        read_checkpoint(rewritten(path, tmp_path / "damaged.pt", change))
+    with pytest.raises(Unreadable, match=said):
+        load_weights(rewritten(path, tmp_path / "damaged.pt", change))
 
 
 @pytest.mark.parametrize("size, stride, offset", [
@@ -158,14 +159,14 @@ def test_tensors_stay_inside_their_numbers(tmp_path, size, stride, offset):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.save({"x": Typed()}, tmp_path / "reaching.pt")
-    with pytest.raises(PlaymateError, match="reaches beyond its numbers|damaged tensor"):
-        read_checkpoint(tmp_path / "reaching.pt")
+    with pytest.raises(Unreadable, match="reaches beyond its own numbers|damaged tensor"):
+        load_weights(tmp_path / "reaching.pt")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", pickle.dumps({"model": {}})])
 def test_no_torch_file(tmp_path, content):
     (tmp_path / "x.pt").write_bytes(content)
-    with pytest.raises(PlaymateError, match="x.pt is no readable torch checkpoint"):
+    with pytest.raises(PlaymateError, match="x.pt was not loaded, because it is"):
         load_joyvasa(tmp_path / "x.pt")
 
 
@@ -224,4 +225,4 @@ def test_a_config_is_checked():
 def test_paths_of_any_system_become_text(tmp_path):
     torch.save({"args": pathlib.PurePosixPath("a/b"), "root": pathlib.PurePosixPath("/"),
                 "none": pathlib.PurePosixPath("")}, tmp_path / "paths.pt")
-    assert read_checkpoint(tmp_path / "paths.pt") == {"args": "a/b", "root": "/", "none": ""}
+    assert load_weights(tmp_path / "paths.pt") == {"args": "a/b", "root": "/", "none": ""}

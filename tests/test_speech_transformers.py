@@ -148,8 +148,8 @@ def spoil(folder, what):
 @pytest.mark.parametrize("what, said", [
     ("type", "type 'bert'; a wav2vec2 or HuBERT"), ("json", "config.json cannot be read"),
     ("no config", "no config.json"), ("no weights", "neither model.safetensors nor pytorch_model.bin"),
-    ("cut", "cannot be read"), ("size", "where the config says"), ("sense", "not one of a wav2vec2 network"),
-    ("pickle", "tensors alone"), ("list", "other than tensors"),
+    ("cut", "is damaged"), ("size", "where the config says"), ("sense", "not one of a wav2vec2 network"),
+    ("pickle", "asks for 'builtins.print'"), ("list", "no table of tensors"),
     ("script", "TorchScript"), ("layers", "speaks of 1000000000 layers"), ("nameless", "other than tensors"),
     ("lacks", "lacks encoder.layer_norm.weight"),
     ("foreign", "more belongs to no wav2vec2"), ("nan", "not finite")])

@@ -62,13 +62,13 @@ class Vgg19(nn.Module):
         Raises:
             PlaymateError: no such file, a damaged one, or another network's.
         """
-        from playmate_core.render.liveportrait.checkpoint import read_tensors
+        from playmate_core.weights.tensors import load_table
 
         path = Path(path)
         if not path.is_file():
             raise PlaymateError(f"There are no VGG19 weights at {path}; download torchvision's vgg19 (IMAGENET1K_V1) "
                                 "and give its file.")
-        held = read_tensors(path)
+        held = load_table(path)
         first = held.get("features.0.weight")
         if not isinstance(first, Tensor) or first.ndim != 4:
             raise PlaymateError(f"{path} does not hold torchvision's VGG19; give vgg19's own file.")

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from ..emotion.offsets import FELT
 from ..runtime.errors import PlaymateError
+from ..weights.tensors import load_safetensors
+from ..weights.unreadable import Unreadable
 from .articulation import Articulation
 from .config import EXPRESSION_DIM, DenoiserConfig
 from .controller import EmotionController
@@ -74,24 +76,19 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[Denoiser, MotionStatistics
     Raises:
         PlaymateError: no such file, not a safetensors file, another kind of file, or tensors that do not fit.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = Path(path)
     if not path.is_file():
         raise PlaymateError(f"There is no motion model at {path}; give the path of a Playmate motion checkpoint.")
     try:
-        with safe_open(str(path), framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise PlaymateError(f"{path.name} is not a Playmate motion model; choose a file made by "
-                                    "laboratory.training or the bundled one.")
-            if metadata.get("version") != VERSION:
-                raise PlaymateError(f"{path.name} is a motion model of format version {metadata.get('version')}, this "
-                                    f"program reads {VERSION}; update ComfyUI-Playmate or the model.")
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise PlaymateError(f"{path.name} is not a readable safetensors file ({error}); download or train it "
-                            "again.") from None
+        tensors, metadata = load_safetensors(path)
+    except Unreadable as error:
+        raise PlaymateError(f"{path.name} was not loaded, because it {error}; download or train it again.") from None
+    if metadata.get("format") != FORMAT:
+        raise PlaymateError(f"{path.name} is not a Playmate motion model; choose a file made by laboratory.training or "
+                            "the bundled one.")
+    if metadata.get("version") != VERSION:
+        raise PlaymateError(f"{path.name} is a motion model of format version {metadata.get('version')}, this program "
+                            f"reads {VERSION}; update ComfyUI-Playmate or the model.")
     config = DenoiserConfig.from_json(metadata.get("config", ""))
     denoiser = Denoiser(config)
     wanted = {f"denoiser.{k}": tuple(v.shape) for k, v in denoiser.state_dict().items()}

@@ -15,6 +15,8 @@ from torch import Tensor
 from ..motion.types import KEYPOINTS
 from ..runtime.errors import PlaymateError
 from ..weights import bundled
+from ..weights.tensors import load_safetensors
+from ..weights.unreadable import Unreadable
 from .curve import LABELS, NEUTRAL, EmotionCurve
 
 FILE = "emotions.safetensors"
@@ -50,14 +52,11 @@ def emotion_table() -> Tensor:
     Raises:
         PlaymateError: the bundled file is missing or damaged.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     path = bundled(FILE)
     try:
-        offsets = load_file(str(path)).get("offsets")
-    except (OSError, SafetensorError) as error:
-        raise PlaymateError(f"{path} cannot be read ({error}); install ComfyUI-Playmate again.") from None
+        offsets = load_safetensors(path)[0].get("offsets")
+    except Unreadable as error:
+        raise PlaymateError(f"{path} is refused because it {error}; install ComfyUI-Playmate again.") from None
     if offsets is None or tuple(offsets.shape) != (len(LABELS), 3 * KEYPOINTS):
         raise PlaymateError(f"{path} holds no emotions; install ComfyUI-Playmate again.")
     return offsets[[i for i in range(len(LABELS)) if i != NEUTRAL]].float()

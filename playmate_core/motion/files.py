@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from ..runtime.errors import PlaymateError
-from ..weights.unpickle import PickleRefused, read_arrays
+from ..weights.unpickle import read_arrays
+from ..weights.unreadable import Unreadable
 from .geometry import euler_degrees, rotation_matrix
 from .types import KEYPOINTS, Motion, Neutral
 
@@ -188,7 +189,7 @@ def _read_template(path: Path) -> Motion:
         raise _refused(path, f"a template of {size / 2**20:.0f} MB is larger than {MAX_TEMPLATE_BYTES >> 20} MB")
     try:
         content = read_arrays(path.read_bytes())
-    except PickleRefused as error:
+    except Unreadable as error:
         raise _refused(path, f"it {error}") from None
     frames = content.get("motion") if isinstance(content, dict) else None
     if not isinstance(frames, list) or not frames or not all(isinstance(frame, dict) for frame in frames):

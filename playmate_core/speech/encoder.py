@@ -29,6 +29,8 @@ from ..motion.features import SpeechFeatures
 from ..runtime.errors import PlaymateError
 from ..runtime.progress import Progress, report
 from ..weights import bundled
+from ..weights.tensors import load_safetensors
+from ..weights.unreadable import Unreadable
 from .frames import FrameMean, frame_count
 from .mel import DYNAMIC_RANGE, HOP, log_mel, mel_power, speech_level
 from .prosody import loudness, pitch, pitch_chunks
@@ -81,15 +83,12 @@ class SpeechEncoder:
         path = bundled("speech_encoder.safetensors") if path is None else Path(path)
         if not path.is_file():
             raise PlaymateError(f"There is no speech encoder at {path}; check the path.")
-        from safetensors import SafetensorError, safe_open
-
         try:
-            with safe_open(str(path), "pt") as file:
-                tensors = {key: file.get_tensor(key) for key in file.keys()}
-                name = (file.metadata() or {}).get("name", path.stem)
+            tensors, metadata = load_safetensors(path)
+            name = metadata.get("name", path.stem)
             response = tensors.pop("position_response").float()
             network = WhisperEncoder.from_tensors(tensors)
-        except (SafetensorError, KeyError, RuntimeError, ValueError, IndexError) as error:
+        except (Unreadable, KeyError, RuntimeError, ValueError, IndexError) as error:
             raise PlaymateError(f"{path} is not a speech encoder of Playmate's; choose another "
                                 "file, or leave the choice at 'bundled'.") from error
         return cls(network, response, name, device)

@@ -23,7 +23,7 @@ from ..motion.features import SpeechFeatures
 from ..runtime.errors import PlaymateError
 from ..runtime.host import Host, settle
 from ..runtime.progress import Progress, report
-from ..weights.tensors import Unreadable, refuse_programs
+from ..weights.tensors import load_table
 from .frames import FrameMean, frame_count
 from .prosody import loudness, pitch, pitch_chunks
 
@@ -81,7 +81,7 @@ class TransformerEncoder:
         if kind not in FAMILIES:
             raise PlaymateError(f"{folder} holds a network of type {str(kind)[:40]!r}; a wav2vec2 or HuBERT speech "
                                 "encoder is needed.")
-        network = build_network(kind, config, read_tensors(folder), str(folder))
+        network = build_network(kind, config, folder_weights(folder), str(folder))
         asks = _json(folder / "preprocessor_config.json", {}).get("do_normalize", True)
         return cls(network, folder_name(folder) if name is None else name, bool(asks), device, host)
 
@@ -174,35 +174,21 @@ def folder_name(folder: Path) -> str:
     return folder.resolve().name
 
 
-def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """The tensors of a folder's model.safetensors, or of its pytorch_model.bin (tensors only, nothing is run).
+def folder_weights(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a folder's model.safetensors, or of its pytorch_model.bin.
 
     Raises:
         PlaymateError: neither file is there or can be read.
     """
-    plain, pickled = folder / "model.safetensors", folder / "pytorch_model.bin"
-    if plain.is_file():
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-        try:
-            return load_file(str(plain))
-        except (SafetensorError, OSError) as error:
-            raise PlaymateError(f"{plain} cannot be read ({error}); download it again.") from None
-    if pickled.is_file():
-        try:
-            refuse_programs(pickled)
-            found = torch.load(str(pickled), map_location="cpu", weights_only=True)
-        except Unreadable as error:
-            raise PlaymateError(f"{pickled} is refused because it {error}; download it again.") from None
-        except Exception as error:  # torch raises whatever the damage leads to
-            raise PlaymateError(f"{pickled} cannot be read as tensors alone ({type(error).__name__}); download it "
-                                "again.") from None
-        if isinstance(found, dict) and all(isinstance(key, str) and isinstance(value, Tensor)
-                                           for key, value in found.items()):
-            return dict(found)
-        raise PlaymateError(f"{pickled} holds something other than tensors; download it again.")
-    raise PlaymateError(f"There is neither model.safetensors nor pytorch_model.bin in {folder}; download the speech "
-                        "encoder into that folder.")
+    path = next((folder / name for name in ("model.safetensors", "pytorch_model.bin") if (folder / name).is_file()),
+                None)
+    if path is None:
+        raise PlaymateError(f"There is neither model.safetensors nor pytorch_model.bin in {folder}; download the speech "
+                            "encoder into that folder.")
+    found = load_table(path)
+    if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in found.items()):
+        raise PlaymateError(f"{path} holds something other than tensors; download it again.")
+    return found
 
 
 def build_network(kind: str, config: Mapping, tensors: Mapping[str, Tensor], where: str) -> torch.nn.Module:

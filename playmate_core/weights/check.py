@@ -13,7 +13,8 @@ from typing import Mapping
 from ..runtime.errors import PlaymateError
 from ..runtime.progress import Progress, report
 from .entries import Entry, WeightFile
-from .tensors import FLOATS, TensorInfo, Unreadable, is_torch, read_tensors
+from .tensors import FLOATS, TensorInfo, is_torch_archive, list_tensors
+from .unreadable import Unreadable
 
 MAX_SIDE_FILE = 2**20
 """Bytes of a configuration file or of statistics."""
@@ -41,8 +42,8 @@ def check_file(entry: Entry, file: WeightFile, path: Path, name: str | None = No
         elif kind == ".pkl":
             compare(file.manifest, _statistics(path))
         else:
-            tensors = read_tensors(path)
-            if kind == ".safetensors" and is_torch(path):
+            tensors = list_tensors(path)
+            if kind == ".safetensors" and is_torch_archive(path):
                 raise Unreadable("is a torch file under the name of a safetensors file")
             if file.manifest is not None:
                 compare(file.manifest, tensors)
@@ -68,7 +69,7 @@ def check_published(entry: Entry, file: WeightFile, path: Path, progress: Progre
     owner = _known().get(digest)
     if owner is not None and owner != (file.home or entry.folder, file.role):
         raise refused(entry, path, f"holds {owner[0]}'s {owner[1]}, another file than its place promises")
-    if is_torch(path):
+    if is_torch_archive(path):
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         if damaged is not None:
@@ -175,14 +176,11 @@ def _check_configuration(file: WeightFile, path: Path) -> None:
 
 def _statistics(path: Path) -> dict[str, TensorInfo]:
     """JoyVASA's motion template: a pickle of numpy arrays, read by the restricted reader."""
-    from .unpickle import PickleRefused, read_arrays
+    from .unpickle import read_arrays
 
     if path.stat().st_size > MAX_SIDE_FILE:
         raise Unreadable("is far too large for a motion template")
-    try:
-        content = read_arrays(path.read_bytes())
-    except PickleRefused as error:
-        raise Unreadable(str(error)) from None
+    content = read_arrays(path.read_bytes())
     if not isinstance(content, dict):
         raise Unreadable("is no dictionary of statistics")
     # A number of one column may be stored without an axis.

@@ -1,41 +1,42 @@
-"""What tensors a weights file holds, read without loading them and without running anything that the file names.
+"""Weights files of other people, safetensors or torch's: what tensors they hold, and the tensors themselves.
 
-A safetensors file says it in its header. A torch file (``.pth``, ``.pt``, ``.bin``) is a zip archive with a pickle,
-and a pickle is a program: it is first read as a list of instructions, then replayed with stand-ins for the few names
-that a state dict consists of. Whatever else it names ends the reading with that name.
+Nothing that a file names is run. A safetensors file lists its tensors in a header. A torch file (``.pth``, ``.pt``,
+``.bin``) holds a pickle, which ``weights.unpickle`` reads, and the numbers beside it: as a zip archive, or, as torch
+wrote them until 2020, one after another. What a file is, is read off its beginning, not its name.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
-import pickletools
 import tarfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable
 
-from .unpickle import PickleRefused, TorchMachine, run
+from ..runtime.errors import PlaymateError
+from .unpickle import Storage, StoredTensor, read_pickle, replaced
+from .unreadable import Unreadable
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 MAX_HEADER = 16 * 2**20
 """Bytes of names and shapes in one file; the largest file of the catalogue has 0.1 MB."""
 
 SAFETENSORS_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
                      "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "U32": 4, "U64": 8}
-STORAGES = {"DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16",
-            "LongStorage": "I64", "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8",
-            "BoolStorage": "BOOL"}
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
-
 
 MAX_ENTRIES = 100_000
 """Entries of a torch file's dictionaries; JoyVASA's has about four hundred."""
 
-
-class Unreadable(Exception):
-    """The file is damaged, foreign or hostile; the message completes "NAME is refused because it ..."."""
+OLD_FORM = (0x1950A86A20F9469CFC6C, 1001)
+"""What the two pickles at the beginning of torch's old form say."""
 
 
 @dataclass(frozen=True)
@@ -46,68 +47,125 @@ class TensorInfo:
     shape: tuple[int, ...]
 
 
-def read_tensors(path: str | os.PathLike) -> dict[str, TensorInfo]:
-    """Names, number formats and shapes of the tensors in a weights file; only its table of contents is read.
+def list_tensors(path: str | os.PathLike) -> dict[str, TensorInfo]:
+    """Names, number formats and shapes of the tensors in a weights file; their numbers are not read.
 
     Nested dictionaries of a torch file are joined by dots, so the entry ``retarget_eye`` of LivePortrait's stitching
     file gives names such as ``retarget_eye.module.mlp.0.weight``.
 
     Raises:
-        Unreadable: the file is cut off, of another kind, or names something that no state dict needs.
+        Unreadable: the file is cut off, of another kind, or names something that no tensors need.
     """
-    path = Path(path)
+    def table(file: BinaryIO, kind: str, size: int) -> dict[str, TensorInfo]:
+        return _safetensors_table(file, size) if kind == "safetensors" else _collect(_READERS[kind](file, size)[0])
+
+    return _opened(path, table)
+
+
+def load_weights(path: str | os.PathLike) -> Any:
+    """What a weights file holds: {name: tensor} of a safetensors file, of a torch file the object that was saved.
+
+    Returns:
+        dicts, lists, tuples, numbers, text, numpy arrays and tensors on the CPU; tensors appear wherever they stand
+        in lists and as values of dictionaries.
+
+    Raises:
+        Unreadable: the file is cut off, of another kind, or names something that no tensors need.
+    """
+    def content(file: BinaryIO, kind: str, size: int) -> Any:
+        if kind == "safetensors":
+            return load_safetensors(path)[0]
+        held, read = _READERS[kind](file, size)
+        whole: dict[str, Tensor] = {}
+
+        def tensor(value: Any) -> Any:
+            if not isinstance(value, StoredTensor):
+                return value
+            key = value.storage.key
+            if key not in whole:
+                whole[key] = _numbers(value.storage, read(value.storage))
+            if math.prod(value.shape) > value.storage.count:  # a few numbers repeated until the memory is full
+                raise Unreadable("holds a tensor that reaches beyond its own numbers")
+            if 0 in value.shape:
+                return whole[key].new_empty(value.shape)
+            return whole[key].as_strided(value.shape, value.stride, value.offset)
+
+        return replaced(held, tensor)
+
+    return _opened(path, content)
+
+
+def load_table(path: str | os.PathLike) -> dict:
+    """As :func:`load_weights`, of a file that holds a dictionary, and with a sentence for its user.
+
+    Raises:
+        PlaymateError: no such file, one that cannot be read, or without a dictionary.
+    """
+    if not Path(path).is_file():
+        raise PlaymateError(f"There is no file {path}; download it.")
     try:
-        size = path.stat().st_size
-        with open(path, "rb") as file:
-            start = file.read(64)
-            if not start:
-                raise Unreadable("is empty")
-            if start.startswith(b"version https://git-lfs"):
-                raise Unreadable("is only a Git LFS pointer; the real file was not fetched")
-            if start.lstrip()[:1] == b"<":
-                raise Unreadable("is a web page, not weights; the download went wrong")
-            if start.startswith(b"PK"):
-                return _torch_tensors(file)
-            if start[:1] == b"\x80":
-                raise Unreadable("is a pickle of torch's oldest kind; save it again with a current torch")
-            if path.suffix.lower() in (".pth", ".pt", ".bin", ".ckpt"):
-                raise Unreadable("is not a torch file, or its beginning is damaged")
-            return _safetensors(file, size)
-    except OSError as error:
-        raise Unreadable(f"cannot be opened ({error.strerror or error})") from None
+        held = load_weights(path)
+    except Unreadable as error:
+        raise PlaymateError(f"{path} is refused because it {error}; download it again.") from None
+    if not isinstance(held, dict):
+        raise PlaymateError(f"{path} holds no table of tensors; download it again.")
+    return held
 
 
-def is_torch(path: str | os.PathLike) -> bool:
+def load_safetensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file, on the CPU, and its metadata.
+
+    Raises:
+        Unreadable: the file is missing, cut off, or of another kind.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt", device="cpu") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise Unreadable(f"is not a readable safetensors file, or is damaged ({error})") from None
+
+
+def is_torch_archive(path: str | os.PathLike) -> bool:
     """Whether a file begins as torch's archives do, whatever it is called."""
     with open(path, "rb") as file:
         return file.read(2) == b"PK"
 
 
-def refuse_programs(path: str | os.PathLike) -> None:
-    """Ends the reading of a file that ``torch.load`` should not see, whatever ``weights_only`` says.
-
-    torch before 2.6 runs TorchScript archives and unpacks its oldest form, a tar, to wherever it says
-    (CVE-2025-32434); and every version can be made to crash or to fill the memory by a pickle.
-
-    Raises:
-        Unreadable: it is one of these, or a damaged archive.
-        OSError: it cannot be opened.
-    """
-    if is_torch(path):
-        read_tensors(path)
-    elif tarfile.is_tarfile(path):
-        raise Unreadable("is a tar archive, which no weights are kept in any more")
+def _opened(path: str | os.PathLike, use: Callable[[BinaryIO, str, int], Any]) -> Any:
+    """``use(file, kind, size)`` of a weights file."""
+    try:
+        size = Path(path).stat().st_size
+        with open(path, "rb") as file:
+            return use(file, _kind(file, Path(path)), size)
+    except OSError as error:
+        raise Unreadable(f"cannot be opened ({error.strerror or error})") from None
 
 
-def _refuse_script(names: list[str]) -> None:
-    # This one part is what torch knows TorchScript by.
-    if any(name.rsplit("/", 1)[-1].lower() == "constants.pkl" for name in names):
-        raise Unreadable("is a TorchScript program, not weights alone")
-    if len(set(names)) < len(names):
-        raise Unreadable("holds two parts of one name")
+def _kind(file: BinaryIO, path: Path) -> str:
+    start = file.read(64)
+    if not start:
+        raise Unreadable("is empty")
+    if start.startswith(b"version https://git-lfs"):
+        raise Unreadable("is only a Git LFS pointer; the real file was not fetched")
+    if start.lstrip()[:1] == b"<":
+        raise Unreadable("is a web page, not weights; the download went wrong")
+    if start.startswith(b"PK"):
+        return "archive"
+    if start[:1] == b"\x80":
+        return "old"
+    if path.suffix.lower() in (".pth", ".pt", ".bin", ".ckpt"):
+        if tarfile.is_tarfile(path):  # torch unpacks its very oldest form to wherever it says
+            raise Unreadable("is a tar archive, in which no weights are kept any more")
+        raise Unreadable("is not a torch file, or its beginning is damaged")
+    return "safetensors"
 
 
-def _safetensors(file, size: int) -> dict[str, TensorInfo]:
+# ---- safetensors
+
+
+def _safetensors_table(file: BinaryIO, size: int) -> dict[str, TensorInfo]:
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
     if length > MAX_HEADER or length < 2:
@@ -142,146 +200,104 @@ def _safetensors(file, size: int) -> dict[str, TensorInfo]:
     return found
 
 
-@dataclass(frozen=True)
-class _Storage:
-    dtype: str
-    key: str
-    count: int
+# ---- torch
+
+Reader = Callable[[Storage], bytes]
+"""The bytes of a storage."""
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, stride: Any) -> TensorInfo:
-    if not isinstance(storage, _Storage) or not isinstance(shape, tuple) or not isinstance(stride, tuple) \
-            or len(shape) != len(stride) or type(offset) is not int \
-            or not all(type(n) is int and n >= 0 for n in (offset, *shape, *stride)):
-        raise Unreadable("holds a damaged tensor")
-    last = sum((n - 1) * step for n, step in zip(shape, stride, strict=True)) if 0 not in shape else -1
-    if offset + last >= storage.count:
-        raise Unreadable("holds a tensor that reaches beyond its own numbers")
-    return TensorInfo(storage.dtype, shape)
-
-
-_NAMES = frozenset(
-    {("collections", "OrderedDict"), ("argparse", "Namespace"), ("torch._utils", "_rebuild_tensor_v2"),
-     ("torch._utils", "_rebuild_parameter"), ("torch", "Size")}
-    # Python 3.13 writes the longer name.
-    | {(module, path) for module in ("pathlib", "pathlib._local")
-       for path in ("Path", "PosixPath", "PurePosixPath", "PureWindowsPath", "WindowsPath")}
-    | {("torch", name) for name in STORAGES})
-"""Everything that a public checkpoint's pickle may mention."""
-
-_OPCODES = frozenset(
-    "PROTO FRAME STOP MARK GLOBAL STACK_GLOBAL REDUCE BUILD NEWOBJ BINPERSID NONE NEWTRUE NEWFALSE BININT BININT1 "
-    "BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE BINUNICODE8 EMPTY_DICT EMPTY_LIST EMPTY_TUPLE TUPLE TUPLE1 "
-    "TUPLE2 TUPLE3 APPEND APPENDS SETITEM SETITEMS BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET POP".split())
-
-
-@dataclass(frozen=True)
-class _Name:
-    """A name that the pickle mentions: a word, never the object."""
-
-    name: str
-
-
-class _Contents(TorchMachine):
-    """Replays a pickle with stand-ins, and remembers what storages were asked for, to hold them against the archive.
-
-    Not the interpreter's own unpickler: that one hashes what is made a key, and tuples nested a million deep then
-    end the whole process.
-    """
-
-    purpose = "weights"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: dict[str, _Storage] = {}
-
-    def named(self, module: str, name: str) -> _Name:
-        if (module, name) not in _NAMES:
-            raise Unreadable(f"asks for {f'{module}.{name}'[:120]!r}, which no weights need")
-        return _Name(name)
-
-    def called(self, function: Any, arguments: Any) -> Any:
-        if not isinstance(function, _Name) or not isinstance(arguments, tuple):
-            raise Unreadable("calls something that is not a name")
-        if function.name == "_rebuild_tensor_v2" and len(arguments) >= 4:
-            return _tensor(*arguments[:4])
-        if function.name == "_rebuild_parameter" and arguments:
-            return arguments[0]
-        if function.name == "Size" and len(arguments) == 1 and isinstance(arguments[0], (tuple, list)):
-            return tuple(arguments[0])
-        if function.name in ("OrderedDict", "Namespace"):
-            return {}
-        if function.name.endswith("Path"):
-            return None
-        raise Unreadable(f"calls {function.name} in a way that no weights need")
-
-    def built(self, target: Any, state: Any) -> None:
-        # Versions of modules, or a namespace's values: nothing that is looked at here.
-        if not isinstance(target, dict):
-            raise Unreadable("sets the state of something that has none")
-
-    def step(self, name: str, argument: Any) -> None:
-        if name == "POP":
-            self.stack.pop()
-        else:
-            super().step(name, argument)
-
-    def stored(self, pid: Any) -> _Storage:
-        if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or not isinstance(pid[1], _Name) \
-                or pid[1].name not in STORAGES or not isinstance(pid[2], str) or type(pid[4]) is not int or pid[4] < 0:
-            raise Unreadable("refers to numbers in an unknown way")
-        self.seen[pid[2]] = _Storage(STORAGES[pid[1].name], pid[2], pid[4])
-        return self.seen[pid[2]]
-
-
-def _torch_tensors(file) -> dict[str, TensorInfo]:
+def _archive(file: BinaryIO, size: int) -> tuple[Any, Reader]:
+    """The object in an archive of torch's, its tensors as :class:`StoredTensor`, and what reads their numbers."""
     try:
         archive = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, ValueError, OSError):
         raise Unreadable("is cut off or damaged: its table of contents at the end is missing") from None
-    infos = {info.filename: info for info in archive.infolist()}
-    _refuse_script(archive.namelist())
-    pickles = [name for name in infos if name.endswith("/data.pkl") and name.count("/") == 1]
+    parts = {info.filename: info for info in archive.infolist()}
+    # This one part is what torch knows TorchScript by.
+    if any(name.rsplit("/", 1)[-1].lower() == "constants.pkl" for name in parts):
+        raise Unreadable("is a TorchScript program, not weights alone")
+    if len(parts) < len(archive.infolist()):
+        raise Unreadable("holds two parts of one name")
+    pickles = [name for name in parts if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(pickles) != 1:
         raise Unreadable("is a zip archive, but not one that torch wrote")
-    if any(info.compress_type != zipfile.ZIP_STORED for info in infos.values()):
+    if any(info.compress_type != zipfile.ZIP_STORED for info in parts.values()):
         raise Unreadable("is a compressed archive, which torch never writes")
-    if infos[pickles[0]].file_size > MAX_HEADER:
+    if parts[pickles[0]].file_size > MAX_HEADER:
         raise Unreadable("has a table of contents that is far too long")
-    try:
-        data = archive.read(pickles[0])
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError):
-        raise Unreadable("has a damaged table of contents") from None
-    content, storages = _replay(data)
-    root = pickles[0].split("/")[0]
+    root = pickles[0].removesuffix("data.pkl")
+    order = root + "byteorder"
+    if order in parts and parts[order].file_size < 16 and _part(archive, order) != b"little":
+        raise Unreadable("was written on a machine with another byte order")
+    content, storages = read_pickle(_part(archive, pickles[0]))
     for storage in storages.values():
-        info = infos.get(f"{root}/data/{storage.key}")
-        if info is None or info.file_size != storage.count * SAFETENSORS_BYTES[storage.dtype]:
+        info = parts.get(f"{root}data/{storage.key}")
+        if info is None or info.file_size != _bytes(storage):
             raise Unreadable(f"lacks the numbers of one of its tensors (part {storage.key[:40]!r} of the archive)")
-    return _collect(content)
+    return content, lambda storage: _part(archive, f"{root}data/{storage.key}")
 
 
-def _replay(data: bytes) -> tuple[Any, dict[str, _Storage]]:
-    """The object of a pickle with stand-ins, and the storages it refers to, by key."""
+def _part(archive: zipfile.ZipFile, name: str) -> bytes:
     try:
-        count = 0
-        for opcode, argument, _ in pickletools.genops(data):
-            count += 1
-            if opcode.name not in _OPCODES:
-                raise Unreadable(f"uses the pickle instruction {opcode.name}, which no weights need")
-            if opcode.name == "GLOBAL" and tuple(argument.split(" ", 1)) not in _NAMES:
-                raise Unreadable(f"asks for {argument.replace(' ', '.')[:120]!r}, which no weights need")
-            # A memo index is an address that the C unpickler reserves memory up to.
-            if opcode.name in ("BINPUT", "LONG_BINPUT") and argument > count:
-                raise Unreadable("is a pickle made to exhaust the memory")
-        contents = _Contents()
-        return run(contents, data), contents.seen
-    except Unreadable:
-        raise
-    except PickleRefused as refused:
-        raise Unreadable(str(refused)) from None
-    except Exception:  # whatever a damaged pickle makes the unpickler raise
-        raise Unreadable("has a damaged table of contents") from None
+        return archive.read(name)
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError, RuntimeError):
+        raise Unreadable(f"is damaged in its part {name[-40:]!r}") from None
+
+
+def _old_form(file: BinaryIO, size: int) -> tuple[Any, Reader]:
+    """As :func:`_archive`, of a file as torch wrote it until 2020: five pickles, then every storage's length and
+    numbers."""
+    file.seek(0)
+    head = io.BytesIO(file.read(64))
+    for said in OLD_FORM:
+        found = read_pickle(head)[0]
+        if type(found) is not int or found != said:
+            raise Unreadable("is a pickle, but not one that torch wrote")
+    file.seek(head.tell())
+    machine = read_pickle(file)[0]
+    if not isinstance(machine, dict) or machine.get("little_endian") is not True:
+        raise Unreadable("was written on a machine with another byte order")
+    content, storages = read_pickle(file)
+    keys = read_pickle(file)[0]
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) \
+            or not set(storages) == set(keys) or len(set(keys)) < len(keys):
+        raise Unreadable("lacks the numbers of one of its tensors")
+    places = {}
+    for key in keys:
+        count = int.from_bytes(file.read(8), "little")
+        places[key] = file.tell()
+        if count != storages[key].count or places[key] + _bytes(storages[key]) > size:
+            raise Unreadable("is cut off, or damaged where the numbers of its tensors begin")
+        file.seek(_bytes(storages[key]), os.SEEK_CUR)
+
+    def read(storage: Storage) -> bytes:
+        file.seek(places[storage.key])
+        return file.read(_bytes(storage))
+
+    return content, read
+
+
+_READERS: dict[str, Callable[[BinaryIO, int], tuple[Any, Reader]]] = {"archive": _archive, "old": _old_form}
+
+
+def _bytes(storage: Storage) -> int:
+    return storage.count * SAFETENSORS_BYTES[storage.dtype]
+
+
+def _numbers(storage: Storage, data: bytes) -> Tensor:
+    """[count] tensor of a storage's bytes."""
+    import torch
+
+    dtype = _dtypes()[storage.dtype]
+    return torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0, dtype=dtype)
+
+
+def _dtypes() -> dict[str, torch.dtype]:
+    import torch
+
+    return {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+            "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
+            "BOOL": torch.bool}
 
 
 def _collect(content: Any) -> dict[str, TensorInfo]:
@@ -290,8 +306,8 @@ def _collect(content: Any) -> dict[str, TensorInfo]:
     waiting, looked = [(content, "", 0)], 0
     while waiting:
         value, name, depth = waiting.pop()
-        if isinstance(value, TensorInfo):
-            found[name] = value
+        if isinstance(value, StoredTensor):
+            found[name] = TensorInfo(value.storage.dtype, value.shape)
         elif isinstance(value, dict) and depth < 6:
             looked += len(value)
             # A pickle can hold one dictionary under many names, and so on in every dictionary above it.

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from ...runtime.errors import PlaymateError
-from ...weights.unpickle import PickleRefused, read_arrays
+from ...weights.tensors import list_tensors, load_safetensors, load_weights
+from ...weights.unpickle import read_arrays
+from ...weights.unreadable import Unreadable
 from .config import JoyVasaConfig
 from .network import MotionGenerator
 from .statistics import MotionTemplate
-from .unpickle import read_checkpoint
 
 FORMAT = "joyvasa-motion"
 AUDIO = "audio_encoder."
@@ -60,12 +61,9 @@ def is_joyvasa(path: str | os.PathLike) -> bool:
         return True
     if path.suffix.lower() != ".safetensors" or not path.is_file():
         return False
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(str(path), "pt") as file:
-            return any(key.startswith(MARK) for key in file.keys())
-    except (SafetensorError, OSError):
+        return any(key.startswith(MARK) for key in list_tensors(path))
+    except Unreadable:
         return False
 
 
@@ -125,28 +123,28 @@ def find_template(path: Path) -> MotionTemplate:
 
 def read_template(path: Path) -> MotionTemplate:
     """Statistics from motion_template.pkl (arrays alone are admitted) or a safetensors file of the same names."""
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-        try:
-            return MotionTemplate.from_arrays(load_file(str(path)), path.name)
-        except (SafetensorError, OSError) as error:
-            raise PlaymateError(f"{path.name} cannot be read ({error}); download it again.") from None
     try:
         if path.stat().st_size > LARGEST_TEMPLATE:
-            raise PickleRefused("is far larger than a motion template")
-        arrays = read_arrays(path.read_bytes())
+            raise Unreadable("is far larger than a motion template")
+        arrays = load_safetensors(path)[0] if path.suffix == ".safetensors" else read_arrays(path.read_bytes())
         if not isinstance(arrays, dict):
-            raise PickleRefused("holds no dictionary of arrays")
-    except PickleRefused as refused:
-        raise PlaymateError(f"{path.name} was not loaded, because it {refused}; download it again.") from None
+            raise Unreadable("holds no dictionary of arrays")
+    except Unreadable as error:
+        raise PlaymateError(f"{path.name} was not loaded, because it {error}; download it again.") from None
     return MotionTemplate.from_arrays(arrays, path.name)
 
 
 def _parts(path: Path) -> tuple[dict, dict[str, Tensor], MotionTemplate | None, dict | None]:
     """(args, tensors, template, audio config) of either form; the last two where the file holds them."""
+    try:
+        if path.suffix.lower() == ".safetensors":
+            tensors, metadata = load_safetensors(path)
+        else:
+            content = load_weights(path)
+    except Unreadable as error:
+        raise PlaymateError(f"{path.name} was not loaded, because it {error}; download it again from where it is "
+                            "published.") from None
     if path.suffix.lower() != ".safetensors":
-        content = read_checkpoint(path)
         args, model = (content.get(k) for k in ("args", "model")) if isinstance(content, dict) else (None, None)
         if not isinstance(model, dict) or not isinstance(args, dict) \
                 or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in model.items()) \
@@ -154,15 +152,11 @@ def _parts(path: Path) -> tuple[dict, dict[str, Tensor], MotionTemplate | None, 
             raise PlaymateError(f"{path.name} is no JoyVASA motion generator; choose the file from JoyVASA's "
                                 "motion_generator folder, or a Playmate motion model (.safetensors).")
         return args, model, None, None
-    from safetensors import SafetensorError, safe_open
     try:
-        with safe_open(str(path), "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
         own = metadata.get("format") == FORMAT
         args, audio = (json.loads(metadata[k]) if own else None for k in ("config", "audio_config"))
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise PlaymateError(f"{path.name} is not a readable safetensors file ({error}); download it again.") from None
+    except (ValueError, KeyError):
+        raise PlaymateError(f"{path.name} lacks its sizes, or they are damaged; convert it again.") from None
     statistics = {k[len("template."):]: tensors.pop(k) for k in list(tensors) if k.startswith("template.")}
     template = MotionTemplate.from_arrays(statistics, path.name) if statistics else None
     return args if isinstance(args, dict) else {}, tensors, template, audio if isinstance(audio, dict) else None

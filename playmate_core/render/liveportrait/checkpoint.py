@@ -1,7 +1,7 @@
 """Reads LivePortrait's five weight files in both public forms (SPEC.md section 7).
 
-* KwaiVGI/LivePortrait: ``base_models/*.pth`` and ``retargeting_models/stitching_retargeting_module.pth``, torch
-  pickles, read with ``weights_only=True``.
+* KwaiVGI/LivePortrait: ``base_models/*.pth`` and ``retargeting_models/stitching_retargeting_module.pth``, torch's
+  files, of which nothing but tensors is read (``weights.unpickle``).
 * Kijai/LivePortrait_safetensors: the same names with ``.safetensors`` in one folder.
 
 Sizes are read off the tensors, so a checkpoint needs no side-car file.
@@ -9,7 +9,6 @@ Sizes are read off the tensors, so a checkpoint needs no side-car file.
 
 from __future__ import annotations
 
-import pickle
 from os import PathLike
 from pathlib import Path
 from typing import Callable, Mapping
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ...runtime.errors import PlaymateError
-from ...weights.tensors import Unreadable, refuse_programs
+from ...weights.tensors import load_table
 from .appearance import AppearanceConfig, AppearanceExtractor
 from .generator import Generator, GeneratorConfig
 from .motion_extractor import MotionExtractor, MotionExtractorConfig
@@ -116,7 +115,7 @@ def load_network(role: str, path: str | PathLike) -> nn.Module:
         PlaymateError: the file cannot be read or holds something else.
     """
     path = Path(path)
-    weights = canonical(role, read_tensors(path))
+    weights = canonical(role, load_table(path))
     try:
         with torch.device("meta"):
             network = _BUILDERS[role](weights)
@@ -137,34 +136,6 @@ def load_network(role: str, path: str | PathLike) -> nn.Module:
             raise PlaymateError(f"{path} is damaged: {key} holds numbers that are not finite; download it again.")
     network.load_state_dict(weights, strict=True, assign=True)
     return network.eval().requires_grad_(False)
-
-
-def read_tensors(path: Path) -> dict:
-    """The tensors of a safetensors file, or what a torch pickle holds, read without running code.
-
-    Raises:
-        PlaymateError: missing, truncated, or a pickle that holds more than tensors.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(str(path))
-        refuse_programs(path)
-        held = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise PlaymateError(f"There is no file {path}; download it.") from error
-    except Unreadable as error:
-        raise PlaymateError(f"{path} is refused because it {error}; download it again.") from None
-    except pickle.UnpicklingError as error:
-        raise PlaymateError(f"{path} holds more than tensors and is not loaded, because such a file can run code; "
-                            "download it again.") from error
-    except Exception as error:
-        # Every reader has its own names for a truncated file.
-        raise PlaymateError(f"{path} cannot be read and seems to be damaged; download it again.") from error
-    if not isinstance(held, dict):
-        raise PlaymateError(f"{path} holds no table of tensors; download it again.")
-    return held
 
 
 def canonical(role: str, held: dict) -> dict[str, Tensor]:
