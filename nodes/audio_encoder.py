@@ -39,4 +39,4 @@ class AudioEncoder(io.ComfyNode):
 
         return io.NodeOutput(external_features(
             voice, audio_encoder_output["encoded_audio"], audio_encoder_output["audio_samples"],
-            models.motion.encoder, models.motion.config.features_dim))
+            models.motion.encoder, models.motion.features_dim))

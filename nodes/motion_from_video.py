@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import InputImpl, io
 
+from ..playmate_core import pipeline
 from ..playmate_core.driving.film import EXTRACTORS, MISSING, NEUTRALS, USES, motion_from_frames
 from ..playmate_core.face.selection import POLICIES
 from ..playmate_core.media.video_reader import open_video
@@ -73,13 +74,11 @@ class MotionFromVideo(io.ComfyNode):
     @classmethod
     def execute(cls, models, use, face, face_index, missing, neutral, smoothing, fps, start, seconds, extractor,
                 image_fps, video=None, images=None) -> io.NodeOutput:
-        from ..playmate_core.render.liveportrait.extraction import motion_extractor_of
-
         frames, rate, total = _clip(video, images, image_fps, start, seconds)
         return io.NodeOutput(motion_from_frames(
             models.face, models.bridge, frames, rate, total=total, face=face, face_index=face_index, missing=missing,
             neutral=neutral, use=use, smoothing=smoothing, output_fps=fps or None, extractor=extractor,
-            motion_extractor=motion_extractor_of(models.renderer), progress=progress()))
+            motion_extractor=pipeline.motion_extractor(models), progress=progress()))
 
 
 def _clip(video, images, image_fps: float, start: float, seconds: float):

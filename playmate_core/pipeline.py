@@ -32,18 +32,13 @@ from .runtime.host import Host
 from .runtime.progress import Progress
 
 if TYPE_CHECKING:
-    from .diffusion.joyvasa.model import JoyVasa
-    from .diffusion.model import MotionModel
+    from .diffusion.base import MotionModel
+    from .driving.extraction import MotionExtractor
     from .emotion.curve import EmotionCurve
     from .emotion.plan import EmotionPlan
     from .face.analyzer import FaceAnalyzer
     from .face.bridge import LatentBridge
-    from .speech.encoder import SpeechEncoder
-    from .speech.joyvasa import JoyVasaEncoder
-    from .speech.transformer_encoders import TransformerEncoder
-
-    AnyEncoder = Union[SpeechEncoder, TransformerEncoder, JoyVasaEncoder]
-    AnyMotionModel = Union[MotionModel, JoyVasa]
+    from .speech.base import SpeechEncoder
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +75,7 @@ def load_models(pack: str = "bundled", device: str | torch.device = "cpu", *,
                 speech_encoder: str | PathLike | None = None,
                 weights: str | PathLike | Mapping[str, str | PathLike] | None = None,
                 acceleration: str = NONE, dtype: torch.dtype | None = None,
-                host: Host = None) -> Models:
+                host: Host | None = None) -> Models:
     """Loads a pack of weights.
 
     Args:
@@ -101,8 +96,7 @@ def load_models(pack: str = "bundled", device: str | torch.device = "cpu", *,
     Raises:
         PlaymateError: unknown pack, device or acceleration, or weights that are missing or foreign.
     """
-    if pack not in PACKS:
-        raise PlaymateError(f"There is no pack of weights called {pack!r}; use one of: {', '.join(PACKS)}.")
+    _check_pack(pack)
     from .face.analyzer import FaceAnalyzer
     from .face.bridge import LatentBridge
 
@@ -120,6 +114,11 @@ def load_models(pack: str = "bundled", device: str | torch.device = "cpu", *,
     return Models(face, bridge, speech, motion, drawn_by, device)
 
 
+def _check_pack(pack: str) -> None:
+    if pack not in PACKS:
+        raise PlaymateError(f"There is no pack of weights called {pack!r}; use one of: {', '.join(PACKS)}.")
+
+
 def _liveportrait(pack: str, bridge: LatentBridge, device: torch.device,
                   weights: str | PathLike | Mapping[str, str | PathLike] | None, **more) -> Renderer:
     from .render.liveportrait import LivePortraitRenderer, load_networks
@@ -130,7 +129,7 @@ def _liveportrait(pack: str, bridge: LatentBridge, device: torch.device,
 
 
 def load_speech_encoder(path: str | PathLike | None, device: str | torch.device = "cpu",
-                        host: Host = None) -> AnyEncoder:
+                        host: Host | None = None) -> SpeechEncoder:
     """The bundled encoder (None), a folder in transformers' format with wav2vec2 or HuBERT, or a file of Playmate's.
 
     ``host`` keeps a wav2vec2 or HuBERT, see ``runtime.host``; Playmate's own are small and stay on the device.
@@ -139,15 +138,15 @@ def load_speech_encoder(path: str | PathLike | None, device: str | torch.device 
         PlaymateError: nothing there, or no speech encoder.
     """
     if path is not None and Path(path).is_dir():
-        from .speech.transformer_encoders import TransformerEncoder
-        return TransformerEncoder.load(path, device, host=host)
-    from .speech.encoder import SpeechEncoder
-    return SpeechEncoder.load(path=path, device=device)
+        from .speech.transformer_encoders import TransformersSpeechEncoder
+        return TransformersSpeechEncoder.load(path, device, host=host)
+    from .speech.encoder import WhisperSpeechEncoder
+    return WhisperSpeechEncoder.load(path=path, device=device)
 
 
 def load_motion_and_speech(motion_model: str | PathLike | None = None, speech_encoder: str | PathLike | None = None,
                            device: str | torch.device = "cpu",
-                           host: Host = None, acceleration: str = NONE) -> Tuple[AnyMotionModel, AnyEncoder]:
+                           host: Host | None = None, acceleration: str = NONE) -> Tuple[MotionModel, SpeechEncoder]:
     """A motion model and what it listens through.
 
     Args:
@@ -158,7 +157,7 @@ def load_motion_and_speech(motion_model: str | PathLike | None = None, speech_en
             bundled one. Otherwise as ``load_speech_encoder``.
         device: where they run.
         host: keeps all of them but those that ship with the package, see ``runtime.host``.
-        acceleration: of Playmate's own motion models, see ``MotionModel``; of no effect on JoyVASA's.
+        acceleration: of Playmate's own motion models, see ``PlaymateMotionModel``; of no effect on JoyVASA's.
 
     Raises:
         PlaymateError: files that are missing, damaged or foreign.
@@ -166,23 +165,23 @@ def load_motion_and_speech(motion_model: str | PathLike | None = None, speech_en
     from .diffusion.joyvasa.checkpoint import is_joyvasa
 
     if motion_model is None or not is_joyvasa(motion_model):
-        from .diffusion.model import MotionModel
-        model = MotionModel.load(path=motion_model, device=device, host=None if motion_model is None else host)
+        from .diffusion.model import PlaymateMotionModel
+        model = PlaymateMotionModel.load(path=motion_model, device=device, host=None if motion_model is None else host)
         model.acceleration = acceleration
         own = None if motion_model is None else _beside(Path(motion_model), model.encoder)
         return model, load_speech_encoder(own if speech_encoder is None else speech_encoder, device, host)
     from .diffusion.joyvasa.checkpoint import load_joyvasa
-    from .diffusion.joyvasa.model import JoyVasa
+    from .diffusion.joyvasa.model import JoyVasaMotionModel
 
     checkpoint = load_joyvasa(motion_model)
-    model = JoyVasa.of(checkpoint, device, host)
+    model = JoyVasaMotionModel.of(checkpoint, device, host)
     if speech_encoder is not None:
         return model, load_speech_encoder(speech_encoder, device, host)
-    from .speech.joyvasa import JoyVasaEncoder
+    from .speech.joyvasa import JoyVasaSpeechEncoder
     from .speech.transformer_encoders import build_network
 
     network = build_network("hubert", checkpoint.audio_config, checkpoint.audio, Path(motion_model).name)
-    return model, JoyVasaEncoder(network, model.config.n_motions, device, host)
+    return model, JoyVasaSpeechEncoder(network, model.config.n_motions, device, host)
 
 
 def _beside(path: Path, encoder: str) -> Path | None:
@@ -191,6 +190,29 @@ def _beside(path: Path, encoder: str) -> Path | None:
         return None
     places = (folder / encoder for folder in (path.parent, path.parent.parent))
     return next((place for place in places if (place / "config.json").is_file()), None)
+
+
+def motion_extractor(source: Models | str, device: str | torch.device = "cpu") -> MotionExtractor | None:
+    """What reads the pictures of a driving clip: LivePortrait's motion extractor; None where there is none.
+
+    Args:
+        source: loaded models, or the name of a pack of which only the motion extractor is loaded.
+        device: where it runs, if it is loaded here.
+
+    Raises:
+        PlaymateError: unknown pack, or weights that are missing or foreign.
+    """
+    if not isinstance(source, str):
+        from .render.liveportrait.extraction import motion_extractor_of
+
+        return motion_extractor_of(source.renderer)
+    _check_pack(source)
+    if source == "bundled":
+        return None
+    from .render.liveportrait.checkpoint import load_network
+    from .weights.catalogue import locate
+
+    return load_network("motion", locate(source)["motion"]).to(usable_device(device))
 
 
 def extract_appearance(models: Models, image: Tensor, policy: str = "largest", index: int = 0,
@@ -225,15 +247,15 @@ def extract_appearance(models: Models, image: Tensor, policy: str = "largest", i
     return models.renderer.prepare(image, face)
 
 
-def encode_audio(models: Models, audio: AudioSource, fps: float = 25.0, progress: Progress = None) -> SpeechFeatures:
-    """Speech features at ``fps`` of a file or of ``(waveform [.., C, N], rate)``.
+def encode_audio(models: Models, audio: AudioSource, progress: Progress = None) -> SpeechFeatures:
+    """Speech features of a file or of ``(waveform [.., C, N], rate)``, 25 a second: the rate of every motion model.
 
     Raises:
         PlaymateError: sound that cannot be read or holds nothing.
     """
     from .media.sound import read_audio
 
-    return models.speech.encode(read_audio(audio), fps=fps, progress=progress)
+    return models.speech.encode(read_audio(audio), progress=progress)
 
 
 def generate_motion(models: Models, features: SpeechFeatures, appearance: Appearance | None = None, *,

@@ -8,7 +8,7 @@ import torch
 from laboratory.training.dataset import Clip
 from playmate_core.diffusion.config import DenoiserConfig
 from playmate_core.diffusion.denoiser import Denoiser
-from playmate_core.diffusion.model import MotionModel
+from playmate_core.diffusion.model import PlaymateMotionModel
 from playmate_core.diffusion.normalisation import fit_statistics
 from playmate_core.motion.features import SpeechFeatures
 
@@ -51,4 +51,4 @@ def toy_model(trained=False, seed=0, **changes):
         if p.dim() and not bool(p.any()):
             torch.nn.init.normal_(p, std=0.05)
     clips = [toy_clip(i, features_dim=config.features_dim).tensors for i in range(3)]
-    return MotionModel(net, fit_statistics(clips, config.axes))
+    return PlaymateMotionModel(net, fit_statistics(clips, config.axes))

@@ -8,7 +8,7 @@ import shutil
 import pytest
 import torch
 
-from playmate_core.diffusion.model import MotionModel
+from playmate_core.diffusion.model import PlaymateMotionModel
 from playmate_core.motion.features import SpeechFeatures
 from playmate_core.runtime import acceleration
 from playmate_core.runtime.acceleration import COMPILE, GRAPHS, NONE, Compiled, Graphed, accelerated, tuned
@@ -177,7 +177,7 @@ def test_tuning_ends_with_its_block(monkeypatch):
 def test_recorded_motion_is_the_motion(recorder, schedule):
     from playmate_core.emotion.curve import EmotionCurve
 
-    model = MotionModel.load()
+    model = PlaymateMotionModel.load()
     frames = 2 * model.config.window + 7
     random = torch.Generator().manual_seed(0)
     features = SpeechFeatures(torch.randn(frames, model.config.features_dim, generator=random), torch.rand(frames),

@@ -85,7 +85,7 @@ def test_blinks_and_gaze_are_directed(spoken, inputs, tmp_path):
 
 
 def test_emotion_and_its_guidance_reach_the_model(inputs, tmp_path, monkeypatch):
-    from playmate_core.diffusion.model import MotionModel
+    from playmate_core.diffusion.model import PlaymateMotionModel
     from playmate_core.motion.types import Motion
 
     asked = {}
@@ -94,8 +94,8 @@ def test_emotion_and_its_guidance_reach_the_model(inputs, tmp_path, monkeypatch)
         asked.update(knobs, frames=len(features))
         return Motion.rest(2, knobs["fps"])
 
-    monkeypatch.setattr(MotionModel, "has_emotion_head", True)
-    monkeypatch.setattr(MotionModel, "sample", sample)
+    monkeypatch.setattr(PlaymateMotionModel, "has_emotion_head", True)
+    monkeypatch.setattr(PlaymateMotionModel, "sample", sample)
     status = cli.main(["animate", inputs[0], inputs[1], "-o", str(tmp_path / "c.mp4"), "--device", "cpu",
                        "--emotion", "0 neutral; 1 happy 0.8 + fear 0.5", "--emotion-guidance", "2.5"])
     curve = asked["emotion"]
@@ -105,9 +105,9 @@ def test_emotion_and_its_guidance_reach_the_model(inputs, tmp_path, monkeypatch)
 
 def test_emotion_without_an_emotion_head_is_drawn_and_said(inputs, tmp_path, monkeypatch, caplog):
     from playmate_core import pipeline
-    from playmate_core.diffusion.model import MotionModel
+    from playmate_core.diffusion.model import PlaymateMotionModel
 
-    monkeypatch.setattr(MotionModel, "has_emotion_head", False)
+    monkeypatch.setattr(PlaymateMotionModel, "has_emotion_head", False)
     laid = []
     monkeypatch.setattr(pipeline, "lay_emotion_over", lambda bridge, motion, curve: laid.append(curve) or motion)
     status = cli.main(["animate", inputs[0], inputs[1], "-o", str(tmp_path / "d.mp4"), "--device", "cpu", "--fps", "5",

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from playmate_core.diffusion.articulation import OPEN_GAP, REACH, Articulation
-from playmate_core.diffusion.model import MotionModel
+from playmate_core.diffusion.model import PlaymateMotionModel
 from playmate_core.runtime.errors import PlaymateError
 
 from .diffusion_helpers import CONFIG, toy_features, toy_model
@@ -56,9 +56,9 @@ def test_the_regression_hears_its_neighbours_and_holds_the_ends():
 
 def test_it_travels_with_the_checkpoint(tmp_path):
     model = toy_model()
-    with_it = MotionModel(model.denoiser, model.statistics, articulation=plain_articulation())
+    with_it = PlaymateMotionModel(model.denoiser, model.statistics, articulation=plain_articulation())
     with_it.save(tmp_path / "model.safetensors")
-    again = MotionModel.load(tmp_path / "model.safetensors")
+    again = PlaymateMotionModel.load(tmp_path / "model.safetensors")
     features = toy_features(30)
     assert torch.allclose(again.sample(features).expression, with_it.sample(features).expression, atol=1e-2)
     difference = with_it.sample(features).expression - model.sample(features).expression
@@ -70,14 +70,14 @@ def test_a_half_regression_is_refused(tmp_path):
     from safetensors.torch import save_file
 
     model = toy_model()
-    whole = MotionModel(model.denoiser, model.statistics, articulation=plain_articulation())
+    whole = PlaymateMotionModel(model.denoiser, model.statistics, articulation=plain_articulation())
     whole.save(tmp_path / "whole.safetensors")
     with safe_open(str(tmp_path / "whole.safetensors"), "pt") as file:
         metadata, tensors = file.metadata(), {k: file.get_tensor(k) for k in file.keys()}
     del tensors["articulation.readout"]
     save_file(tensors, str(tmp_path / "half.safetensors"), metadata)
     with pytest.raises(PlaymateError, match="articulation.readout"):
-        MotionModel.load(tmp_path / "half.safetensors")
+        PlaymateMotionModel.load(tmp_path / "half.safetensors")
 
 
 def test_long_speech_is_the_same_in_windows():

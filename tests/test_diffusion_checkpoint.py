@@ -6,7 +6,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from playmate_core.diffusion.model import MotionModel
+from playmate_core.diffusion.model import PlaymateMotionModel
 from playmate_core.runtime.errors import PlaymateError
 from tests.diffusion_helpers import toy_features, toy_model
 
@@ -30,7 +30,7 @@ def rewritten(path, change=lambda t: None, **metadata):
 
 def test_a_saved_model_speaks_alike(saved):
     model, path = saved
-    again = MotionModel.load(path)
+    again = PlaymateMotionModel.load(path)
     assert again.config == model.config and again.reached == dict(gap_r=0.5)
     assert again.sampling == dict(audio_guidance=1.25) and again.encoder == "toy"
     a, b = (m.sample(toy_features(), seed=1, steps=4) for m in (model, again))
@@ -47,28 +47,28 @@ def test_weights_are_halves_and_nothing_temporary_stays(saved):
 
 def test_missing_file(tmp_path):
     with pytest.raises(PlaymateError, match="no motion model"):
-        MotionModel.load(tmp_path / "none.safetensors")
+        PlaymateMotionModel.load(tmp_path / "none.safetensors")
 
 
 def test_not_safetensors(tmp_path):
     path = tmp_path / "x.safetensors"
     path.write_bytes(b"hello, this is no tensor file at all")
     with pytest.raises(PlaymateError, match="not a readable safetensors"):
-        MotionModel.load(path)
+        PlaymateMotionModel.load(path)
 
 
 def test_foreign_safetensors(tmp_path):
     path = tmp_path / "x.safetensors"
     save_file({"a": torch.zeros(2)}, path)
     with pytest.raises(PlaymateError, match="not a Playmate motion model"):
-        MotionModel.load(path)
+        PlaymateMotionModel.load(path)
 
 
 def test_truncated(saved):
     _, path = saved
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(PlaymateError, match="not a readable"):
-        MotionModel.load(path)
+        PlaymateMotionModel.load(path)
 
 
 @pytest.mark.parametrize("change, word", [
@@ -80,7 +80,7 @@ def test_truncated(saved):
 ])
 def test_tensors_that_do_not_fit(saved, change, word):
     with pytest.raises(PlaymateError, match=word):
-        MotionModel.load(rewritten(saved[1], change))
+        PlaymateMotionModel.load(rewritten(saved[1], change))
 
 
 @pytest.mark.parametrize("metadata, word", [
@@ -88,9 +88,9 @@ def test_tensors_that_do_not_fit(saved, change, word):
 ])
 def test_metadata_that_does_not_fit(saved, metadata, word):
     with pytest.raises(PlaymateError, match=word):
-        MotionModel.load(rewritten(saved[1], **metadata))
+        PlaymateMotionModel.load(rewritten(saved[1], **metadata))
 
 
 def test_unreadable_extras_are_harmless(saved):
-    model = MotionModel.load(rewritten(saved[1], reached="?", sampling="[1]"))
+    model = PlaymateMotionModel.load(rewritten(saved[1], reached="?", sampling="[1]"))
     assert model.reached == {} and model.sampling == {}

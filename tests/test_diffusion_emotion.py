@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from playmate_core.emotion.curve import LABELS, EmotionCurve, parse_schedule
+from playmate_core.emotion.curve import EMOTIONS, LABELS, EmotionCurve
 from playmate_core.runtime.errors import PlaymateError
+
+parse_schedule = EmotionCurve.parse
 
 
 def amounts(curve, label):
@@ -13,6 +15,7 @@ def amounts(curve, label):
 
 def test_labels_keep_the_published_order():
     assert LABELS == ("angry", "disgusted", "contempt", "fear", "happy", "sad", "surprised", "neutral")
+    assert EMOTIONS == LABELS[:7]
 
 
 def test_a_bare_label_holds_for_the_whole_clip():
@@ -64,14 +67,14 @@ def test_neutral_takes_no_room():
 
 def test_amounts_are_the_product_and_the_way_back():
     curve = parse_schedule("0 sad 0.5 + fear 0.25; 2 happy 1.4", 51)
-    torch.testing.assert_close(curve.amounts, curve.weights * curve.strength[:, None])
+    torch.testing.assert_close(curve.amounts, (curve.weights * curve.strength[:, None])[:, :7])
     again = EmotionCurve.from_amounts(curve.amounts, 25.0)
     torch.testing.assert_close(again.weights, curve.weights)
     torch.testing.assert_close(again.strength, curve.strength)
 
 
 @pytest.mark.parametrize("given, word", [
-    (torch.zeros(3, 7), "shape"), (torch.full((2, 8), 1.0), "strength"), (-torch.eye(8)[:2], "0 or more"),
+    (torch.zeros(3, 8), "shape"), (torch.full((2, 7), 1.0), "strength"), (-torch.eye(7)[:2], "0 or more"),
 ])
 def test_amounts_are_checked(given, word):
     with pytest.raises(PlaymateError, match=word):

@@ -20,7 +20,7 @@ def inputs(batch=2, frames=CONFIG.window, seed=0):
     return dict(
         motion=torch.randn(batch, CONFIG.previous + frames, CONFIG.motion_dim, generator=g),
         audio=torch.randn(batch, length, CONFIG.features_dim + 3, generator=g),
-        heard=torch.ones(batch, length, dtype=torch.bool), t=torch.tensor([700, 30])[:batch],
+        audio_mask=torch.ones(batch, length, dtype=torch.bool), t=torch.tensor([700, 30])[:batch],
         continued=yes, identity=torch.randn(batch, 63, generator=g), has_identity=yes, has_audio=yes)
 
 
@@ -40,8 +40,8 @@ def test_every_condition_is_heard(net):
         changed = net(**{**inputs(), key: value})
         assert (changed - base).abs().amax(dim=(1, 2)).min() > 1e-4, key
     other = inputs()
-    other["heard"] = other["heard"].clone()
-    other["heard"][:, -8:] = False
+    other["audio_mask"] = other["audio_mask"].clone()
+    other["audio_mask"][:, -8:] = False
     assert not torch.allclose(net(**other), base)
 
 
@@ -106,7 +106,7 @@ def test_the_expression_hook_reaches_the_expression_head_only(net):
 def test_one_trunk_serves_several_heads(net):
     x = inputs()
     motion, t = x["motion"], x["t"]
-    speech = net.listen(x.pop("audio"), x.pop("heard"), x.pop("has_audio"))
+    speech = net.listen(x.pop("audio"), x.pop("audio_mask"), x.pop("has_audio"))
     trunk = net.trunk(x.pop("motion"), speech, x.pop("t"), **x)
     assert torch.equal(net.heads(trunk, motion, t), net(**inputs()))
 

@@ -6,14 +6,14 @@ import time
 import pytest
 import torch
 
-from playmate_core.diffusion.sampler import audio_window, settle_head, window_noise
+from playmate_core.diffusion.sampler import audio_window, smooth_head
+from playmate_core.diffusion.windows import window_noise
 from playmate_core.emotion.curve import EmotionCurve
 from playmate_core.motion.edits import resample
 from playmate_core.motion.features import SpeechFeatures
+from playmate_core.motion.types import FIELDS
 from playmate_core.runtime.errors import PlaymateError
 from tests.diffusion_helpers import CONFIG, toy_features, toy_model
-
-FIELDS = ("expression", "rotation", "translation", "scale")
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +88,11 @@ def test_the_windows_know_the_one_before(model):
 
 def test_audio_window_marks_what_is_not_there():
     audio = torch.arange(1.0, 31.0)[:, None].expand(30, 4)
-    rows, heard = audio_window(audio, 20, CONFIG)
+    rows, audio_mask = audio_window(audio, 20, CONFIG)
     assert rows.shape == (CONFIG.previous + CONFIG.window + CONFIG.lookahead, 4)
-    assert rows[0, 0] == 16 and heard.sum() == 15 and not rows[~heard].any()
-    rows, heard = audio_window(audio, 0, CONFIG)
-    assert not heard[:CONFIG.previous].any() and heard[CONFIG.previous]
+    assert rows[0, 0] == 16 and audio_mask.sum() == 15 and not rows[~audio_mask].any()
+    rows, audio_mask = audio_window(audio, 0, CONFIG)
+    assert not audio_mask[:CONFIG.previous].any() and audio_mask[CONFIG.previous]
 
 
 @pytest.mark.parametrize("fps", [24.0, 29.97, 60.0, 12.5])
@@ -130,10 +130,15 @@ def test_guidance(model):
 
 def test_default_knobs_come_from_the_checkpoint():
     model = toy_model()
-    a = model.sample(toy_features(20), steps=2, audio_guidance=2.0, temperature=0.25)
-    model.sampling = dict(audio_guidance=2.0, temperature=0.25)
-    assert same(a, model.sample(toy_features(20), steps=2))
-    assert not same(a, model.sample(toy_features(20), steps=2, temperature=1.0))
+    plain = model.sample(toy_features(20), steps=2, audio_guidance=2.0)
+    model.sampling = dict(audio_guidance=2.0)
+    assert same(plain, model.sample(toy_features(20), steps=2))
+    model.sampling = dict(temperature=0.25)
+    cool = model.sample(toy_features(20), steps=2, audio_guidance=2.0)
+    assert not same(plain, cool)
+    model.sampling = dict(temperature=2.0)
+    with pytest.raises(PlaymateError, match="temperature is 2.0; it must be 0 to 1.5"):
+        model.sample(toy_features(20), steps=2)
 
 
 class TestHead:
@@ -141,10 +146,10 @@ class TestHead:
 
     def test_a_steady_turn_passes_unchanged(self):
         turn = torch.linspace(0, 6, 60)[:, None].expand(-1, 6)
-        torch.testing.assert_close(settle_head(turn[10:], turn[:10]), turn[10:], atol=1e-4, rtol=0)
+        torch.testing.assert_close(smooth_head(turn[10:], turn[:10]), turn[10:], atol=1e-4, rtol=0)
 
     def test_a_step_at_the_join_fades(self):
-        settled = settle_head(torch.full((50, 6), 4.0), self.before)
+        settled = smooth_head(torch.full((50, 6), 4.0), self.before)
         path = torch.cat((self.before, settled))
         assert path.diff(dim=0).abs().max() < 0.35, "a step of three units in a single frame before"
         torch.testing.assert_close(settled[-5:], torch.full((5, 6), 4.0), atol=1e-2, rtol=0)
@@ -152,12 +157,12 @@ class TestHead:
     def test_shaking_is_damped_and_moving_is_not(self):
         time = torch.arange(100)[:, None] / 25
         nod, shake = torch.sin(2 * torch.pi * 0.5 * time), torch.sin(2 * torch.pi * 8 * time)
-        assert settle_head(nod, None).std() > 0.95 * nod.std() and settle_head(shake, None).std() < 0.15 * shake.std()
+        assert smooth_head(nod, None).std() > 0.95 * nod.std() and smooth_head(shake, None).std() < 0.15 * shake.std()
 
     @pytest.mark.parametrize("frames", [1, 2, 5])
     def test_short_windows(self, frames):
-        assert settle_head(torch.ones(frames, 6), self.before).shape == (frames, 6)
-        torch.testing.assert_close(settle_head(torch.ones(frames, 6), None), torch.ones(frames, 6))
+        assert smooth_head(torch.ones(frames, 6), self.before).shape == (frames, 6)
+        torch.testing.assert_close(smooth_head(torch.ones(frames, 6), None), torch.ones(frames, 6))
 
 
 def test_identity_is_used_and_may_be_left_out(model):
@@ -204,7 +209,7 @@ def test_foreign_features_are_refused(model, change, word):
 
 @pytest.mark.parametrize("knobs", [
     dict(steps=0), dict(scheduler="euler"), dict(audio_guidance=-1), dict(audio_guidance=float("nan")),
-    dict(temperature=2.0), dict(head_motion=-0.1), dict(fps=0), dict(fps=1000.0),
+    dict(emotion_guidance=4.0), dict(head_motion=-0.1), dict(fps=0), dict(fps=1000.0),
     dict(identity=torch.zeros(5)), dict(identity=torch.full((63,), float("inf"))),
 ])
 def test_settings_out_of_range_are_refused_before_any_work(model, knobs):

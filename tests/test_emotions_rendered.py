@@ -9,13 +9,12 @@ import torch
 
 from laboratory.training.validation import bridge_lips, correlation
 from playmate_core import pipeline
-from playmate_core.diffusion.retiming import FIELDS
-from playmate_core.emotion.curve import EmotionCurve
-from playmate_core.emotion.offsets import FELT
+from playmate_core.emotion.curve import EMOTIONS, EmotionCurve
 from playmate_core.evaluation.emotion import directions, mean_blendshapes, monotone, separation
 from playmate_core.evaluation.motion import seam_velocity
 from playmate_core.face.geometry import lip_gap
 from playmate_core.media.sound import read_audio
+from playmate_core.motion.types import FIELDS
 
 SECONDS, EVERY = 3, 3
 
@@ -51,30 +50,30 @@ def test_the_bundled_model_has_an_emotion_head(models):
 
 
 def test_emotions_are_distinct(drawn):
-    apart = separation({label: drawn(label)[0] for label in FELT})
+    apart = separation({label: drawn(label)[0] for label in EMOTIONS})
     assert apart.mean >= 0.95
     assert apart.smallest >= 0.40, apart.closest
 
 
-@pytest.mark.parametrize("label", FELT)
+@pytest.mark.parametrize("label", EMOTIONS)
 def test_emotions_do_what_they_should(drawn, label):
     for found in directions(drawn("neutral")[0], drawn(label)[0], label):
         assert found.holds, found
 
 
-@pytest.mark.parametrize("label", FELT)
+@pytest.mark.parametrize("label", EMOTIONS)
 def test_emotions_grow_with_strength(drawn, label):
     steps = [(strength, drawn(label, strength)[0]) for strength in (0.5, 1.0, 1.5)]
     for name, rise in monotone(drawn("neutral")[0], steps, label).items():
         assert rise["rises"], (name, rise)
 
 
-@pytest.mark.parametrize("label", FELT)
+@pytest.mark.parametrize("label", EMOTIONS)
 def test_lips_survive_emotion_on_frames(drawn, label):
     assert correlation(drawn(label)[1], drawn("neutral")[1]) >= 0.85
 
 
-@pytest.mark.parametrize("label", FELT)
+@pytest.mark.parametrize("label", EMOTIONS)
 def test_lips_shut_where_they_shut_without_emotion(models, features, label):
     lips = bridge_lips()
     knobs = dict(seed=1)

@@ -5,17 +5,14 @@ import pytest
 import torch
 
 from playmate_core import pipeline
-from playmate_core.diffusion.joyvasa.driving import Source, driving_keypoints, hull_volume
 from playmate_core.diffusion.joyvasa.network import Attention, DenoisingNetwork
-from playmate_core.diffusion.joyvasa.sampler import limited
 from playmate_core.diffusion.joyvasa.schedule import tables
-from playmate_core.diffusion.joyvasa.statistics import PoseSmoother
+from playmate_core.diffusion.joyvasa.statistics import AveragedPose
 from playmate_core.emotion.curve import EmotionCurve
 from playmate_core.media.audio import Audio
 from playmate_core.motion.edits import resample
 from playmate_core.motion.features import SpeechFeatures
 from playmate_core.motion.pose import PoseKeyframes, override_pose
-from playmate_core.motion.types import Motion, Neutral
 from playmate_core.pipeline import load_motion_and_speech
 from playmate_core.runtime.errors import PlaymateError
 from playmate_core.speech.external import external_features
@@ -63,11 +60,6 @@ def test_a_wider_mask_hears_neighbours_alone():
     assert net(motion, memory, step).shape == (1, 14, 73)
 
 
-def test_hull_volume_of_a_box():
-    corners = torch.tensor([[x, y, z] for x in (0.0, 2.0) for y in (0.0, 3.0) for z in (0.0, 0.5)])
-    assert hull_volume(torch.cat((corners, torch.rand(10, 3) * torch.tensor([2.0, 3.0, 0.5])))) == pytest.approx(3.0)
-
-
 @pytest.mark.parametrize("name", ["cosine", "linear", "quadratic", "sigmoid"])
 def test_schedules_end_in_noise_little_by_little(name):
     table = tables(50, name)
@@ -77,38 +69,12 @@ def test_schedules_end_in_noise_little_by_little(name):
         tables(50, "none")
 
 
-@pytest.mark.parametrize("kind", ["ema", "median", "mean", "none"])
-def test_smoothing_is_the_same_in_pieces(kind):
+def test_the_average_of_a_pose_is_the_same_in_pieces():
     pose = torch.randn(40, 7)
-    whole, pieces = PoseSmoother(kind), PoseSmoother(kind)
+    whole, pieces = AveragedPose(), AveragedPose()
     assert torch.allclose(whole(pose), torch.cat([pieces(part) for part in pose.split(3)]), atol=1e-6)
-    assert torch.allclose(PoseSmoother(kind)(torch.ones(12, 7)), torch.ones(12, 7))
-
-
-def test_a_row_is_clamped_to_its_own_quantile():
-    made = torch.tensor([[[1.0, -8.0, 2.0, 3.0]], [[0.1, 0.1, 0.1, 0.1]]])
-    assert limited(made, (0.5, 0.3, 2.0)).tolist()[0] == [[1.0, -2.0, 2.0, 2.0]]
-    assert limited(made, (1.0, 0.05, 2.0))[1].tolist() == made[1].tolist()
-
-
-def test_the_published_rule_of_driving():
-    torch.manual_seed(0)
-    own = Source(torch.randn(21, 3), 0.1 * torch.randn(21, 3), torch.tensor([3.0, -5.0, 1.0]),
-                 torch.tensor([0.1, 0.2, 0.3]), torch.tensor([1.3]))
-    motion = Motion(0.1 * torch.randn(4, 21, 3), 5 * torch.randn(4, 3), 0.1 * torch.randn(4, 3),
-                    1 + 0.1 * torch.rand(4, 1), 25.0, Neutral.rest())
-    still, lips = own.posed(), torch.tensor([6, 12, 14, 17, 19, 20])
-    others = torch.tensor([k for k in range(21) if k not in lips])
-    driven = driving_keypoints(own, motion)
-    assert torch.allclose(driven[0, others], still[others], atol=1e-5)
-    assert not torch.allclose(driven[0, lips], still[lips], atol=1e-2)
-    for region in ("pose", "lip", "eyes"):
-        assert torch.allclose(driving_keypoints(own, motion, region)[0], still, atol=1e-5)
-    assert torch.allclose(driving_keypoints(own, motion, relative=True)[0], still, atol=1e-5)
-    assert torch.allclose(driving_keypoints(own, motion, multiplier=2.0) - still, 2 * (driven - still), atol=1e-5)
-    for wrong in (dict(region="nose"), dict(option="friendly")):
-        with pytest.raises(PlaymateError):
-            driving_keypoints(own, motion, **wrong)
+    assert torch.allclose(AveragedPose()(torch.ones(12, 7)), torch.ones(12, 7))
+    assert AveragedPose()(pose).std(0).mean() < 0.3 * pose.std(0).mean()
 
 
 # Speech
@@ -130,8 +96,6 @@ def test_sound_beyond_its_samples_is_silence(pair):
 
 
 def test_impossible_sound_is_refused(pair):
-    with pytest.raises(PlaymateError, match="25 frames a second, not 30"):
-        pair[1].encode(voice(1.0), 30.0)
     with pytest.raises(PlaymateError, match="less than one frame"):
         pair[1].encode(voice(0.01))
 
@@ -167,17 +131,12 @@ def test_the_head_starts_from_the_portraits_pose(pair, heard):
     lively = pair[0].sample(heard, steps=4, head_motion=2.0)
     assert torch.allclose(lively.rotation - lively.neutral.rotation, 2 * (motion.rotation - motion.neutral.rotation),
                           atol=1e-4)
-    free = pair[0].sample(heard, steps=4, pose_smoothing="none")
-    assert free.rotation.std(0).mean() > 3 * motion.rotation.std(0).mean()
-    assert torch.equal(free.expression, motion.expression)
 
 
 def test_expression_counts_from_the_answer_to_silence(pair, heard):
     model = pair[0]
     rests = [model.sample(heard, steps=4, seed=seed).neutral.expression for seed in (1, 2)]
     assert torch.equal(*rests)
-    first = model.sample(heard, steps=4, rest="first")
-    assert torch.equal(first.neutral.expression, first.expression[0])
 
 
 def test_pieces_are_the_whole(pair, heard):
@@ -201,7 +160,7 @@ def test_features_of_comfyuis_own_encoder_are_taken(pair, caplog):
     sound = voice(2.2)
     model, rows = pair[0], torch.randn(1, 109, 64, generator=torch.Generator().manual_seed(0))
     plain = external_features((sound.samples[None], 16000), rows, len(sound.samples), model.encoder,
-                              model.config.features_dim)
+                              model.features_dim)
     motion = pair[0].sample(plain, steps=3)
     assert len(motion) == 55 and "trained together" in caplog.text
     assert torch.equal(motion.neutral.expression, motion.expression[0])
@@ -228,8 +187,7 @@ def test_empty_features_give_an_empty_motion(pair):
 @pytest.mark.parametrize("changes, said", [
     (dict(scheduler="euler"), "Scheduler 'euler' is unknown"), (dict(steps=0), "Steps is 0"),
     (dict(audio_guidance=11.0), "audio_guidance is 11"), (dict(head_motion=float("nan")), "head_motion is nan"),
-    (dict(fps=0.0), "fps is 0"), (dict(pose_smoothing="kalman"), "Pose smoothing is 'kalman'"),
-    (dict(rest="mean"), "rest is 'mean'")])
+    (dict(fps=0.0), "fps is 0")])
 def test_settings_out_of_range(pair, heard, changes, said):
     with pytest.raises(PlaymateError, match=said):
         pair[0].sample(heard, **changes)

@@ -14,7 +14,7 @@ import torch
 
 from playmate_core.diffusion.joyvasa.checkpoint import is_joyvasa, load_joyvasa, save_joyvasa
 from playmate_core.diffusion.joyvasa.config import JoyVasaConfig
-from playmate_core.diffusion.joyvasa.model import JoyVasa
+from playmate_core.diffusion.joyvasa.model import JoyVasaMotionModel
 from playmate_core.pipeline import load_motion_and_speech
 from playmate_core.runtime.errors import PlaymateError
 from playmate_core.weights.tensors import load_weights
@@ -44,7 +44,7 @@ def test_sizes_come_from_args_and_layers_from_the_tensors(path, pair):
     assert model.config == CONFIG and model.config.n_layers == 2 and model.config.positions == "legacy_constant"
     assert (encoder.name, encoder.features_dim, encoder.frames) == ("joyvasa", 64, 20) == (
         model.encoder, model.config.features_dim, model.config.n_motions)
-    assert JoyVasa.load(path, positions="per_frame").config.positions == "per_frame"
+    assert load_joyvasa(path, positions="per_frame").generator.config.positions == "per_frame"
 
 
 def test_args_decide_even_against_convention(tmp_path):
@@ -71,7 +71,8 @@ def test_one_safetensors_file_holds_all_of_it(tmp_path, path, heard):
     model, encoder = load_motion_and_speech(alone)
     assert model.config.positions == "per_frame"
     assert torch.equal(encoder.encode(voice(2.2)).features, heard.features)
-    assert torch.equal(model.sample(heard, steps=2).expression, JoyVasa.of(loaded).sample(heard, steps=2).expression)
+    again = JoyVasaMotionModel.of(loaded)
+    assert torch.equal(model.sample(heard, steps=2).expression, again.sample(heard, steps=2).expression)
 
 
 def test_a_claim_of_a_huge_network_is_refused_before_it_is_built(tmp_path, path):

@@ -92,7 +92,8 @@ def test_eyes_shut_and_stay_where_they_are(analyzer, renderer, portrait, bridge)
 
 def test_brows_raised_far_make_no_rings(renderer, portrait, monkeypatch):
     """Above them the skin is squeezed so much that plain Newton steps threw single nodes pixels away."""
-    from playmate_core.emotion.offsets import FELT, emotion_table
+    from playmate_core.emotion.curve import EMOTIONS
+    from playmate_core.emotion.offsets import emotion_table
     from playmate_core.motion.eyes import eye_offset
     from playmate_core.render.landmark import renderer as drawing
     from playmate_core.render.landmark.warp import invert
@@ -105,7 +106,7 @@ def test_brows_raised_far_make_no_rings(renderer, portrait, monkeypatch):
         return found
 
     monkeypatch.setattr(drawing, "invert", watched)
-    surprised = emotion_table()[FELT.index("surprised")].reshape(-1, 3)
+    surprised = emotion_table()[EMOTIONS.index("surprised")].reshape(-1, 3)
     lids = eye_offset(torch.tensor([0.0, 0.2, 0.6, 0.8])[:, None].expand(-1, 2), torch.zeros(4, 2))
     list(renderer.render(portrait, motion_of(1.2 * surprised + lids)))
     assert missed and max(missed) < 0.5

@@ -15,7 +15,7 @@ from laboratory.training.__main__ import main
 from laboratory.training.dataset import load_corpus
 from laboratory.training.settings import Settings, find_settings, load_settings
 from playmate_core.cli import main as cli
-from playmate_core.diffusion.model import MotionModel
+from playmate_core.diffusion.model import PlaymateMotionModel
 from playmate_core.motion.files import load_motion
 from tests.diffusion_helpers import CONFIG
 from tests.joyvasa_helpers import write_encoder
@@ -67,7 +67,7 @@ def test_the_fine_tuned_extractor_sees_otherwise(chain):
 
 
 def test_the_emotional_model_speaks_through_its_encoder(chain, tmp_path, portrait_path, capsys):
-    model = MotionModel.load(chain / "stage2" / "motion_stage2.safetensors")
+    model = PlaymateMotionModel.load(chain / "stage2" / "motion_stage2.safetensors")
     assert model.encoder == "wav2vec2-tiny" and model.has_emotion_head and model.reached["step"] == 2
     moved = shutil.copy(chain / "stage2" / "motion_stage2.safetensors", tmp_path)
     common = ["animate", str(portrait_path), str(chain / "happy" / "one.mp4"), "-o", str(tmp_path / "out.mp4"),

@@ -12,7 +12,7 @@ from laboratory.training.settings import find_settings, load_settings, settings_
 from laboratory.training.stage1 import RESULT, Stage1, draw_noise, loss_weights, noise_loss
 from playmate_core.diffusion.controller import EmotionController
 from playmate_core.diffusion.denoiser import Denoiser
-from playmate_core.diffusion.model import MotionModel
+from playmate_core.diffusion.model import PlaymateMotionModel
 from playmate_core.diffusion.normalisation import LEAST_VARIANCE, POSE_COLUMNS, fit_statistics
 from playmate_core.runtime.errors import PlaymateError
 from tests.diffusion_helpers import CONFIG, toy_clip
@@ -91,7 +91,7 @@ def test_previous_frames_have_slight_noise_of_their_own():
     class Watching(torch.nn.Module):
         config = CONFIG
 
-        def forward(self, motion, audio, heard, t, **conditions):
+        def forward(self, motion, audio, audio_mask, t, **conditions):
             seen.append((motion, t))
             return motion[:, CONFIG.previous:]
 
@@ -118,7 +118,7 @@ def test_a_run_by_the_papers_settings_can_be_sampled(tmp_path):
     run = Stage1(clips(), settings, tmp_path, device="cpu", lips=toy_lips)
     assert run.statistics.axes.shape == (63, 63) and float((run.statistics.axes.diag() > 0).float().mean()) == 1.0
     assert run.train(show=False)["val_loss"] < 1.5
-    assert MotionModel.load(tmp_path / RESULT).sampling["audio_guidance"] == 1.5
+    assert PlaymateMotionModel.load(tmp_path / RESULT).sampling["audio_guidance"] == 1.5
 
 
 def test_what_does_not_go_together():

@@ -16,7 +16,7 @@ from laboratory.training.dataset import OUTLIER, Clip, Windows, load_corpus
 from laboratory.training.settings import Settings, Training, find_settings, load_settings, settings_from
 from laboratory.training.stage1 import LOG, RESULT, STATE, Stage1, learning_rate, noise_loss
 from laboratory.training.validation import correlation, join_velocity, validate
-from playmate_core.diffusion.model import MotionModel
+from playmate_core.diffusion.model import PlaymateMotionModel
 from playmate_core.diffusion.normalisation import fit_statistics
 from playmate_core.runtime.errors import PlaymateError
 from tests.diffusion_helpers import CONFIG, toy_clip
@@ -92,24 +92,24 @@ class TestWindows:
             assert abs(float(batch[key].float().mean()) - share) < 0.08
         first = ~batch["continued"]
         assert 0.3 < float(first.float().mean()) < 0.5
-        assert not batch["heard"][first][:, :previous].any() and batch["heard"][first][:, previous].all()
-        assert batch["heard"][~first][:, :previous].all(), "a window that goes on has all its previous frames"
+        assert not batch["audio_mask"][first][:, :previous].any() and batch["audio_mask"][first][:, previous].all()
+        assert batch["audio_mask"][~first][:, :previous].all(), "a window that goes on has all its previous frames"
         full = batch["mask"].all(1)
         assert 0.6 < float(full.float().mean()) < 0.85 and batch["mask"][:, :previous + 1].all()
         frames = batch["mask"][:, previous:].sum(1)
         cut = frames < window
-        heard = batch["heard"][cut][:, previous:].sum(1)
-        assert torch.equal(heard, frames[cut]), "a window cut short hears nothing beyond its end"
-        assert not batch["audio"][~batch["heard"]].any()
+        reached = batch["audio_mask"][cut][:, previous:].sum(1)
+        assert torch.equal(reached, frames[cut]), "a window cut short hears nothing beyond its end"
+        assert not batch["audio"][~batch["audio_mask"]].any()
 
     def test_motion_and_sound_stay_in_step(self):
         source, statistics = windows(first=0.0, short=0.0)
         batch = source.batch(50, torch.Generator().manual_seed(1))
         clip = CLIPS[int((source.identity == batch["identity"][0]).all(1).nonzero()[0])].tensors
         said = clip["features"][:, 0]
-        heard = batch["audio"][0, :, 0] * statistics.features_deviation[0] + statistics.features_mean[0]
-        spots = [i for i in range(len(said) - len(heard) + 1)
-                 if torch.allclose(said[i:i + len(heard)], heard, atol=0.02)]
+        row = batch["audio"][0, :, 0] * statistics.features_deviation[0] + statistics.features_mean[0]
+        spots = [i for i in range(len(said) - len(row) + 1)
+                 if torch.allclose(said[i:i + len(row)], row, atol=0.02)]
         assert len(spots) == 1
         units = statistics.encode_expression(clip["expression"])[spots[0]:spots[0] + 25]
         torch.testing.assert_close(batch["clean"][0, :, :CONFIG.axes], units.clamp(-OUTLIER, OUTLIER))
@@ -140,7 +140,7 @@ class TestLoss:
         class Oracle(torch.nn.Module):
             config = CONFIG
 
-            def forward(self, motion, audio, heard, t, **conditions):
+            def forward(self, motion, audio, audio_mask, t, **conditions):
                 kept = alphas[t][:, None, None]
                 noisy, clean = motion[:, CONFIG.previous:], batch["clean"][:, CONFIG.previous:]
                 return (noisy - kept.sqrt() * clean) / (1 - kept).sqrt()
@@ -199,7 +199,7 @@ class TestRun:
         reached = run.train(show=False)
         rows = [json.loads(line) for line in (tmp_path / LOG).read_text().splitlines()]
         assert rows[-1]["step"] == 6 and {"loss", "val_loss", "gap_r", "width_r", "gap_ratio"} <= set(rows[-1])
-        model = MotionModel.load(tmp_path / RESULT)
+        model = PlaymateMotionModel.load(tmp_path / RESULT)
         assert model.reached["step"] == 6 and model.sampling["temperature"] == 0.3
         assert model.reached["gap_r"] == reached["gap_r"]
         assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
@@ -233,7 +233,7 @@ class TestRun:
         run = Stage1(clips, dataclasses.replace(SETTINGS, training=training), tmp_path, device="cpu", lips=toy_lips)
         reached = run.train(show=False)
         assert reached["gap_r"] > 0.75 and 0.6 < reached["gap_ratio"] < 1.5
-        model = MotionModel.load(tmp_path / RESULT)
+        model = PlaymateMotionModel.load(tmp_path / RESULT)
         deaf = validate(model, clips[16:], toy_lips, audio_guidance=0.0)
         assert deaf["gap_r"] < 0.4, "without the sound there is nothing to follow"
 

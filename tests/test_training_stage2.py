@@ -13,9 +13,9 @@ from laboratory.corpus.emotions import feel, means, random_curve
 from laboratory.corpus.latents import EYES, GAPS, Measures
 from laboratory.training.settings import Settings, Training, default_settings, load_settings
 from laboratory.training.stage2 import Emotions, Stage2
-from playmate_core.diffusion.model import MotionModel
-from playmate_core.emotion.curve import EmotionCurve
-from playmate_core.emotion.offsets import FELT, emotion_table
+from playmate_core.diffusion.model import PlaymateMotionModel
+from playmate_core.emotion.curve import EMOTIONS, EmotionCurve
+from playmate_core.emotion.offsets import emotion_table
 from playmate_core.face.bridge import LatentBridge
 from playmate_core.runtime.errors import PlaymateError
 
@@ -52,11 +52,11 @@ def spoken(measures, frames=100):
 
 def held(label, frames=100):
     felt = np.zeros((frames, 7))
-    felt[:, FELT.index(label)] = 1.0
+    felt[:, EMOTIONS.index(label)] = 1.0
     return felt
 
 
-@pytest.mark.parametrize("label", FELT)
+@pytest.mark.parametrize("label", EMOTIONS)
 def test_lips_shut_for_closures_in_every_emotion(measures, label):
     neutral, gap = spoken(measures)
     face = feel(neutral, torch.full((100,), -20.0), held(label), measures, 0.08, np.random.default_rng(0))
@@ -66,7 +66,7 @@ def test_lips_shut_for_closures_in_every_emotion(measures, label):
     assert float((face - neutral).abs().max()) > 0.005
 
 
-@pytest.mark.parametrize("label", FELT)
+@pytest.mark.parametrize("label", EMOTIONS)
 def test_blinks_shut_the_eyes_in_every_emotion(measures, label):
     neutral = measures.move(torch.zeros(60, 63), torch.full((60, 2), -0.08) * (torch.arange(60) % 20 < 3)[:, None],
                             EYES)
@@ -110,7 +110,7 @@ def test_a_run_learns_and_leaves_stage_1_alone(tmp_path, settings, stage1):
     run.train(show=False)
     assert run._held_out_loss(run.averaged()) < 0.995 * start
     assert all(torch.equal(v, before[k]) for k, v in run.base.state_dict().items())
-    model = MotionModel.load(tmp_path / "run" / "motion_stage2.safetensors")
+    model = PlaymateMotionModel.load(tmp_path / "run" / "motion_stage2.safetensors")
     assert model.has_emotion_head
     row = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
     assert row["step"] == 30 and "emotion_gap_r" in row
@@ -147,9 +147,9 @@ class TestLabelledClips:
         emotions = Emotions(0)
         clip = felt_clip("sad", strength=0.75)
         curve = emotions.curve(clip)
-        assert curve[:, FELT.index("sad")] == pytest.approx(0.75) and curve.sum() == pytest.approx(0.75 * len(clip))
+        assert curve[:, EMOTIONS.index("sad")] == pytest.approx(0.75) and curve.sum() == pytest.approx(0.75 * len(clip))
         less = clip.tensors["expression"] - emotions.clip(clip, curve).tensors["expression"]
-        torch.testing.assert_close(less, 0.75 * emotions.means[FELT.index("sad")].expand(len(clip), -1),
+        torch.testing.assert_close(less, 0.75 * emotions.means[EMOTIONS.index("sad")].expand(len(clip), -1),
                                    atol=1e-6, rtol=1e-4)
 
     def test_neutral_ones_stay_themselves(self):
@@ -174,8 +174,8 @@ class TestLabelledClips:
         run = Stage2([*CLIPS, *happy, held], settings, tmp_path / "run", stage1=stage1, device="cpu")
         assert run.frames == sum(map(len, happy)) and len(run.held_out) == 1
         batch = run.windows.batch(64, torch.Generator().manual_seed(0))
-        asked = batch["emotion"].amax(dim=(0, 1))
-        assert float(asked[FELT.index("happy")]) == 1.0 and float(asked.sum()) == 1.0
+        asked = batch["emotion_weights"].amax(dim=(0, 1))
+        assert float(asked[EMOTIONS.index("happy")]) == 1.0 and float(asked.sum()) == 1.0
         before = run._held_out_loss(run.averaged())
         for step in range(30):
             run._learn(step / 30)

@@ -208,7 +208,8 @@ def test_what_torch_wrote_until_2020_is_read(tmp_path):
     assert "cut off" in refuse(old_form(path, {"a": torch.arange(9.0)}, (torch.arange(9.0).numpy().tobytes()[4:], b"")))
     assert "byte order" in refuse(old_form(path, {"a": torch.zeros(4)}, (b"little_endianq\x02\x88",
                                                                          b"little_endianq\x02\x89")))
-    assert "os.mkdir" in refuse(old_form(path, {"a": torch.zeros(4)}, (b"ccollections\nOrderedDict\n", b"cos\nmkdir\n")))
+    asks = (b"ccollections\nOrderedDict\n", b"cos\nmkdir\n")
+    assert "os.mkdir" in refuse(old_form(path, {"a": torch.zeros(4)}, asks))
     path.write_bytes(pickle.dumps({"a": Hostile(tmp_path / "ran")}))
     assert "mkdir" in refuse(path) and not (tmp_path / "ran").exists()
 

@@ -162,7 +162,7 @@ def position_response(tensors: dict[str, np.ndarray], folder: Path, components: 
 
     network = WhisperEncoder.from_tensors({name: torch.from_numpy(value.copy()) for name, value in tensors.items()})
     width = network.layer_norm.weight.shape[0]
-    plain = encoder.SpeechEncoder(network, torch.zeros(encoder.WINDOW, width), "plain")
+    plain = encoder.WhisperSpeechEncoder(network, torch.zeros(encoder.WINDOW, width), "plain")
     leveled = torch.cat([samples * encoder.level_gain(samples) for samples in speech_recordings(folder)])
     total, count = torch.zeros(encoder.WINDOW, width, dtype=torch.float64), 0
     with torch.inference_mode():

@@ -158,11 +158,11 @@ def _begin(settings: Settings) -> None:
 
 def _load_kit(settings: Settings) -> recipes.Kit:
     from playmate_core.face.bridge import LatentBridge
-    from playmate_core.speech.encoder import SpeechEncoder
+    from playmate_core.speech.encoder import WhisperSpeechEncoder
 
     bridge = LatentBridge.load()
     measures = Measures(bridge, bridge.covariance)
-    kit = recipes.Kit(bridge, measures, SpeechEncoder.load())
+    kit = recipes.Kit(bridge, measures, WhisperSpeechEncoder.load())
     learned = Path(settings.out) / TEACHER
     if learned.is_file():
         taught = teacher.Teacher.load(learned)

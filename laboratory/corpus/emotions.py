@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from playmate_core.emotion.offsets import FELT, emotion_table, onset, response
+from playmate_core.emotion.curve import EMOTIONS
+from playmate_core.emotion.offsets import emotion_table, onset, response
 
 from .head_motion import FPS, _pulse, smooth
 from .latents import BROWS, EYES, GAPS, GAZE, Measures
@@ -58,13 +59,13 @@ def random_curve(frames: int, rng: np.random.Generator) -> np.ndarray:
     """[frames, 7] amounts for training: nothing, one emotion, two, or several in turn with ramps."""
     kind = rng.random()
     if kind < 0.15:
-        return np.zeros((frames, len(FELT)))
+        return np.zeros((frames, len(EMOTIONS)))
     if kind < 0.7:
         return np.repeat(_mixture(rng, 2 if kind > 0.55 else 1)[None], frames, 0)
-    times, states = [0], [_mixture(rng, 1) if rng.random() < 0.6 else np.zeros(len(FELT))]
+    times, states = [0], [_mixture(rng, 1) if rng.random() < 0.6 else np.zeros(len(EMOTIONS))]
     while times[-1] < frames:
         start = times[-1] + int(FPS * rng.uniform(1.0, 3.5))
-        state = np.zeros(len(FELT)) if rng.random() < 0.25 else _mixture(rng, 1 if rng.random() < 0.75 else 2)
+        state = np.zeros(len(EMOTIONS)) if rng.random() < 0.25 else _mixture(rng, 1 if rng.random() < 0.75 else 2)
         times += [start, start + int(FPS * rng.uniform(0.0, 1.0)) + 1]
         states += [states[-1], state]
     steps = np.arange(frames)
@@ -73,8 +74,8 @@ def random_curve(frames: int, rng: np.random.Generator) -> np.ndarray:
 
 def _mixture(rng: np.random.Generator, parts: int) -> np.ndarray:
     total = 1.0 if rng.random() < 0.2 else rng.uniform(0.25, 1.0) if rng.random() < 0.55 else rng.uniform(1.0, 2.0)
-    share = np.zeros(len(FELT))
-    share[rng.choice(len(FELT), parts, replace=False)] = rng.dirichlet([2.0] * parts)
+    share = np.zeros(len(EMOTIONS))
+    share[rng.choice(len(EMOTIONS), parts, replace=False)] = rng.dirichlet([2.0] * parts)
     return total * share
 
 
@@ -85,7 +86,7 @@ def feel(expression: Tensor, loudness: Tensor, felt: np.ndarray, measures: Measu
     Args:
         expression: [T, 63] neutral latents from rest, at 25 frames a second.
         loudness: [T] dB.
-        felt: [T, 7] amounts of ``FELT``, 0 to 2 in all.
+        felt: [T, 7] amounts of ``EMOTIONS``, 0 to 2 in all.
         measures: of the bridge.
         openness: distance of the lids at rest, outer-eye distances.
         rng: generator.
@@ -103,7 +104,7 @@ def feel(expression: Tensor, loudness: Tensor, felt: np.ndarray, measures: Measu
     emotion = shown @ emotion_table()
 
     gap, width = measures.read(expression, "gap", "width").unbind(1)
-    factor = {name: 1.0 + shown @ torch.tensor([getattr(TEMPER[label], name) - 1.0 for label in FELT])
+    factor = {name: 1.0 + shown @ torch.tensor([getattr(TEMPER[label], name) - 1.0 for label in EMOTIONS])
               for name in ("gap", "width")}
     spoken = measures.move(expression, torch.stack((gap.clamp(min=0) * (factor["gap"] - 1.0),
                                                     width * (factor["width"] - 1.0)), 1), ("gap", "width"), EYES)
@@ -140,7 +141,7 @@ def _lips_first(emotion: Tensor, gap: Tensor, loudness: Tensor, measures: Measur
 
 def _more_blinks(shown: Tensor, rng: np.random.Generator) -> np.ndarray:
     frames = len(shown)
-    rate = (shown @ torch.tensor([TEMPER[label].blinks for label in FELT])).numpy().clip(0.0) / 60.0 / FPS
+    rate = (shown @ torch.tensor([TEMPER[label].blinks for label in EMOTIONS])).numpy().clip(0.0) / 60.0 / FPS
     curve = np.zeros(frames)
     for frame in np.flatnonzero(rng.random(frames) < rate):
         curve = np.maximum(curve, _pulse(frames, frame / FPS, 0.09, 0.03, 0.15))
@@ -149,7 +150,7 @@ def _more_blinks(shown: Tensor, rng: np.random.Generator) -> np.ndarray:
 
 def _look(shown: Tensor, rng: np.random.Generator) -> np.ndarray:
     """[T, 2] gaze: a mean place, and jumps a second or so apart."""
-    table = np.array([TEMPER[label].look for label in FELT])
+    table = np.array([TEMPER[label].look for label in EMOTIONS])
     strength = shown.numpy()
     jumps = np.zeros((len(strength), 2))
     at = 0

@@ -11,7 +11,7 @@ from torch import Tensor
 from playmate_core.evaluation.phones import Phone, shift
 from playmate_core.face.bridge import LatentBridge
 from playmate_core.media.audio import Audio
-from playmate_core.speech.encoder import SpeechEncoder
+from playmate_core.speech.base import SpeechEncoder
 
 from . import augmentation, head_motion, non_speech
 from .closures import Targets, apply_phones, bump, resting
@@ -39,8 +39,7 @@ class Kit:
 
 def listen(kit: Kit, samples: np.ndarray):
     """[N] at 16 kHz -> SpeechFeatures at 25 frames a second, exactly as at run time."""
-    return kit.encoder.encode(Audio(torch.from_numpy(np.ascontiguousarray(samples, np.float32)),
-                                    len(samples) / RATE), float(FPS))
+    return kit.encoder.encode(Audio(torch.from_numpy(np.ascontiguousarray(samples, np.float32)), len(samples) / RATE))
 
 
 def pose_latents(pose: np.ndarray) -> Tensor:

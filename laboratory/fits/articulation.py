@@ -20,7 +20,7 @@ from torch import Tensor
 
 from playmate_core.diffusion.articulation import REACH, Articulation
 from playmate_core.diffusion.checkpoint import load_checkpoint, save_checkpoint
-from playmate_core.diffusion.model import MotionModel
+from playmate_core.diffusion.model import PlaymateMotionModel
 from playmate_core.face.bridge import LatentBridge
 
 from ..corpus.latents import BROWS, EYES, Measures
@@ -91,7 +91,7 @@ def main() -> None:
     bridge = LatentBridge.load()
     measures = Measures(bridge, bridge.covariance)
     denoiser, statistics, extra = load_checkpoint(args.model)
-    plain = MotionModel(denoiser, statistics, extra["sampling"])
+    plain = PlaymateMotionModel(denoiser, statistics, extra["sampling"])
     fitted = fit(learned, measures, args.share, args.width_gain)
     # A regression knows speakers' mean gap; the model knows its own, and the two must not pull at each other.
     shift, count = 0.0, 0

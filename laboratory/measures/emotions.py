@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 
 from playmate_core import pipeline
-from playmate_core.emotion.offsets import FELT
+from playmate_core.emotion.curve import EMOTIONS
 from playmate_core.evaluation.emotion import directions, mean_blendshapes, monotone, separation
 from playmate_core.evaluation.tracking import track_video
 from playmate_core.face.geometry import lip_gap
@@ -73,7 +73,7 @@ def measure(models, image, features, strengths: list[float], seed: int) -> tuple
     shut = torch.nn.functional.max_pool1d((gap >= SHUT).float()[None, None], 3, 1, 1)[0, 0] == 0
     report: dict = {"emotions": {}}
     means = {}
-    for label in FELT:
+    for label in EMOTIONS:
         steps = []
         for strength in strengths:
             track, drawn = speak(label, strength)

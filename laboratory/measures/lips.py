@@ -68,7 +68,7 @@ def measure_tracks(models, looks, args) -> None:
     for name in args.names:
         audio, gap, width = read_track(args.tracks / f"{name}.safetensors")
         frames = min(len(gap), round(args.seconds * FPS))
-        features = pipeline.encode_audio(models, (audio[:, :round(frames / FPS * 16000)], 16000), fps=FPS)
+        features = pipeline.encode_audio(models, (audio[:, :round(frames / FPS * 16000)], 16000))
         spread = gap[:frames][torch.isfinite(gap[:frames])].std()
         for seed in args.seeds:
             for number, look in enumerate(looks):

@@ -48,13 +48,14 @@ def with_brows(motion):
     """``motion`` with BROWS played on its brows, and on the lids, which follow them."""
     from dataclasses import replace
 
-    from playmate_core.emotion.offsets import FELT, emotion_table
+    from playmate_core.emotion.curve import EMOTIONS
+    from playmate_core.emotion.offsets import emotion_table
     from playmate_core.motion.regions import region_masks
     from playmate_core.motion.sliders import envelope
 
     expression, masks = motion.expression, region_masks()
     for start, end, emotion in BROWS:
-        offset = emotion_table()[FELT.index(emotion)].reshape(-1, 3) * (masks["brows"] + masks["eyes"])
+        offset = emotion_table()[EMOTIONS.index(emotion)].reshape(-1, 3) * (masks["brows"] + masks["eyes"])
         level = envelope(len(motion), motion.fps, start, end, BROWS_FADE)
         expression = expression + level[:, None, None] * offset
     return replace(motion, expression=expression)

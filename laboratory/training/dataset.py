@@ -273,15 +273,15 @@ class Windows:
         rows = start[:, None] + torch.arange(-previous, window + config.lookahead)
         # A window cut short ends the recording there, as the last window of a file does.
         latest = torch.where(frames < window, start + frames, length)
-        heard = ((rows >= earliest[:, None]) & (rows < latest[:, None])).to(self.device)
+        audio_mask = ((rows >= earliest[:, None]) & (rows < latest[:, None])).to(self.device)
         exists = (torch.arange(previous + window)[None] < (previous + frames)[:, None]).to(self.device)
         index = (self.starts[clip][:, None] + rows.clamp(min=0).minimum(length[:, None] - 1)).to(self.home)
-        audio = self.audio[index].to(self.device).float() * heard[..., None]
+        audio = self.audio[index].to(self.device).float() * audio_mask[..., None]
         if "noise" in drawn:
-            audio = audio + self.features_noise * drawn["noise"].to(self.device) * heard[..., None]
+            audio = audio + self.features_noise * drawn["noise"].to(self.device) * audio_mask[..., None]
         clean = self.motion[index[:, :previous + window]].to(self.device)
         return dict(
-            clean=clean * exists[..., None], tokens=tokens, audio=audio, heard=heard,
+            clean=clean * exists[..., None], tokens=tokens, audio=audio, audio_mask=audio_mask,
             continued=(~first).to(self.device), mask=exists, identity=self.identity[clip.to(self.device)],
             has_identity=drawn["has_identity"].to(self.device), has_audio=drawn["has_audio"].to(self.device),
             **self.rows_of(index, previous + window),

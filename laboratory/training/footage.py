@@ -211,7 +211,7 @@ def _clip(path: Path, part: FaceTrack, sound: Audio, lead: float, kit: Kit, filt
     if start < -0.5 / FPS or frames < filters.least_seconds * FPS:
         raise Unusable("the sound does not cover it")
     samples = sound.samples[begin:begin + round(frames / FPS * SAMPLE_RATE)]
-    speech = kit.encoder.encode(Audio(samples, frames / FPS), FPS)
+    speech = kit.encoder.encode(Audio(samples, frames / FPS))
     level = float(torch.quantile(speech.loudness, 0.9))
     if level < filters.least_loudness:
         raise Unusable(f"silence ({level:.0f} dB)")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from playmate_core.diffusion.config import POSE_DIM
 from playmate_core.diffusion.denoiser import Denoiser
-from playmate_core.diffusion.model import MotionModel
+from playmate_core.diffusion.model import PlaymateMotionModel
 from playmate_core.diffusion.normalisation import MotionStatistics, fit_statistics
 from playmate_core.diffusion.schedule import training_scheduler
 from playmate_core.runtime.errors import PlaymateError
@@ -67,7 +67,7 @@ def noise_loss(denoiser, batch: dict[str, Tensor], generator: torch.Generator | 
     kept = torch.cat((kept_before[:, None].expand(-1, previous),
                       alphas[t][:, None].expand(-1, clean.shape[1] - previous)), 1)[..., None]
     motion = kept.sqrt() * clean + (1 - kept).sqrt() * noise
-    predicted = denoiser(motion, batch.pop("audio"), batch.pop("heard"), t, **batch)
+    predicted = denoiser(motion, batch.pop("audio"), batch.pop("audio_mask"), t, **batch)
     error = (predicted - noise[:, previous:]).square()
     if training.loss == "velocity":
         error = error / alphas[t][:, None, None]
@@ -159,11 +159,11 @@ class Stage1(Loop):
         """What ``noise_loss`` calls to hear a learner."""
         return learner
 
-    def _model(self, learner: torch.nn.Module) -> MotionModel:
+    def _model(self, learner: torch.nn.Module) -> PlaymateMotionModel:
         """The model that a learner makes."""
-        return MotionModel(learner, self.statistics, self.settings.sampling, device=self.accelerator.device)
+        return PlaymateMotionModel(learner, self.statistics, self.settings.sampling, device=self.accelerator.device)
 
-    def _measure(self, model: MotionModel) -> dict:
+    def _measure(self, model: PlaymateMotionModel) -> dict:
         """Figures of a model on held-out clips, beside the loss."""
         if self.lips is None:
             self.lips = bridge_lips()

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from playmate_core.diffusion.checkpoint import load_checkpoint
 from playmate_core.diffusion.controller import EmotionalDenoiser, EmotionController
-from playmate_core.diffusion.model import MotionModel
+from playmate_core.diffusion.model import PlaymateMotionModel
 from playmate_core.diffusion.normalisation import MotionStatistics
-from playmate_core.emotion.curve import LABELS, MAX_STRENGTH, EmotionCurve
-from playmate_core.emotion.offsets import FELT, onset, response
+from playmate_core.emotion.curve import EMOTIONS, LABELS, MAX_STRENGTH, EmotionCurve
+from playmate_core.emotion.offsets import onset, response
 from playmate_core.runtime.errors import PlaymateError
 
 from ..corpus.emotions import feel, means, random_curve
@@ -36,22 +36,22 @@ _FPS = 25.0
 
 
 class EmotionalWindows(Windows):
-    """Windows of feeling clips: ``batch`` also gives ``emotion`` [B, P + W, 7], what the controller is told."""
+    """Windows of feeling clips: ``batch`` also gives ``emotion_weights`` [B, P + W, 7], what the controller is told."""
 
     def __init__(self, *arguments, emotions: Emotions, **rest) -> None:
         self.emotions = emotions
         super().__init__(*arguments, **rest)
 
     def kinds(self) -> dict[str, tuple[int, torch.dtype]]:
-        return super().kinds() | {"felt": (len(FELT), torch.float32)}
+        return super().kinds() | {"emotion_weights": (len(EMOTIONS), torch.float32)}
 
     def encode(self, clip: Clip) -> dict[str, Tensor]:
         curve = self.emotions.curve(clip)
         followed = onset(torch.from_numpy(curve).float(), _FPS)
-        return super().encode(self.emotions.clip(clip, curve)) | {"felt": followed}
+        return super().encode(self.emotions.clip(clip, curve)) | {"emotion_weights": followed}
 
     def rows_of(self, index: Tensor, frames: int) -> dict[str, Tensor]:
-        return dict(emotion=self.rows["felt"][index[:, :frames]].to(self.device))
+        return dict(emotion_weights=self.rows["emotion_weights"][index[:, :frames]].to(self.device))
 
 
 class Emotions:
@@ -82,9 +82,9 @@ class Emotions:
             if label not in LABELS or not isinstance(strength, (int, float)) or not 0 <= strength <= MAX_STRENGTH:
                 raise PlaymateError(f"Clip {clip.name} is said to be {label!r} at strength {strength!r}; labels are "
                                     f"{', '.join(LABELS)}, strengths 0 to {MAX_STRENGTH:g}.")
-            felt = np.zeros((len(clip), len(FELT)))
-            if label in FELT:
-                felt[:, FELT.index(label)] = strength
+            felt = np.zeros((len(clip), len(EMOTIONS)))
+            if label in EMOTIONS:
+                felt[:, EMOTIONS.index(label)] = strength
             return felt
         return random_curve(len(clip), self._rng(clip, "curve"))
 
@@ -157,12 +157,12 @@ class Stage2(Stage1):
     def _caller(self, learner: EmotionController) -> EmotionalDenoiser:
         return EmotionalDenoiser(self._plain().denoiser, learner)
 
-    def _model(self, learner: EmotionController) -> MotionModel:
-        return MotionModel(self._plain().denoiser, self.statistics, self.settings.sampling,
+    def _model(self, learner: EmotionController) -> PlaymateMotionModel:
+        return PlaymateMotionModel(self._plain().denoiser, self.statistics, self.settings.sampling,
                            device=self.accelerator.device, controller=learner, emotion_means=self.emotions.means,
                            articulation=self._articulation)
 
-    def _measure(self, model: MotionModel, clips: int = 2, frames: int = 250) -> dict:
+    def _measure(self, model: PlaymateMotionModel, clips: int = 2, frames: int = 250) -> dict:
         """Lips of every emotion against neutral's for the same speech, least over the emotions."""
         self.lips = bridge_lips() if self.lips is None else self.lips
         rows = []
@@ -171,7 +171,7 @@ class Stage2(Stage1):
                         clip.info)
             speech = features_of(clip, model.encoder)
             neutral, _ = self.lips(model.sample(speech, clip.tensors["identity"]).expression.flatten(1))
-            for label in FELT:
+            for label in EMOTIONS:
                 curve = EmotionCurve.constant(label, 1.0, len(clip), _FPS)
                 felt = model.sample(speech, clip.tensors["identity"], emotion=curve)
                 gap, _ = self.lips(felt.expression.flatten(1))

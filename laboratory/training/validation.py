@@ -7,7 +7,7 @@ from typing import Callable, Optional
 import torch
 from torch import Tensor
 
-from playmate_core.diffusion.model import MotionModel
+from playmate_core.diffusion.model import PlaymateMotionModel
 from playmate_core.motion.features import SpeechFeatures
 
 from .dataset import Clip
@@ -53,7 +53,7 @@ def join_velocity(expression: Tensor, window: int) -> float:
     return float((change[join] > torch.quantile(change[~join], 0.995)).float().mean())
 
 
-def validate(model: MotionModel, clips: list[Clip], lips: LipReader, *, seed: int = 0, max_clips: int = 12,
+def validate(model: PlaymateMotionModel, clips: list[Clip], lips: LipReader, *, seed: int = 0, max_clips: int = 12,
              max_frames: int = 500, beat: Optional[Callable[[], None]] = None, **knobs) -> dict[str, float]:
     """Draw the lips of held-out clips and compare with theirs.
 

@@ -55,6 +55,7 @@ def run_motion(args: argparse.Namespace, progress=None) -> Path:
     from ..face.bridge import LatentBridge
     from ..media.video_reader import open_video
     from ..motion.files import save_motion
+    from ..pipeline import motion_extractor
     from ..runtime.devices import usable_device
 
     output = Path(args.output)
@@ -64,7 +65,7 @@ def run_motion(args: argparse.Namespace, progress=None) -> Path:
     policy, index = ("index", int(args.face)) if args.face.lstrip("-").isdigit() else (args.face, 0)
     device = usable_device(args.device)
     reader = open_video(args.video, args.start, args.seconds)
-    extractor = None if args.extractor == "landmarks" else _motion_extractor(args.pack, device)
+    extractor = None if args.extractor == "landmarks" else motion_extractor(args.pack, device)
     fps = args.fps
     if output.suffix == ".pkl":  # templates hold whole frame rates
         fps = float(max(round(reader.fps if fps is None else fps), 1))
@@ -74,17 +75,6 @@ def run_motion(args: argparse.Namespace, progress=None) -> Path:
     motion = motion_from_track(track, LatentBridge.load(), readings=readings, missing=args.missing,
                                neutral=args.neutral, use=args.use, smoothing=args.smoothing, output_fps=fps)
     return save_motion(motion, output) if output.suffix != ".pkl" else _save_template(motion, track, args, output)
-
-
-def _motion_extractor(pack: str, device):
-    """LivePortrait's M of a pack, alone; None for the bundled pack, which has none."""
-    from ..pipeline import PACKS
-    from ..render.liveportrait.checkpoint import load_network
-    from ..weights.catalogue import locate
-
-    if pack not in PACKS:
-        raise PlaymateError(f"There is no pack of weights called {pack!r}; use one of: {', '.join(PACKS)}.")
-    return None if pack == "bundled" else load_network("motion", locate(pack)["motion"]).to(device)
 
 
 def _save_template(motion, track, args: argparse.Namespace, output: Path) -> Path:

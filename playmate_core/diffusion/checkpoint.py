@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..emotion.offsets import FELT
+from ..emotion.curve import EMOTIONS
 from ..runtime.errors import PlaymateError
 from ..weights.tensors import load_safetensors
 from ..weights.unreadable import Unreadable
@@ -97,7 +97,7 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[Denoiser, MotionStatistics
     if any(key.startswith("controller.") for key in tensors):
         controller = EmotionController(config.width, config.heads)
         wanted |= {f"controller.{k}": tuple(v.shape) for k, v in controller.state_dict().items()}
-        wanted["emotion.means"] = (len(FELT), EXPRESSION_DIM)
+        wanted["emotion.means"] = (len(EMOTIONS), EXPRESSION_DIM)
     regressed = any(key.startswith("articulation.") for key in tensors)
     if regressed:
         wanted |= {f"articulation.{k}": v for k, v in Articulation.shapes(config.features_dim).items()}

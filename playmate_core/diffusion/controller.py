@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..emotion.offsets import FELT
+from ..emotion.curve import EMOTIONS
 from .denoiser import Attention, Denoiser, mlp
 
 MLP_RATIO = 4
@@ -50,30 +50,31 @@ class EmotionController(nn.Module):
 
     def __init__(self, width: int, heads: int, blocks: int = 2) -> None:
         super().__init__()
-        self.embedding = mlp(len(FELT), width, width)
+        self.embedding = mlp(len(EMOTIONS), width, width)
         self.time = nn.Linear(width, width)
         self.blocks = nn.ModuleList(DiTBlock(width, heads) for _ in range(blocks))
 
-    def forward(self, hidden: Tensor, time: Tensor, felt: Tensor, mask: Optional[Tensor] = None) -> Tensor:
+    def forward(self, hidden: Tensor, time: Tensor, emotion_weights: Tensor, mask: Optional[Tensor] = None) -> Tensor:
         """The expression's tokens.
 
         Args:
             hidden: [B, L, D] Conformer output.
             time: [B, D] timestep embedding.
-            felt: [B, L, 7] amounts of ``emotion_offsets.FELT``, 0 to 2; those of previous frames included.
+            emotion_weights: [B, L, 7] amounts of ``emotion.curve.EMOTIONS``, 0 to 2; those of previous
+                frames included.
             mask: [B, L] true where a token exists; None where all do.
 
         Returns:
             [B, L, D].
         """
-        condition = F.silu(self.embedding(felt) + self.time(time)[:, None])
+        condition = F.silu(self.embedding(emotion_weights) + self.time(time)[:, None])
         for block in self.blocks:
             hidden = block(hidden, condition, mask)
         return hidden
 
 
 class EmotionalDenoiser(nn.Module):
-    """A frozen stage 1 with a controller to train; called like ``Denoiser`` with ``emotion`` [B, P + W, 7] added."""
+    """A frozen stage 1 with a controller to train; called like ``Denoiser`` with ``emotion_weights`` [B, P + W, 7] added."""
 
     def __init__(self, denoiser: Denoiser, controller: EmotionController) -> None:
         super().__init__()
@@ -87,10 +88,11 @@ class EmotionalDenoiser(nn.Module):
         self.denoiser.eval()
         return self
 
-    def forward(self, motion: Tensor, audio: Tensor, heard: Tensor, t: Tensor, *, has_audio: Tensor, emotion: Tensor,
-                mask: Optional[Tensor] = None, **conditions) -> Tensor:
+    def forward(self, motion: Tensor, audio: Tensor, audio_mask: Tensor, t: Tensor, *, has_audio: Tensor,
+                emotion_weights: Tensor, mask: Optional[Tensor] = None, **conditions) -> Tensor:
         """Predicted noise [B, W, K + 6]; gradients reach the controller alone."""
         with torch.no_grad():
-            speech = self.denoiser.listen(audio, heard, has_audio)
+            speech = self.denoiser.listen(audio, audio_mask, has_audio)
             trunk = self.denoiser.trunk(motion, speech, t, mask=mask, **conditions)
-        return self.denoiser.heads(trunk, motion, t, lambda hidden, time: self.controller(hidden, time, emotion, mask))
+        return self.denoiser.heads(trunk, motion, t,
+                                   lambda hidden, time: self.controller(hidden, time, emotion_weights, mask))

@@ -194,9 +194,9 @@ class AudioProjector(nn.Module):
         self.forward_half = feed_forward(width, config.feed_forward)
         self.dropout = dropout(config.dropout)
 
-    def forward(self, audio: Tensor, heard: Tensor, present: Tensor) -> Tensor:
-        """audio [B, L, C + 3], heard [B, L] bool, present [B] bool -> [B, L, D]."""
-        x = torch.where(heard[..., None], self.project(self.dropout(audio)), self.outside)
+    def forward(self, audio: Tensor, audio_mask: Tensor, present: Tensor) -> Tensor:
+        """audio [B, L, C + 3], audio_mask [B, L] bool, present [B] bool -> [B, L, D]."""
+        x = torch.where(audio_mask[..., None], self.project(self.dropout(audio)), self.outside)
         x = x + F.silu(self.local(x.transpose(1, 2))).transpose(1, 2)
         x = x + self.attention(self.norm_attention(x), None)
         x = x + self.forward_half(self.norm_forward(x))
@@ -242,15 +242,15 @@ class Denoiser(nn.Module):
             nn.init.zeros_(head[-1].weight)
             nn.init.zeros_(head[-1].bias)
 
-    def listen(self, audio: Tensor, heard: Tensor, has_audio: Tensor) -> Tensor:
+    def listen(self, audio: Tensor, audio_mask: Tensor, has_audio: Tensor) -> Tensor:
         """Speech tokens [B, P + W + lookahead, D]; they do not depend on t, so a window needs them once.
 
         Args:
             audio: [B, P + W + lookahead, C + 3] normalised features and prosody.
-            heard: [B, P + W + lookahead] bool, whether the recording reaches there.
+            audio_mask: [B, P + W + lookahead] bool, whether the recording reaches there.
             has_audio: [B] bool, false where speech is left out (guidance).
         """
-        return self.audio(audio, heard, has_audio)
+        return self.audio(audio, audio_mask, has_audio)
 
     def trunk(self, motion: Tensor, speech: Tensor, t: Tensor, *, continued: Tensor, identity: Tensor,
               has_identity: Tensor, mask: Optional[Tensor] = None) -> Trunk:
@@ -289,17 +289,17 @@ class Denoiser(nn.Module):
         """Predicted noise [B, W, K + 6] of the noisy frames; ``hook`` stands before the Exp-MLP only."""
         previous = self.config.previous
         hidden = trunk.hidden[:, previous:]
-        feeling = hidden if hook is None else hook(trunk.hidden, trunk.time)[:, previous:]
-        out = torch.cat((self.expression_head(feeling), self.pose_head(hidden)), -1).float()
+        expression = hidden if hook is None else hook(trunk.hidden, trunk.time)[:, previous:]
+        out = torch.cat((self.expression_head(expression), self.pose_head(hidden)), -1).float()
         kept = self.alphas_cumprod[t][:, None, None]
         carried = self.carry[:out.shape[1]] * trunk.last.float()[:, None]
         out = out - (1 - kept).sqrt() * carried
         return (1 - kept).sqrt() * motion[:, previous:].float() + kept.sqrt() * out
 
-    def forward(self, motion: Tensor, audio: Tensor, heard: Tensor, t: Tensor, *, has_audio: Tensor,
+    def forward(self, motion: Tensor, audio: Tensor, audio_mask: Tensor, t: Tensor, *, has_audio: Tensor,
                 hook: Optional[ExpressionHook] = None, **conditions) -> Tensor:
         """``heads(trunk(.., listen(..), ..))``: predicted noise [B, W, K + 6]."""
-        speech = self.listen(audio, heard, has_audio)
+        speech = self.listen(audio, audio_mask, has_audio)
         return self.heads(self.trunk(motion, speech, t, **conditions), motion, t, hook)
 
 

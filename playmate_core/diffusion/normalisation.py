@@ -85,8 +85,8 @@ class MotionStatistics:
 
     def encode_audio(self, features: Tensor, loudness: Tensor, pitch: Tensor) -> Tensor:
         """[T, C], [T], [T] -> [T, C + 3] network input."""
-        heard = (features.float() - self.features_mean) / self.features_deviation
-        return torch.cat((heard, prosody(loudness, pitch)), -1)
+        normalised = (features.float() - self.features_mean) / self.features_deviation
+        return torch.cat((normalised, prosody(loudness, pitch)), -1)
 
     @property
     def axis_weight(self) -> Tensor:
@@ -142,18 +142,18 @@ def fit_statistics(clips: list[dict[str, Tensor]], axes: int, weights: list[floa
     features = torch.cat([c["features"][_phase(i, step)::step].float() for i, c in enumerate(clips)])
     features_mean = features.mean(0)
     features_deviation = features.std(0).clamp(min=1e-3)
-    heard, units, seen = [], [], []
+    speech, units, seen = [], [], []
     start = 0
     for i, clip in enumerate(clips):
         frames = len(clip["expression"])
         rows = slice(_phase(i, step), None, step)
         x = (clip["features"].float() - features_mean) / features_deviation
         x = torch.cat((_shift(x, -2), x, _shift(x, 2), prosody(clip["loudness"], clip["pitch"])), 1)
-        heard.append(x[rows])
+        speech.append(x[rows])
         units.append((centred[start:start + frames] @ inverse)[rows])
         seen.append(frame_weight[start:start + frames][rows])
         start += frames
-    x, y, w = torch.cat(heard), torch.cat(units).float(), torch.cat(seen).float()
+    x, y, w = torch.cat(speech), torch.cat(units).float(), torch.cat(seen).float()
     w = (w / w.sum())[:, None]
     x, y = x - (x * w).sum(0), y - (y * w).sum(0)
     gram = x.T @ (x * w)

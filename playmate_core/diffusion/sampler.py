@@ -1,29 +1,28 @@
 """Reverse diffusion, window by window (PAPER.md 1.6, 1.8 and 1.11).
 
 Every window is ``config.window`` frames (the last may be shorter) behind ``config.previous`` frames of the window
-before it. The noise of window i comes from a CPU generator seeded by (seed, i), so it depends neither on the device
-nor on the output's frame rate nor on how much speech follows.
+before it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Iterator, Optional
+from typing import Any, Callable, Iterator, Optional
 
 import torch
 from torch import Tensor
 
 from ..runtime.acceleration import GRAPHS, NONE, accelerated
-from ..runtime.progress import Progress, report
+from ..runtime.progress import Progress
 from .config import DenoiserConfig
 from .controller import EmotionController
 from .denoiser import Conditions, Denoiser, Trunk
-from .schedule import sampling_scheduler
+from .windows import StepProgress, denoised, in_turn, window_noise
 
 HEAD_SMOOTHING = 1.5
 """Deviation in frames of the Gaussian on pose: heads move below about 2 Hz."""
 
-FELT_AT_ALL = 1e-3
+LEAST_EMOTION = 1e-3
 """Least amount of an emotion that is drawn."""
 
 HEAD_EASE = 25
@@ -35,23 +34,18 @@ class Guidance:
     """How a window is drawn.
 
     Attributes:
-        scheduler, steps: see ``schedule.sampling_scheduler``.
+        scheduler: of ``schedule.sampling_scheduler``, made for ``steps``.
+        steps: denoising steps a window.
         audio: scale w_a of Eq. 8; 1 leaves the conditional prediction alone and halves the cost.
         noise_scale: [K + 6] deviation of the start noise; below 1 stays nearer to the likeliest motion.
         emotion: scale w_e of Eq. 8, for a model with an emotion head.
     """
 
-    scheduler: str
+    scheduler: Any
     steps: int
     audio: float
     noise_scale: Tensor
     emotion: float = 1.0
-
-
-def window_noise(seed: int, index: int, frames: int, dim: int) -> Tensor:
-    """[frames, dim] standard normal of window ``index``; the same prefix however short the window is cut."""
-    generator = torch.Generator("cpu").manual_seed((seed * 1_000_003 + index * 7_919 + 17) % (1 << 63))
-    return torch.randn(frames, dim, generator=generator)
 
 
 def audio_window(audio: Tensor, start: int, config: DenoiserConfig) -> tuple[Tensor, Tensor]:
@@ -63,9 +57,9 @@ def audio_window(audio: Tensor, start: int, config: DenoiserConfig) -> tuple[Ten
         [previous + window + lookahead, C], zeros outside the recording, and [..] bool, whether it reaches there.
     """
     rows = torch.arange(start - config.previous, start + config.window + config.lookahead, device=audio.device)
-    heard = (rows >= 0) & (rows < len(audio))
+    mask = (rows >= 0) & (rows < len(audio))
     picked = audio[rows.clamp(0, max(len(audio) - 1, 0))] if len(audio) else audio.new_zeros(len(rows), audio.shape[1])
-    return picked * heard[:, None], heard
+    return picked * mask[:, None], mask
 
 
 def conditions_of(denoiser: Denoiser, identity: Optional[Tensor], timesteps: Tensor) -> Conditions:
@@ -75,32 +69,32 @@ def conditions_of(denoiser: Denoiser, identity: Optional[Tensor], timesteps: Ten
     return denoiser.conditions(timesteps, row.expand(len(timesteps), -1), known)
 
 
-def predictor(denoiser: Denoiser, guidance: Guidance, controller: Optional[EmotionController] = None,
-              acceleration: str = NONE) -> Callable[..., Tensor]:
+def guided_denoiser(denoiser: Denoiser, guidance: Guidance, controller: Optional[EmotionController] = None,
+                    acceleration: str = NONE) -> Callable[..., Tensor]:
     """Eq. 8 as one function of tensors: noise [W, K + 6] from
 
     * motion [previous + W, K + 6], previous frames and then noisy ones;
     * speech [terms, previous + W + lookahead, D], tokens of ``Denoiser.listen`` with and without speech;
     * t [] timestep, continued [] bool;
-    * felt [previous + W, 7], or empty where nothing is felt;
+    * emotion_weights [previous + W, 7], or empty without a controller;
     * the parts of a row of ``conditions_of``.
 
     eps = eps(0, 0) + w_a (eps(speech, 0) - eps(0, 0)) + w_e (eps(speech, emotion) - eps(speech, 0)). Speech and no
     speech run as one batch. "No emotion" is stage 1 itself, past the controller, so all terms share the Conformer's
     pass and the third one costs the two DiT blocks and a head.
     """
-    def predict(motion: Tensor, speech: Tensor, t: Tensor, continued: Tensor, felt: Tensor, time: Tensor,
+    def predict(motion: Tensor, speech: Tensor, t: Tensor, continued: Tensor, emotion_weights: Tensor, time: Tensor,
                 both: Tensor, *modulation: Tensor) -> Tensor:
         terms = len(speech)
         motion, timestep = motion.expand(terms, -1, -1), t.expand(terms)
         trunk = denoiser.flow(motion, speech, Conditions(time, both, modulation), continued.expand(terms))
-        terms_eps = denoiser.heads(trunk, motion, timestep)
-        eps = terms_eps[0] if terms == 1 else terms_eps[1] + guidance.audio * (terms_eps[0] - terms_eps[1])
+        plain = denoiser.heads(trunk, motion, timestep)
+        eps = plain[0] if terms == 1 else plain[1] + guidance.audio * (plain[0] - plain[1])
         if controller is not None:
-            heard_only = Trunk(*(part[:1] for part in trunk))
-            feeling = denoiser.heads(heard_only, motion[:1], timestep[:1],
-                                     lambda hidden, time: controller(hidden, time, felt[None]))[0]
-            eps = eps + guidance.emotion * (feeling - terms_eps[0])
+            with_speech = Trunk(*(part[:1] for part in trunk))
+            emotional = denoiser.heads(with_speech, motion[:1], timestep[:1],
+                                       lambda hidden, time: controller(hidden, time, emotion_weights[None]))[0]
+            eps = eps + guidance.emotion * (emotional - plain[0])
         return eps
 
     # Kernels this small take less time to run than to start, which a graph does at once. Compiling would take longer
@@ -109,38 +103,39 @@ def predictor(denoiser: Denoiser, guidance: Guidance, controller: Optional[Emoti
                        [denoiser] if controller is None else [denoiser, controller])
 
 
-def denoise_window(denoiser: Denoiser, predict: Callable[..., Tensor], noise: Tensor, audio: Tensor, heard: Tensor,
-                   before: Optional[Tensor], conditions: Conditions, guidance: Guidance, on_step=None,
-                   felt: Optional[Tensor] = None) -> Tensor:
+def denoise_window(denoiser: Denoiser, predict: Callable[..., Tensor], noise: Tensor, audio: Tensor,
+                   audio_mask: Tensor, before: Optional[Tensor], conditions: Conditions, guidance: Guidance,
+                   on_step: Optional[Callable[[], None]] = None,
+                   emotion_weights: Optional[Tensor] = None) -> Tensor:
     """One window [W, K + 6] from its noise.
 
     Args:
-        predict: of ``predictor``, with a controller where ``felt`` is given.
-        audio, heard: of ``audio_window``.
+        predict: of ``guided_denoiser``, with a controller where ``emotion_weights`` are given.
+        audio, audio_mask: of ``audio_window``.
         before: [previous, K + 6] frames before, None for the first window.
         conditions: of ``conditions_of``, a row a step.
         on_step: called after every step; may raise to stop.
-        felt: [previous + W, 7] amounts of the emotions.
+        emotion_weights: [previous + W, 7] amounts of the emotions.
     """
     config, device = denoiser.config, audio.device
     terms = 1 if guidance.audio == 1.0 else 2
     clean = torch.zeros(config.previous, config.motion_dim, device=device) if before is None else before
-    speech = denoiser.listen(audio.expand(terms, *audio.shape), heard.expand(terms, *heard.shape),
+    speech = denoiser.listen(audio.expand(terms, *audio.shape), audio_mask.expand(terms, *audio_mask.shape),
                              torch.tensor([True, False][:terms], device=device))
     continued = torch.tensor(before is not None, device=device)
-    felt = audio.new_zeros(0) if felt is None else felt
-    scheduler = sampling_scheduler(config, guidance.scheduler, guidance.steps)
-    x = (noise * guidance.noise_scale.cpu()).to(device)
-    for step, (t, here) in enumerate(zip(scheduler.timesteps, scheduler.timesteps.to(device), strict=True)):
-        row = conditions.row(step)
-        eps = predict(torch.cat((clean, x)), speech, here, continued, felt, row.time, row.both, *row.modulation)
-        x = scheduler.step(eps, t, x).prev_sample
-        if on_step is not None:
-            on_step()
-    return x
+    emotion_weights = audio.new_zeros(0) if emotion_weights is None else emotion_weights
+    timesteps = guidance.scheduler.timesteps.to(device)
+
+    def step(x: Tensor, index: int) -> Tensor:
+        row = conditions.row(index)
+        return predict(torch.cat((clean, x)), speech, timesteps[index], continued, emotion_weights, row.time, row.both,
+                       *row.modulation)
+
+    start = (noise * guidance.noise_scale.cpu()).to(device)
+    return denoised(guidance.scheduler, guidance.steps, start, step, on_step)
 
 
-def settle_head(pose: Tensor, before: Optional[Tensor], smoothing: float = HEAD_SMOOTHING,
+def smooth_head(pose: Tensor, before: Optional[Tensor], smoothing: float = HEAD_SMOOTHING,
                 ease: int = HEAD_EASE) -> Tensor:
     """A window's pose [W, 6] that goes on where ``before`` [P, 6] stopped, without what necks cannot do.
 
@@ -165,43 +160,34 @@ def settle_head(pose: Tensor, before: Optional[Tensor], smoothing: float = HEAD_
 @torch.inference_mode()
 def sample_windows(denoiser: Denoiser, audio: Tensor, identity: Optional[Tensor], guidance: Guidance, seed: int,
                    progress: Progress = None, controller: Optional[EmotionController] = None,
-                   felt: Optional[Tensor] = None, acceleration: str = NONE) -> Iterator[Tensor]:
+                   emotion_weights: Optional[Tensor] = None, acceleration: str = NONE) -> Iterator[Tensor]:
     """Normalised motion [W, K + 6] of speech [T, C + 3], window after window; T frames in all.
 
-    With a ``controller``, ``felt`` [T, 7] is how much of each emotion is shown. ``acceleration`` is one of
+    With a ``controller``, ``emotion_weights`` [T, 7] is how much of each emotion is shown. ``acceleration`` is one of
     ``runtime.acceleration.ACCELERATIONS``.
     """
-    config, frames = denoiser.config, len(audio)
-    steps = sampling_scheduler(config, guidance.scheduler, guidance.steps).timesteps.to(audio.device)
-    conditions = conditions_of(denoiser, identity, steps)
-    spoken = predictor(denoiser, guidance, None, acceleration)
-    felt_too = None if felt is None or controller is None else predictor(denoiser, guidance, controller, acceleration)
+    config, frames, axes = denoiser.config, len(audio), denoiser.config.axes
+    conditions = conditions_of(denoiser, identity, guidance.scheduler.timesteps.to(audio.device))
+    plain = guided_denoiser(denoiser, guidance, None, acceleration)
+    emotional = None if emotion_weights is None or controller is None else \
+        guided_denoiser(denoiser, guidance, controller, acceleration)
     windows = -(-frames // config.window)
-    total, done = windows * guidance.steps, 0
-    before: Optional[Tensor] = None
-    report(progress, 0, max(total, 1))
+    stepped = StepProgress(progress, windows * guidance.steps)
 
-    def stepped() -> None:
-        nonlocal done
-        done += 1
-        report(progress, done, total)
-
-    for index in range(windows):
+    def make(index: int, before: Optional[Tensor]) -> Tensor:
         start = index * config.window
         length = min(config.window, frames - start)
-        speech, heard = audio_window(audio, start, config)
+        speech, mask = audio_window(audio, start, config)
         noise = window_noise(seed, index, config.window, config.motion_dim)[:length]
-        now = None
-        if felt is not None:
-            rows = torch.arange(start - config.previous, start + length, device=felt.device).clamp(min=0)
-            now = felt[rows]
-        # Where nothing is felt stage 1 speaks alone.
-        feels = felt_too is not None and bool((now > FELT_AT_ALL).any())
-        made = denoise_window(denoiser, felt_too if feels else spoken, noise, speech, heard, before, conditions,
-                              guidance, stepped, now if feels else None)
-        axes = config.axes
-        head = settle_head(made[:, axes:], None if before is None else before[:, axes:])
-        made = torch.cat((made[:, :axes], head), 1)
-        yield made
-        recent = made if before is None else torch.cat((before, made))
-        before = recent[-config.previous:]
+        weights = None
+        if emotional is not None:
+            weights = emotion_weights[torch.arange(start - config.previous, start + length,
+                                                   device=emotion_weights.device).clamp(min=0)]
+            if not bool((weights > LEAST_EMOTION).any()):
+                weights = None  # stage 1 speaks alone
+        made = denoise_window(denoiser, plain if weights is None else emotional, noise, speech, mask, before,
+                              conditions, guidance, stepped, weights)
+        head = smooth_head(made[:, axes:], None if before is None else before[:, axes:])
+        return torch.cat((made[:, :axes], head), 1)
+
+    yield from in_turn(windows, config.previous, make)

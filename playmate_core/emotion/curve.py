@@ -1,4 +1,7 @@
-"""What the head should feel, over time: the type and its text form. ``emotion_plan`` chains and combines them."""
+"""What the head should feel, over time: the type and its text form. ``emotion.plan`` chains and combines them.
+
+Inside, emotions are amounts: [T, 7], the strength of each of ``EMOTIONS`` in every frame, 0 or more, 2 in all at most.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,9 @@ from ..runtime.errors import PlaymateError
 LABELS = ("angry", "disgusted", "contempt", "fear", "happy", "sad", "surprised", "neutral")
 """The paper's seven emotions (PAPER.md 1.7) and neutral, in the order of ``EmotionCurve.weights``."""
 
+EMOTIONS = LABELS[:-1]
+"""The seven labels that move the face, in the order of amounts."""
+
 NEUTRAL = LABELS.index("neutral")
 MAX_STRENGTH = 2.0
 
@@ -24,8 +30,8 @@ MAX_STRENGTH = 2.0
 class EmotionCurve:
     """A mixture of emotions with a strength for every frame.
 
-    What counts is ``amounts``, the product of the two: it changes without a jump, whereas the shares of a face that
-    feels nothing are arbitrary. Curves that this package makes hold neutral only where nothing is felt.
+    What counts is ``amounts``, the product of the two: it changes without a jump, whereas the shares of a neutral face
+    are arbitrary. Curves that this package makes hold neutral only where there is no emotion.
 
     Attributes:
         weights: [T, 8] share of each of ``LABELS``, 0 or more, each row sums to 1.
@@ -59,35 +65,33 @@ class EmotionCurve:
     @property
     def is_neutral(self) -> bool:
         """Whether it asks for nothing."""
-        felt = self.strength * (1.0 - self.weights[:, NEUTRAL])
-        return not bool((felt > 1e-6).any())
+        return not bool((self.strength * (1.0 - self.weights[:, NEUTRAL]) > 1e-6).any())
 
     @property
     def amounts(self) -> Tensor:
-        """[T, 8] strength of each of ``LABELS``: weights times strength."""
-        return self.weights * self.strength[:, None]
+        """[T, 7] strength of each of ``EMOTIONS``: weights times strength."""
+        return self.weights[:, :NEUTRAL] * self.strength[:, None]
 
     @staticmethod
     def from_amounts(amounts: Tensor, fps: float) -> EmotionCurve:
-        """The curve with these strengths; neutral's own is left out, for it changes nothing.
+        """The curve with these strengths.
 
         Args:
-            amounts: [T, 8] in the order of ``LABELS``, 0 or more.
+            amounts: [T, 7] in the order of ``EMOTIONS``, 0 or more.
             fps: frames a second.
 
         Raises:
             PlaymateError: another shape, an amount below 0, or frames whose emotions add up to more than 2.
         """
-        if amounts.ndim != 2 or amounts.shape[1] != len(LABELS):
-            raise PlaymateError(f"Emotion amounts have shape {tuple(amounts.shape)} where [frames, {len(LABELS)}] is "
+        if amounts.ndim != 2 or amounts.shape[1] != len(EMOTIONS):
+            raise PlaymateError(f"Emotion amounts have shape {tuple(amounts.shape)} where [frames, {len(EMOTIONS)}] is "
                                 "needed.")
         if not bool((amounts >= 0).all()):
             raise PlaymateError("Emotion amounts must be 0 or more.")
-        felt = amounts.double().clone()
-        felt[:, NEUTRAL] = 0.0
-        strength = felt.sum(1)
-        weights = felt / strength.clamp(min=1e-9)[:, None]
-        weights[strength < 1e-9] = torch.eye(len(LABELS), dtype=torch.float64, device=felt.device)[NEUTRAL]
+        amounts = amounts.double()
+        strength = amounts.sum(1)
+        none = (strength < 1e-9).to(amounts)[:, None]
+        weights = torch.cat((amounts / strength.clamp(min=1e-9)[:, None] * (1 - none), none), 1)
         # Sums of rounded numbers may pass the limit by a hair; more than that is the caller's mistake.
         strength = torch.where(strength < MAX_STRENGTH + 1e-5, strength.clamp(max=MAX_STRENGTH), strength)
         return EmotionCurve(weights.float(), strength.float(), float(fps))
@@ -125,8 +129,12 @@ class EmotionCurve:
 
     @staticmethod
     def parse(text: str, frames: int, fps: float = 25.0) -> EmotionCurve:
-        """``parse_schedule`` under the type's own name."""
-        return parse_schedule(text, frames, fps)
+        """``read_schedule`` sampled: frame k at k / fps seconds.
+
+        Raises:
+            PlaymateError: as ``read_schedule``, or an fps that is not above 0.
+        """
+        return EmotionCurve.from_amounts(amounts_at(read_schedule(text), _times(frames, fps)), fps)
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,7 @@ class EmotionKey:
 
     Attributes:
         time: seconds, 0 or later.
-        amounts: strength of each of ``LABELS``, as ``mixture`` gives them.
+        amounts: strength of each of ``EMOTIONS``, as ``mixture`` gives them.
     """
 
     time: float
@@ -143,24 +151,26 @@ class EmotionKey:
 
 
 def mixture(parts: Sequence[tuple[str, float]]) -> tuple[float, ...]:
-    """(label, strength) pairs as the strength of each of ``LABELS``; a label may come twice.
+    """(label, strength) pairs as the strength of each of ``EMOTIONS``; a label may come twice.
+
+    Neutral may be named too; however strong, it changes nothing.
 
     Raises:
         PlaymateError: an unknown label, a strength outside 0 to 2, or emotions that add up to more than 2.
     """
-    amounts = [0.0] * len(LABELS)
+    amounts = dict.fromkeys(LABELS, 0.0)
     for label, strength in parts:
         if label not in LABELS:
             raise PlaymateError(f"Emotion {label!r} is unknown; use one of {', '.join(LABELS)}.")
         if not (math.isfinite(strength) and 0 <= strength <= MAX_STRENGTH):
             raise PlaymateError(f"Emotion {label}: strength {strength:g} is outside 0 to {MAX_STRENGTH:g}.")
-        amounts[LABELS.index(label)] += strength
-    total = sum(amounts) - amounts[NEUTRAL]
+        amounts[label] += strength
+    total = sum(amounts[label] for label in EMOTIONS)
     if total > MAX_STRENGTH + 1e-6:
         said = " + ".join(f"{label} {strength:g}" for label, strength in parts)
         raise PlaymateError(f"Emotion {said}: the strengths add up to {total:g}; at most {MAX_STRENGTH:g} is "
                             "possible.")
-    return tuple(amounts)
+    return tuple(amounts[label] for label in EMOTIONS)
 
 
 def read_schedule(text: str) -> tuple[EmotionKey, ...]:
@@ -194,15 +204,6 @@ def read_schedule(text: str) -> tuple[EmotionKey, ...]:
     return tuple(keys)
 
 
-def parse_schedule(text: str, frames: int, fps: float = 25.0) -> EmotionCurve:
-    """``read_schedule`` sampled: frame k at k / fps seconds.
-
-    Raises:
-        PlaymateError: as ``read_schedule``, or an fps that is not above 0.
-    """
-    return EmotionCurve.from_amounts(amounts_at(read_schedule(text), _times(frames, fps)), fps)
-
-
 def amounts_at(keys: Sequence[EmotionKey], times: Tensor) -> Tensor:
     """Strengths between and around keys.
 
@@ -214,17 +215,16 @@ def amounts_at(keys: Sequence[EmotionKey], times: Tensor) -> Tensor:
         times: [T] seconds.
 
     Returns:
-        [T, 8] float64; emotions (neutral apart) add up to 2 at most.
+        [T, 7] float64; the emotions add up to 2 at most.
     """
     knots = torch.tensor([k.time for k in keys], dtype=torch.float64)
     amounts = torch.tensor([k.amounts for k in keys], dtype=torch.float64)
-    amounts[:, NEUTRAL] = 0.0
     return limited(monotone_cubic(knots, amounts, times.double(), flat_ends=True).clamp(min=0.0))
 
 
 def limited(amounts: Tensor) -> Tensor:
-    """[T, 8] amounts with the frames whose emotions add up to more than 2 scaled down to 2, their mixture kept."""
-    total = amounts.sum(1, keepdim=True) - amounts[:, NEUTRAL:NEUTRAL + 1]
+    """[T, 7] amounts with the frames whose emotions add up to more than 2 scaled down to 2, their mixture kept."""
+    total = amounts.sum(1, keepdim=True)
     return amounts * (MAX_STRENGTH / total.clamp(min=MAX_STRENGTH))
 
 

@@ -17,14 +17,11 @@ from ..runtime.errors import PlaymateError
 from ..weights import bundled
 from ..weights.tensors import load_safetensors
 from ..weights.unreadable import Unreadable
-from .curve import LABELS, NEUTRAL, EmotionCurve
+from .curve import EMOTIONS, LABELS, NEUTRAL, EmotionCurve
 
 FILE = "emotions.safetensors"
 BEYOND = 0.6
 """Slope of the expression above strength 1: faces run out of skin, and latents out of what a renderer can draw."""
-
-FELT = tuple(label for label in LABELS if label != "neutral")
-"""The seven labels that move the face, in the order of ``amounts``."""
 
 PACE: dict[str, float] = {"angry": 0.20, "disgusted": 0.25, "contempt": 0.30, "fear": 0.15, "happy": 0.25, "sad": 0.40,
                          "surprised": 0.12}
@@ -47,7 +44,7 @@ Nonverbal Behavior 28); all degrees and factors are ours."""
 
 @lru_cache(maxsize=1)
 def emotion_table() -> Tensor:
-    """[7, 63] latent offsets of ``FELT`` at strength 1.
+    """[7, 63] latent offsets of ``EMOTIONS`` at strength 1.
 
     Raises:
         PlaymateError: the bundled file is missing or damaged.
@@ -59,32 +56,26 @@ def emotion_table() -> Tensor:
         raise PlaymateError(f"{path} is refused because it {error}; install ComfyUI-Playmate again.") from None
     if offsets is None or tuple(offsets.shape) != (len(LABELS), 3 * KEYPOINTS):
         raise PlaymateError(f"{path} holds no emotions; install ComfyUI-Playmate again.")
-    return offsets[[i for i in range(len(LABELS)) if i != NEUTRAL]].float()
+    return offsets[:NEUTRAL].float()
 
 
-def amounts(curve: EmotionCurve) -> Tensor:
-    """[T, 7] how much of each of ``FELT`` is asked for: weight times strength, 0 to 2."""
-    felt = curve.weights * curve.strength[:, None]
-    return felt[:, [i for i in range(len(LABELS)) if i != NEUTRAL]].float()
-
-
-def response(felt: Tensor) -> Tensor:
+def response(amounts: Tensor) -> Tensor:
     """[..., 7] amounts -> [..., 7] factors on the expressions; linear to a total of 1, then flatter."""
-    total = felt.sum(-1, keepdim=True)
+    total = amounts.sum(-1, keepdim=True)
     reached = total.clamp(max=1.0) + BEYOND * (total - 1.0).clamp(min=0.0)
-    return felt * (reached / total.clamp(min=1e-6))
+    return amounts * (reached / total.clamp(min=1e-6))
 
 
-def onset(felt: Tensor, fps: float) -> Tensor:
+def onset(amounts: Tensor, fps: float) -> Tensor:
     """[T, 7] amounts as asked for -> as a face can follow them: a first-order approach at each emotion's ``PACE``.
 
     The first frame is where it is asked to be.
     """
-    if len(felt) < 2:
-        return felt
-    keep = torch.tensor([math.exp(-1.0 / (fps * PACE[label])) for label in FELT], dtype=felt.dtype)
-    rows, state = [], felt[0]
-    for row in felt:
+    if len(amounts) < 2:
+        return amounts
+    keep = torch.tensor([math.exp(-1.0 / (fps * PACE[label])) for label in EMOTIONS], dtype=amounts.dtype)
+    rows, state = [], amounts[0]
+    for row in amounts:
         state = keep * state + (1 - keep) * row
         rows.append(state)
     return torch.stack(rows)
@@ -92,18 +83,18 @@ def onset(felt: Tensor, fps: float) -> Tensor:
 
 def emotion_expression(curve: EmotionCurve) -> Tensor:
     """[T, 21, 3] latent offsets of a curve, without articulation, blinks or dynamics."""
-    return (response(amounts(curve)) @ emotion_table()).reshape(-1, KEYPOINTS, 3)
+    return (response(curve.amounts) @ emotion_table()).reshape(-1, KEYPOINTS, 3)
 
 
-def attitude(felt: Tensor) -> tuple[Tensor, Tensor]:
+def attitude(amounts: Tensor) -> tuple[Tensor, Tensor]:
     """How the head is held.
 
     Args:
-        felt: [T, 7] amounts.
+        amounts: [T, 7] amounts.
 
     Returns:
         [T, 3] pitch, yaw, roll offsets in degrees, and [T] factor on the head's motion.
     """
-    table = felt.new_tensor([ATTITUDE[label] for label in FELT])
-    factors = response(felt)
+    table = amounts.new_tensor([ATTITUDE[label] for label in EMOTIONS])
+    factors = response(amounts)
     return factors @ table[:, :3], 1.0 + factors @ (table[:, 3] - 1.0)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..motion.curves import smoothstep
 from ..runtime.errors import PlaymateError
-from .curve import LABELS, EmotionCurve, EmotionKey, amounts_at, limited, mixture, read_schedule
+from .curve import EMOTIONS, EmotionCurve, EmotionKey, amounts_at, limited, mixture, read_schedule
 
 COMBINE = ("add", "replace")
 """add: on top of what was planned before. replace: instead of it, as long as the layer lasts."""
@@ -22,7 +22,7 @@ class EmotionLayer:
     """What is felt, and when it counts.
 
     Attributes:
-        keys: what is felt at which second, eased in between (``emotion.amounts_at``).
+        keys: what is felt at which second, eased in between (``curve.amounts_at``).
         start, end: seconds between which it counts; None for ``start``: from the beginning; for ``end``: for good.
         fade_in: seconds after ``start`` until it counts in full.
         fade_out: seconds before ``end`` from which it wanes. Fades that do not fit in are shortened alike.
@@ -54,16 +54,16 @@ class EmotionLayer:
         """A mixture of (label, strength) pairs, the same throughout its time.
 
         Raises:
-            PlaymateError: as the class and ``emotion.mixture``.
+            PlaymateError: as the class and ``curve.mixture``.
         """
         return EmotionLayer((EmotionKey(0.0, mixture(parts)),), start, end, fade_in, fade_out)
 
     @staticmethod
     def parse(text: str) -> EmotionLayer:
-        """A schedule (``emotion.read_schedule``) that counts throughout: its first entry holds from the beginning.
+        """A schedule (``curve.read_schedule``) that counts throughout: its first entry holds from the beginning.
 
         Raises:
-            PlaymateError: as ``emotion.read_schedule``.
+            PlaymateError: as ``curve.read_schedule``.
         """
         return EmotionLayer(read_schedule(text))
 
@@ -74,7 +74,7 @@ class EmotionLayer:
         A schedule that starts at 0 seconds is there at once, without a fade.
 
         Raises:
-            PlaymateError: as the class and ``emotion.read_schedule``.
+            PlaymateError: as the class and ``curve.read_schedule``.
         """
         keys = read_schedule(text)
         return EmotionLayer(keys, keys[0].time or None, end, fade_in, fade_out)
@@ -124,7 +124,7 @@ class EmotionPlan:
         """A plan of one schedule, such as ``happy 0.8`` or ``0.0 neutral; 1.5 happy; 3.0 sad 0.5 + fear 0.5``.
 
         Raises:
-            PlaymateError: as ``emotion.read_schedule``.
+            PlaymateError: as ``curve.read_schedule``.
         """
         return EmotionPlan().then(EmotionLayer.parse(text))
 
@@ -170,7 +170,7 @@ class EmotionPlan:
         if not fps > 0:
             raise PlaymateError(f"Emotion fps is {fps}; it must be above 0.")
         times = start + torch.arange(frames, dtype=torch.float64) / fps
-        total = torch.zeros(frames, len(LABELS), dtype=torch.float64)
+        total = torch.zeros(frames, len(EMOTIONS), dtype=torch.float64)
         for layer, combine in self.layers:
             amounts, share = amounts_at(layer.keys, times), layer.presence(times)[:, None]
             if combine == "add":

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from ..runtime.errors import PlaymateError
-from .curves import monotone_cubic, smoothstep
+from .curves import smoothstep
 from .geometry import apply_rotation, relative_rotation, slerp_degrees
 from .regions import EXPRESSION_REGIONS, REGION_KEYPOINTS, REGIONS, check_regions, region_masks
+from .resampling import joined, resample
 from .smoothing import smooth
-from .types import KEYPOINTS, Motion, Neutral
+from .types import Motion, Neutral
 
 __all__ = [
     "EXPRESSION_REGIONS", "LENGTH_POLICIES", "REGIONS", "REGION_KEYPOINTS", "blend", "concatenate", "continued",
@@ -88,46 +89,6 @@ def with_neutral_lead(motion: Motion) -> Motion:
         rotation=torch.cat([n.rotation[None], motion.rotation]),
         translation=torch.cat([n.translation[None], motion.translation]),
         scale=torch.cat([n.scale[None], motion.scale]),
-    )
-
-
-def resample(motion: Motion, fps: float) -> Motion:
-    """The motion at another frame rate: round(duration * fps) frames, exactly, frame k at k / fps seconds.
-
-    Rotations move on the sphere (slerp); expression, translation and scale on a monotone cubic that passes through
-    every frame and never overshoots. The first frame is kept bit for bit; times after the last frame hold it.
-
-    Args:
-        motion: any motion.
-        fps: frames a second, above 0.
-
-    Returns:
-        Motion at ``fps``; the input itself where it has that rate already.
-
-    Raises:
-        PlaymateError: fps is not above 0.
-    """
-    if not 0 < fps < float("inf"):
-        raise PlaymateError(f"Cannot resample motion to {fps} frames a second; give a rate above 0.")
-    if fps == motion.fps:
-        return motion
-    frames = round(motion.duration * fps)
-    if not frames:
-        return replace(slice_frames(motion, 0, 0), fps=fps)
-    device, count = motion.expression.device, len(motion)
-    positions = (torch.arange(frames, dtype=torch.float64) * (motion.fps / fps)).clamp(max=count - 1)
-    values = torch.cat([motion.expression.flatten(1), motion.translation, motion.scale], dim=1)
-    curve = monotone_cubic(torch.arange(count), values.cpu(), positions).float().to(device)
-    left = positions.floor().long()
-    right = (left + 1).clamp(max=count - 1)
-    a, b = motion.rotation[left.to(device)], motion.rotation[right.to(device)]
-    return replace(
-        motion,
-        expression=curve[:, : KEYPOINTS * 3].reshape(-1, KEYPOINTS, 3),
-        rotation=slerp_degrees(a, b, (positions - left).float().to(device)),
-        translation=curve[:, -4:-1],
-        scale=curve[:, -1:],
-        fps=fps,
     )
 
 
@@ -230,11 +191,7 @@ def concatenate(motions: Sequence[Motion], crossfade: int = 0) -> Motion:
         if crossfade:
             weights = {name: ramp for name in REGIONS}
             parts.insert(1, _mix(slice_frames(result, cut), slice_frames(following, 0, crossfade), weights))
-        result = replace(
-            result,
-            **{name: torch.cat([getattr(part, name) for part in parts])
-               for name in ("expression", "rotation", "translation", "scale")},
-        )
+        result = joined(parts)
     return result
 
 

@@ -12,6 +12,9 @@ from ..runtime.errors import PlaymateError
 KEYPOINTS = 21
 """Implicit 3D keypoints of LivePortrait's motion extractor."""
 
+FIELDS = ("expression", "rotation", "translation", "scale")
+"""What a frame consists of, in the order of ``Neutral``."""
+
 
 @dataclass(frozen=True)
 class Neutral:
@@ -36,7 +39,7 @@ class Neutral:
 
     def to(self, device) -> Neutral:
         """The same on ``device``."""
-        return Neutral(*(getattr(self, f).to(device) for f in ("expression", "rotation", "translation", "scale")))
+        return Neutral(*(getattr(self, name).to(device) for name in FIELDS))
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Callable, Optional
+from typing import Callable, Protocol
 
 import torch
 from torch import nn
 
-Host = Optional[Callable[[nn.Module], Callable[[int], None]]]
-"""Takes networks over. The function it returns is called before they are used, with the bytes about to be worked with
-beside the weights, and sees to it that they are on the device then; between two calls they may be anywhere."""
+
+class Host(Protocol):
+    """A program that manages the memory of many models, and takes networks over."""
+
+    def __call__(self, network: nn.Module) -> Callable[[int], None]:
+        """Takes ``network`` over.
+
+        Returns:
+            What is called before the network is used, with the bytes about to be worked with beside the weights. It
+            sees to it that the network is on the device then; between two calls it may be anywhere.
+        """
+        ...
 
 
-def settle(network: nn.Module, device: str | torch.device, host: Host = None) -> Callable[[int], None]:
+def settle(network: nn.Module, device: str | torch.device, host: Host | None = None) -> Callable[[int], None]:
     """Puts a network on ``device`` for good, or gives it to ``host``.
 
     Returns:

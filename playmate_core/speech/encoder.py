@@ -27,13 +27,12 @@ from torch.nn import functional as F
 from ..media.audio import Audio
 from ..motion.features import SpeechFeatures
 from ..runtime.errors import PlaymateError
-from ..runtime.progress import Progress, report
+from ..runtime.progress import Progress
 from ..weights import bundled
 from ..weights.tensors import load_safetensors
 from ..weights.unreadable import Unreadable
-from .frames import FrameMean, frame_count
+from .base import encode_in_windows, rows_needed
 from .mel import DYNAMIC_RANGE, HOP, log_mel, mel_power, speech_level
-from .prosody import loudness, pitch, pitch_chunks
 from .whisper import WhisperEncoder
 
 RATE = 50
@@ -54,7 +53,7 @@ MARGIN = 3
 """Spectra cut off either side of a window so that its first and last see the sound beyond."""
 
 
-class SpeechEncoder:
+class WhisperSpeechEncoder:
     """Whisper's encoder over recordings of any length.
 
     Attributes:
@@ -72,7 +71,7 @@ class SpeechEncoder:
         self._bands = network.conv1.weight.shape[1]
 
     @classmethod
-    def load(cls, name: str = "bundled", path: str | Path | None = None, device="cpu") -> SpeechEncoder:
+    def load(cls, name: str = "bundled", path: str | Path | None = None, device="cpu") -> WhisperSpeechEncoder:
         """The bundled Whisper tiny.en, or a file that ``laboratory/conversions/speech_encoder.py`` wrote.
 
         Raises:
@@ -94,40 +93,14 @@ class SpeechEncoder:
         return cls(network, response, name, device)
 
     @torch.no_grad()
-    def encode(self, audio: Audio, fps: float = 25.0, progress: Progress = None) -> SpeechFeatures:
-        """Features, loudness and pitch, one row a motion frame.
-
-        Args:
-            audio: mono sound of any length.
-            fps: frames a second of the motion.
-            progress: told the windows done and their number, those of the pitch analysis included.
-
-        Returns:
-            ``SpeechFeatures`` on the CPU with T = round(duration * fps); memory beyond it does not depend on the
-            length.
-
-        Raises:
-            PlaymateError: fps is not above 0, or the sound is shorter than one frame.
-        """
-        if not (fps > 0 and math.isfinite(fps)):
-            raise PlaymateError(f"The frame rate is {fps}; it must be above 0.")
-        frames = frame_count(audio.duration, fps)
-        if frames < 1:
-            raise PlaymateError(f"The audio lasts {audio.duration:.3f} s, less than one frame at {fps:g} frames a "
-                                "second; give a longer recording.")
-        mean = FrameMean(frames, fps, RATE, self.features_dim, self.device)
-        rows = max(mean.rows_needed(), 1)
+    def encode(self, audio: Audio, progress: Progress = None) -> SpeechFeatures:
+        """See ``base.SpeechEncoder.encode``."""
+        rows = rows_needed(audio, RATE)
         starts = list(range(0, max(rows - WINDOW + STRIDE - 1, 0) // STRIDE * STRIDE + 1, STRIDE))
-        total = len(starts) + pitch_chunks(audio.samples)
         gain = level_gain(audio.samples)
-        for index, start in enumerate(starts):
-            report(progress, index, total)
-            weight = _window_weight(index > 0, index < len(starts) - 1).to(self.device)
-            encoded = self.encode_window(audio.samples, start, gain) * weight[:, None]
-            mean.add(start, encoded[:rows - start])
-        hertz = pitch(audio.samples, frames, fps, lambda done, _: report(progress, len(starts) + done, total))
-        return SpeechFeatures(mean.values.cpu(), loudness(audio.samples, frames, fps), hertz, float(fps),
-                              audio.duration, self.name)
+        return encode_in_windows(self, audio, RATE, starts,
+                                 lambda start: self.encode_window(audio.samples, start, gain),
+                                 lambda index: _window_weight(index > 0, index < len(starts) - 1), progress)
 
     def encode_window(self, samples: Tensor, start: int, gain: float) -> Tensor:
         """[WINDOW, C] rows from row ``start`` on of ``samples`` times ``gain``, the position's imprint removed."""

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ..media.audio import SAMPLE_RATE
 from ..media.sound import read_audio
-from ..motion.features import SpeechFeatures
+from ..motion.features import FPS, SpeechFeatures
 from ..runtime.errors import PlaymateError
-from .frames import FrameMean, frame_count
-from .prosody import loudness, pitch
+from .base import frames_of, with_prosody
+from .frames import FrameMean
 
 KNOWN_WIDTHS = {384: "Whisper tiny", 512: "Whisper base", 768: "wav2vec2 or HuBERT base", 1024: "wav2vec2 large",
                 1280: "Whisper large"}
@@ -25,7 +25,6 @@ def external_features(
     encoded_samples: int,
     encoder: str,
     features_dim: int,
-    fps: float = 25.0,
 ) -> SpeechFeatures:
     """Features of a foreign encoder with loudness and pitch of the sound itself.
 
@@ -36,10 +35,9 @@ def external_features(
         encoded_samples: samples at 16 kHz that went into the encoder.
         encoder: name of the encoder that the motion model listens to; the result carries it.
         features_dim: width that the motion model takes.
-        fps: frames a second.
 
     Returns:
-        SpeechFeatures on the CPU, T = round(duration * fps).
+        SpeechFeatures on the CPU, T = round(duration * 25).
 
     Raises:
         PlaymateError: features of another width, of several sounds, or of a sound of another length than ``audio``.
@@ -58,7 +56,6 @@ def external_features(
                             f"listens to {encoder} with {features_dim}; disconnect audio_encoder_output or load a "
                             "motion model that was trained on them.")
     sound = read_audio(audio)
-    frames = frame_count(sound.duration, fps)
     if abs(encoded_samples / SAMPLE_RATE - sound.duration) > 0.1:
         raise PlaymateError(f"The connected speech features are of {encoded_samples / SAMPLE_RATE:.2f} s of sound, but "
                             f"the audio lasts {sound.duration:.2f} s; encode the same audio.")
@@ -67,7 +64,6 @@ def external_features(
     if len(encoded) / rate < sound.duration - 0.1:
         raise PlaymateError(f"The connected speech features end after {len(encoded) / rate:.0f} s of "
                             f"{sound.duration:.0f} s; disconnect audio_encoder_output for long sounds.")
-    mean = FrameMean(frames, fps, rate, width)
+    mean = FrameMean(frames_of(sound), FPS, rate, width)
     mean.add(0, encoded.detach().float().cpu())
-    return SpeechFeatures(mean.values, loudness(sound.samples, frames, fps), pitch(sound.samples, frames, fps),
-                          float(fps), sound.duration, encoder)
+    return with_prosody(sound, lambda _: mean.values, 0, encoder)

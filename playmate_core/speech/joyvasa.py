@@ -17,15 +17,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..media.audio import SAMPLE_RATE, Audio
-from ..motion.features import LEAD, JoyVasaFeatures
-from ..runtime.errors import PlaymateError
+from ..motion.features import FPS, LEAD, JoyVasaFeatures
 from ..runtime.host import Host, settle
 from ..runtime.progress import Progress, report
-from .frames import frame_count
-from .prosody import loudness, pitch, pitch_chunks
+from .base import frames_of, with_prosody
 from .transformer_encoders import working_bytes
 
-FPS = 25.0
 FRAME = 640
 """Samples a frame."""
 TAIL = 1
@@ -76,13 +73,13 @@ def pad_sides(sound: Tensor) -> Tensor:
     return F.pad(sound[:, None], (1, 1), mode="replicate")[:, 0] if side % 2 else sound
 
 
-def hear(network: torch.nn.Module, sound: Tensor, frames: int) -> Tensor:
+def window_features(network: torch.nn.Module, sound: Tensor, frames: int) -> Tensor:
     """[N, frames, C] of windows [N, frames * 640]: hidden rows at 50 a second, the mean of each two."""
     rows = network(pad_sides(sound)).last_hidden_state.float()
     return rows[:, :2 * frames].unflatten(1, (frames, 2)).mean(2)
 
 
-class JoyVasaEncoder:
+class JoyVasaSpeechEncoder:
     """A checkpoint's own HuBERT.
 
     Attributes:
@@ -90,7 +87,7 @@ class JoyVasaEncoder:
         frames: L, frames of a window.
     """
 
-    def __init__(self, network: torch.nn.Module, frames: int, device="cpu", host: Host = None) -> None:
+    def __init__(self, network: torch.nn.Module, frames: int, device="cpu", host: Host | None = None) -> None:
         self.name, self.frames, self.device = NAME, frames, torch.device(device)
         self.network = network
         self._make_ready = settle(network, self.device, host)
@@ -98,38 +95,29 @@ class JoyVasaEncoder:
         self._silence: Optional[Tensor] = None
 
     @torch.no_grad()
-    def encode(self, audio: Audio, fps: float = FPS, progress: Progress = None) -> JoyVasaFeatures:
-        """Features, loudness and pitch of a recording of any length, T = round(duration * 25).
+    def encode(self, audio: Audio, progress: Progress = None) -> JoyVasaFeatures:
+        """See ``base.SpeechEncoder.encode``.
 
         The waveform is taken as it is: the weights published since January 2025 want no normalisation.
-
-        Raises:
-            PlaymateError: another frame rate than 25, or a sound shorter than one frame.
         """
-        if fps != FPS:
-            raise PlaymateError(f"JoyVASA listens at {FPS:g} frames a second, not {fps:g}; set the output rate on the "
-                                "sampler.")
-        frames = frame_count(audio.duration, fps)
-        if frames < 1:
-            raise PlaymateError(f"The audio lasts {audio.duration:.3f} s, less than one frame at {fps:g} frames a "
-                                "second; give a longer recording.")
+        frames = frames_of(audio)
         plan = plan_windows(len(audio.samples), self.frames)
         if plan.windows * self.frames < frames + LEAD:  # a duration that the samples do not quite fill
             windows = -(-(frames + LEAD) // self.frames)
             plan = WindowPlan(windows, windows * self.frames * FRAME, 0)
-        sound = cut_windows(audio.samples, plan)
         batch = 1 if self.device.type == "cpu" else ON_GPU
-        parts, total = sound.split(batch), plan.windows + pitch_chunks(audio.samples)
+        parts = cut_windows(audio.samples, plan).split(batch)
         self._make_ready(working_bytes(self.network, parts[0].numel()))
-        rows = []
-        for index, part in enumerate(parts):
-            report(progress, index * batch, total)
-            rows.append(hear(self.network, part.to(self.device), self.frames).cpu())
-        windows = torch.cat(rows)
-        hertz = pitch(audio.samples, frames, fps, lambda done, _: report(progress, plan.windows + done, total))
-        return JoyVasaFeatures(windows.flatten(0, 1)[LEAD:LEAD + frames].clone(),
-                               loudness(audio.samples, frames, fps), hertz, FPS, audio.duration, self.name, windows,
-                               self.silence())
+        encoded: list[Tensor] = []
+
+        def features(told: Progress) -> Tensor:
+            for index, part in enumerate(parts):
+                report(told, index * batch, plan.windows)
+                encoded.append(window_features(self.network, part.to(self.device), self.frames).cpu())
+            return torch.cat(encoded).flatten(0, 1)[LEAD:LEAD + frames].clone()
+
+        plain = with_prosody(audio, features, plan.windows, self.name, progress)
+        return JoyVasaFeatures(**vars(plain), windows=torch.cat(encoded), silence=self.silence())
 
     @torch.no_grad()
     def silence(self) -> Tensor:
@@ -137,5 +125,5 @@ class JoyVasaEncoder:
         if self._silence is None:
             sound = torch.zeros(1, self.frames * FRAME, device=self.device)
             self._make_ready(working_bytes(self.network, sound.numel()))
-            self._silence = hear(self.network, sound, self.frames)[0].cpu()
+            self._silence = window_features(self.network, sound, self.frames)[0].cpu()
         return self._silence

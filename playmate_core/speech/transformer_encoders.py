@@ -9,7 +9,6 @@ brought to mean 0 and deviation 1 where the folder's preprocessor_config.json as
 from __future__ import annotations
 
 import json
-import math
 import re
 from pathlib import Path
 from typing import Mapping
@@ -22,10 +21,9 @@ from ..media.audio import Audio
 from ..motion.features import SpeechFeatures
 from ..runtime.errors import PlaymateError
 from ..runtime.host import Host, settle
-from ..runtime.progress import Progress, report
+from ..runtime.progress import Progress
 from ..weights.tensors import load_table
-from .frames import FrameMean, frame_count
-from .prosody import loudness, pitch, pitch_chunks
+from .base import encode_in_windows, rows_needed
 
 RATE = 50
 """Rows a second of every encoder of the two families."""
@@ -46,7 +44,7 @@ for a repository of code that is to be fetched and run; adapters are of no base 
 _HEADS = ("lm_head.", "quantizer.", "project_q.", "project_hid.", "classifier.", "projector.")
 
 
-class TransformerEncoder:
+class TransformersSpeechEncoder:
     """A wav2vec2 or HuBERT over recordings of any length.
 
     Attributes:
@@ -57,7 +55,7 @@ class TransformerEncoder:
     """
 
     def __init__(self, network: torch.nn.Module, name: str, normalised: bool = True, device="cpu",
-                 host: Host = None) -> None:
+                 host: Host | None = None) -> None:
         self.name = name
         self.device = torch.device(device)
         self.network = network
@@ -66,7 +64,8 @@ class TransformerEncoder:
         self.features_dim = int(network.config.hidden_size)
 
     @classmethod
-    def load(cls, folder: str | Path, device="cpu", name: str | None = None, host: Host = None) -> TransformerEncoder:
+    def load(cls, folder: str | Path, device="cpu", name: str | None = None,
+             host: Host | None = None) -> TransformersSpeechEncoder:
         """The encoder in a folder such as ``wav2vec2-base-960h``; its features carry the folder's name.
 
         A folder of the hub's cache (``models--ORG--NAME/snapshots/..``) is called NAME. ``host`` keeps the network,
@@ -86,41 +85,14 @@ class TransformerEncoder:
         return cls(network, folder_name(folder) if name is None else name, bool(asks), device, host)
 
     @torch.no_grad()
-    def encode(self, audio: Audio, fps: float = 25.0, progress: Progress = None) -> SpeechFeatures:
-        """Features, loudness and pitch, one row a motion frame; the last hidden layer, averaged over each frame.
-
-        Args:
-            audio: mono sound of any length.
-            fps: frames a second of the motion.
-            progress: told the windows done and their number, those of the pitch analysis included.
-
-        Returns:
-            ``SpeechFeatures`` on the CPU with T = round(duration * fps); memory beyond it does not depend on the
-            length.
-
-        Raises:
-            PlaymateError: fps is not above 0, or the sound is shorter than one frame.
-        """
-        if not (fps > 0 and math.isfinite(fps)):
-            raise PlaymateError(f"The frame rate is {fps}; it must be above 0.")
-        frames = frame_count(audio.duration, fps)
-        if frames < 1:
-            raise PlaymateError(f"The audio lasts {audio.duration:.3f} s, less than one frame at {fps:g} frames a "
-                                "second; give a longer recording.")
-        mean = FrameMean(frames, fps, RATE, self.features_dim, self.device)
-        rows = max(mean.rows_needed(), 1)
-        starts, length = window_starts(rows)
-        total = len(starts) + pitch_chunks(audio.samples)
+    def encode(self, audio: Audio, progress: Progress = None) -> SpeechFeatures:
+        """See ``base.SpeechEncoder.encode``; the features are the last hidden layer."""
+        starts, length = window_starts(rows_needed(audio, RATE))
         shift, factor = level(audio.samples) if self.normalised else (0.0, 1.0)
         self._make_ready(working_bytes(self.network, length * HOP))
-        for index, start in enumerate(starts):
-            report(progress, index, total)
-            encoded = self.encode_window(audio.samples, start, length, shift, factor)
-            weight = window_weights(starts, length, index).to(self.device)
-            mean.add(start, (encoded * weight[:, None])[:rows - start])
-        hertz = pitch(audio.samples, frames, fps, lambda done, _: report(progress, len(starts) + done, total))
-        return SpeechFeatures(mean.values.cpu(), loudness(audio.samples, frames, fps), hertz, float(fps),
-                              audio.duration, self.name)
+        return encode_in_windows(self, audio, RATE, starts,
+                                 lambda start: self.encode_window(audio.samples, start, length, shift, factor),
+                                 lambda index: window_weights(starts, length, index), progress)
 
     def encode_window(self, samples: Tensor, start: int, rows: int, shift: float = 0.0, factor: float = 1.0) -> Tensor:
         """[rows, C] from row ``start`` on of ``(samples - shift) * factor``; zeros outside the recording."""
@@ -183,8 +155,8 @@ def folder_weights(folder: Path) -> dict[str, Tensor]:
     path = next((folder / name for name in ("model.safetensors", "pytorch_model.bin") if (folder / name).is_file()),
                 None)
     if path is None:
-        raise PlaymateError(f"There is neither model.safetensors nor pytorch_model.bin in {folder}; download the speech "
-                            "encoder into that folder.")
+        raise PlaymateError(f"There is neither model.safetensors nor pytorch_model.bin in {folder}; download the "
+                            "speech encoder into that folder.")
     found = load_table(path)
     if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in found.items()):
         raise PlaymateError(f"{path} holds something other than tensors; download it again.")

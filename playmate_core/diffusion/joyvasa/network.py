@@ -70,11 +70,11 @@ class Layer(nn.Module):
         self.linear2 = nn.Linear(config.mlp_ratio * width, width)
         self.norm1, self.norm2, self.norm3 = nn.LayerNorm(width), nn.LayerNorm(width), nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, heard: Tensor, memory: Tensor, blocked: Optional[Tensor]) -> Tensor:
-        """[N, S, d] to the same. ``heard`` is the speech's contribution where it depends on speech alone
+    def forward(self, x: Tensor, from_speech: Tensor, memory: Tensor, blocked: Optional[Tensor]) -> Tensor:
+        """[N, S, d] to the same. ``from_speech`` is the speech's contribution where it depends on speech alone
         (``blocked`` is None); else it is worked out from ``memory`` under ``blocked``."""
         x = self.norm1(x + self.self_attn(x, x))
-        x = self.norm2(x + (heard if blocked is None else self.multihead_attn(x, memory, blocked)))
+        x = self.norm2(x + (from_speech if blocked is None else self.multihead_attn(x, memory, blocked)))
         return self.norm3(x + self.linear2(F.gelu(self.linear1(x))))
 
 
@@ -119,21 +119,21 @@ class DenoisingNetwork(nn.Module):
         return [layer.multihead_attn.own_row(memory) if self.blocked is None else None
                 for layer in self.transformer.layers]
 
-    def forward(self, motion: Tensor, memory: Tensor, step: Tensor, heard: Optional[list] = None) -> Tensor:
+    def forward(self, motion: Tensor, memory: Tensor, step: Tensor, from_speech: Optional[list] = None) -> Tensor:
         """One prediction.
 
         Args:
             motion: [N, S, m] carried motion, then the noisy window.
             memory: [N, S, d] speech of the same frames.
             step: [N] int64, 1 to ``n_diff_steps``.
-            heard: of ``listen``, if it is at hand.
+            from_speech: of ``listen``, if it is at hand.
 
         Returns:
             [N, S, m]; the last L frames are the window's.
         """
-        heard = self.listen(memory) if heard is None else heard
+        from_speech = self.listen(memory) if from_speech is None else from_speech
         x = self.embed_motion(motion) + self.embed_step(step)
-        for layer, part in zip(self.transformer.layers, heard, strict=True):
+        for layer, part in zip(self.transformer.layers, from_speech, strict=True):
             x = layer(x, part, memory, self.blocked)
         return self.motion_dec(x)
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Callable, Optional, Sequence
+from typing import Callable, Optional
 
 import torch
 from torch import Tensor
 
 from ...runtime.errors import PlaymateError
+from ..schedule import SCHEDULERS, deterministic_scheduler
 from .config import JoyVasaConfig
 
-SAMPLERS = ("dpmsolver++", "ddim", "ancestral")
+ANCESTRAL = "ancestral"
+SAMPLERS = (*SCHEDULERS, ANCESTRAL)
 """``ancestral`` is the published one: every step of the training, fresh noise in each. The others are ours."""
 
 
@@ -22,7 +24,7 @@ class Tables:
 
     Attributes:
         betas, alphas, alpha_bars: [T + 1].
-        sigmas_flex, sigmas_inflex: [T + 1] the two deviations that flexibility blends.
+        sigmas_flex, sigmas_inflex: [T + 1] the two published deviations of fresh noise; the second is used.
     """
 
     betas: Tensor
@@ -64,16 +66,15 @@ Predict = Callable[[Tensor, int], Tensor]
 
 
 def ancestral(predict: Predict, x: Tensor, noise: Callable[[int], Tensor], table: Tables, target: str = "sample",
-              flexibility: float = 0.0, on_step: Optional[Callable[[int, Tensor], None]] = None) -> Tensor:
-    """Reverse process through every step (SPEC.md 5.2).
+              on_step: Optional[Callable[[int, Tensor], None]] = None) -> Tensor:
+    """Reverse process through every step (SPEC.md 5.2), with the smaller of the two deviations, as released.
 
     Args:
         predict: the network.
         x: [L, m] start noise.
         noise: gives the Gaussian [L, m] of step T, T - 1 .. 2, counted from 0.
         target: what ``predict`` gives, ``"sample"`` or ``"noise"``.
-        flexibility: 0 (released) to 1, which of the two deviations of fresh noise is taken.
-        on_step: told the number of the step now reached and the state there, T - 1 down to 0.
+        on_step: called with (step reached, state there), T - 1 down to 0.
     """
     last = len(table.betas) - 1
     for t in range(last, 0, -1):
@@ -84,34 +85,19 @@ def ancestral(predict: Predict, x: Tensor, noise: Callable[[int], Tensor], table
         else:
             x = (x - (1 - alpha) / math.sqrt(1 - bar) * made) / math.sqrt(alpha)
         if t > 1:
-            sigma = float(table.sigmas_flex[t]) * flexibility + float(table.sigmas_inflex[t]) * (1 - flexibility)
-            x = x + sigma * noise(last - t).to(x)
+            x = x + float(table.sigmas_inflex[t]) * noise(last - t).to(x)
         if on_step is not None:
             on_step(t - 1, x)
     return x
 
 
-def solver(config: JoyVasaConfig, name: str, steps: int):
-    """A diffusers scheduler of the same forward process with its timesteps set; step t is its timestep t - 1.
+def sampling_scheduler(config: JoyVasaConfig, name: str, steps: int):
+    """diffusers' scheduler of the same forward process with its timesteps set; step t is its timestep t - 1.
 
-    Raises:
-        PlaymateError: unknown name, or steps that are no whole number above 0.
+    Args:
+        name: one of ``SAMPLERS`` but ``ancestral``.
+        steps: 1 to ``n_diff_steps``.
     """
-    check_sampler(name, steps)
-    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
-
-    kind = DDIMScheduler if name == "ddim" else DPMSolverMultistepScheduler
-    own = dict(clip_sample=False) if name == "ddim" else dict(algorithm_type="dpmsolver++", solver_order=2)
     betas = tables(config.n_diff_steps, config.schedule).betas[1:].numpy()
-    scheduler = kind(num_train_timesteps=config.n_diff_steps, trained_betas=betas, timestep_spacing="trailing",
-                     prediction_type="sample" if config.target == "sample" else "epsilon", **own)
-    scheduler.set_timesteps(min(int(steps), config.n_diff_steps))
-    return scheduler
-
-
-def check_sampler(name: str, steps: int, known: Sequence[str] = SAMPLERS) -> None:
-    """Raises PlaymateError for an unknown sampler or an impossible number of steps."""
-    if name not in known:
-        raise PlaymateError(f"Scheduler {name!r} is unknown; use one of {', '.join(known)}.")
-    if isinstance(steps, bool) or int(steps) != steps or not 1 <= steps <= 1000:
-        raise PlaymateError(f"Steps is {steps}; it must be a whole number from 1 to 1000.")
+    return deterministic_scheduler(name, steps, num_train_timesteps=config.n_diff_steps, trained_betas=betas,
+                                   prediction_type="sample" if config.target == "sample" else "epsilon")

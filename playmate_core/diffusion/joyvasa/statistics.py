@@ -14,8 +14,6 @@ from ...runtime.errors import PlaymateError
 ALPHA = 0.01
 """Weight of the newest frame in the released average over the head's pose: a time constant of four seconds."""
 
-SMOOTHINGS = ("ema", "median", "mean", "none")
-
 SIZES = {"mean_exp": 63, "std_exp": 63, "min_scale": 1, "max_scale": 1, "min_t": 3, "max_t": 3, "min_pitch": 1,
          "max_pitch": 1, "min_yaw": 1, "max_yaw": 1, "min_roll": 1, "max_roll": 1}
 """Arrays of the motion template that are used, by their published names."""
@@ -81,42 +79,17 @@ class MotionTemplate:
         return latent[:, 63:70] * (self.max_pose - self.min_pose) + self.min_pose
 
 
-class PoseSmoother:
-    """The head's pose over time, causal, piece by piece; expression is never smoothed.
+class AveragedPose:
+    """The head's pose over time under the released average: causal, piece by piece; expression is never smoothed."""
 
-    ``ema`` is the released one; ``median`` of the last 3 and ``mean`` of the last 10 frames stand in the published
-    code unused; ``none`` leaves the pose alone.
-
-    Raises:
-        PlaymateError: another kind.
-    """
-
-    def __init__(self, kind: str = "ema", alpha: float = ALPHA) -> None:
-        if kind not in SMOOTHINGS:
-            raise PlaymateError(f"Pose smoothing is {kind!r}; use one of: {', '.join(SMOOTHINGS)}.")
-        self.kind, self.alpha = kind, alpha
-        self._held: Tensor | None = None
+    def __init__(self, alpha: float = ALPHA) -> None:
+        self.alpha = alpha
+        self._state: Tensor | None = None
 
     def __call__(self, pose: Tensor) -> Tensor:
-        """[T, 7] of the next frames, smoothed with regard to all before."""
-        if self.kind == "none" or not len(pose):
-            return pose
-        return self._average(pose) if self.kind == "ema" else self._window(pose, 3 if self.kind == "median" else 10)
-
-    def _average(self, pose: Tensor) -> Tensor:
-        rows, state = [], self._held
-        for row in pose:
-            state = row if state is None else self.alpha * row + (1 - self.alpha) * state
-            rows.append(state)
-        self._held = state
-        return torch.stack(rows)
-
-    def _window(self, pose: Tensor, length: int) -> Tensor:
-        known = 0 if self._held is None else len(self._held)
-        full = pose if self._held is None else torch.cat((self._held, pose))
-        self._held = full[-(length - 1):]
+        """[T, 7] of the next frames, averaged with regard to all before."""
         rows = []
-        for end in range(known + 1, len(full) + 1):
-            part = full[max(0, end - length):end]
-            rows.append(part.mean(0) if self.kind == "mean" else part.quantile(0.5, dim=0))
-        return torch.stack(rows)
+        for row in pose:
+            self._state = row if self._state is None else self.alpha * row + (1 - self.alpha) * self._state
+            rows.append(self._state)
+        return torch.stack(rows) if rows else pose

@@ -9,23 +9,23 @@ from torch import Tensor
 from ..motion.features import FPS
 from ..runtime.errors import PlaymateError
 from .curve import EmotionCurve
-from .offsets import amounts, attitude, onset, response
+from .offsets import attitude, onset, response
 
 MOST_EXPRESSION = 2.2
 """Factor on an emotion's mean expression that guidance and strength together do not pass."""
 
 
-class Feeling(NamedTuple):
+class EmotionConditioning(NamedTuple):
     """An emotion curve as the model draws it."""
 
-    felt: Tensor  # [T, 7] amounts that a face can follow
-    mean: Tensor  # [T, 63] the emotions' mean expression
-    turn: Tensor  # [T, 3] how the head is held, degrees
-    liveliness: Tensor  # [T] factor on the head's motion
+    weights: Tensor  # [T, 7] amounts that a face can follow: what the emotion controller is given
+    expression: Tensor  # [T, 63] the emotions' mean expression
+    rotation: Tensor  # [T, 3] how the head is held, degrees
+    head_motion: Tensor  # [T] factor on the head's motion
 
 
-def feeling(curve: Optional[EmotionCurve], frames: int, means: Optional[Tensor], guidance: float,
-            head_motion: float) -> Optional[Feeling]:
+def conditioning(curve: Optional[EmotionCurve], frames: int, means: Optional[Tensor], guidance: float,
+                 head_motion: float) -> Optional[EmotionConditioning]:
     """What ``curve`` asks for; None where it asks for nothing.
 
     Args:
@@ -44,11 +44,11 @@ def feeling(curve: Optional[EmotionCurve], frames: int, means: Optional[Tensor],
     if len(curve) != frames or abs(curve.fps - FPS) > 1e-6:
         raise PlaymateError(f"The emotion curve has {len(curve)} frames at {curve.fps:g} a second where the speech has "
                             f"{frames} at {FPS:g}; make it from the schedule for this speech.")
-    felt = onset(amounts(curve), FPS)
-    factors = guidance * response(felt)
+    weights = onset(curve.amounts, FPS)
+    factors = guidance * response(weights)
     total = factors.sum(1, keepdim=True)
     factors = factors * (total.clamp(max=MOST_EXPRESSION) / total.clamp(min=1e-6))
-    turn, liveliness = attitude(felt)
+    rotation, factor = attitude(weights)
     device = means.device
-    return Feeling(felt.to(device), factors.to(device) @ means, (turn * min(head_motion, 1.0)).to(device),
-                   liveliness.to(device))
+    return EmotionConditioning(weights.to(device), factors.to(device) @ means,
+                               (rotation * min(head_motion, 1.0)).to(device), factor.to(device))
