@@ -251,8 +251,8 @@ def _part(schedule: Schedule, part: Word) -> tuple[str, float]:
         try:
             strength, unit = measure(words[1])
         except Unreadable as why:
-            reason = str(why).replace("is no number", "is not a number")
-            raise schedule.mistake(shown, f"has a strength that {reason}, or one outside 0 to {MAX_STRENGTH:g}") from None
+            reason = f"{str(why).replace('is no number', 'is not a number')}, or one outside 0 to {MAX_STRENGTH:g}"
+            raise schedule.mistake(shown, f"has a strength that {reason}") from None
         if unit == DEGREES:
             raise schedule.mistake(shown, "gives degrees where a strength is needed")
         strength /= 100 if unit == PERCENT else 1

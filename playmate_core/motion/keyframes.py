@@ -149,7 +149,7 @@ def _pose_value(axis: str, written: str) -> float:
         raise Unreadable(f"gives degrees, but {axis} is no angle")
     if unit == PERCENT:
         if axis != "scale":
-            raise Unreadable(f"gives percent, but {axis} is {'counted in degrees' if axis in POSE_AXES[:3] else 'a shift'}")
+            raise Unreadable("gives percent, which only scale can")
         value /= 100
     if axis == "scale" and value <= 0:
         raise Unreadable("is a scale that is not above 0")

@@ -43,6 +43,9 @@ Translation and scale: just beyond what LivePortrait's own templates reach (SPEC
 ROUNDING = 1e-4
 """Beyond a limit by so little nothing needs to be said: a value at the limit that was rounded on its way."""
 
+FAR = 70.0
+"""Powers of e beyond which a small amount's reach is cut: float32 ends soon after."""
+
 Values = Union[float, Sequence[float], Tensor]
 """A number, or one for each frame."""
 
@@ -174,7 +177,10 @@ def _reach(span: tuple[float, float] | None, mode: str, amount: float, factor: b
         return span
     if amount == 0:
         return None
-    return tuple(end ** (1 / amount) for end in span) if factor else tuple(end / amount for end in span)
+    if factor:
+        powers = (math.log(max(end, 1e-30)) / amount for end in span)
+        return tuple(math.exp(min(max(power, -FAR), FAR)) for power in powers)
+    return tuple(end / max(amount, 1e-30) for end in span)
 
 
 def _held(axis: str, values: Tensor, span: tuple[float, float] | None, notes: list[str]) -> Tensor:
