@@ -6,10 +6,12 @@ from comfy_api.latest import io
 
 from ..playmate_core import pipeline
 from . import sockets
-from .host import progress, sound
+from .host import progress
+from .node import Node
+from .values import sound
 
 
-class AudioEncoder(io.ComfyNode):
+class AudioEncoder(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

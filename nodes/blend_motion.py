@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from ..playmate_core.motion.edits import LENGTH_POLICIES, REGIONS, blend
 from . import sockets
 from .host import check_cancelled, one_of
+from .node import Node
 
 REGION_TOOLTIPS = {
     "mouth": "Share of motion_b in the mouth: 0 keeps motion_a, 1 takes motion_b.",
@@ -18,7 +19,7 @@ REGION_TOOLTIPS = {
 }
 
 
-class BlendMotion(io.ComfyNode):
+class BlendMotion(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

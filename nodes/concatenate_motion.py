@@ -7,11 +7,12 @@ from comfy_api.latest import io
 from ..playmate_core.motion.edits import concatenate
 from . import sockets
 from .host import check_cancelled
+from .node import Node
 
 FOLLOWING = "Comes after the one before, brought to motion_a's frame rate and neutral frame."
 
 
-class ConcatenateMotion(io.ComfyNode):
+class ConcatenateMotion(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

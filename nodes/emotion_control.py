@@ -6,16 +6,18 @@ from comfy_api.latest import io
 
 from ..playmate_core.emotion.curve import LABELS, MAX_STRENGTH
 from ..playmate_core.emotion.plan import COMBINE, EmotionLayer, EmotionPlan
-from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
 from .host import one_of
+from .node import Node, say, verdict
 
 NEUTRAL, NONE = "neutral", "none"
 CHOICES = [NEUTRAL, *(label for label in LABELS if label != NEUTRAL)]
+NOT_IN_A_SCHEDULE = ("emotion", "strength", "start", "second_emotion", "second_strength")
+TIMES = ("end", "fade_in", "fade_out")
 SECOND = [NONE, *(label for label in LABELS if label != NEUTRAL)]
 
 
-class EmotionControl(io.ComfyNode):
+class EmotionControl(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -41,9 +43,9 @@ class EmotionControl(io.ComfyNode):
                                tooltip="How long it takes to fall back before the end, in seconds."),
                 io.String.Input("schedule", multiline=True, default="",
                                 tooltip="Emotions over time as text, in place of the settings above: "
-                                        "'0.0 neutral; 1.5 happy 0.8; 3.0 sad 0.5 + fear 0.5'. Seconds, label, "
-                                        "strength. A label without a time holds for the whole clip. Leave it empty "
-                                        "to use the settings above."),
+                                        "'0.0 neutral; 1.5 happy 0.8; 3.0 sad 0.5 + fear 0.5'. Time (1.5, 2s, "
+                                        "0:02.5), label, strength (0.8, 80%). A label without a time holds for the "
+                                        "whole clip. Leave it empty to use the settings above."),
                 io.Combo.Input("second_emotion", options=SECOND, default=NONE, optional=True,
                                tooltip="Another emotion felt at the same time, for mixtures such as sad with a little "
                                        "fear. Not used when a schedule is written."),
@@ -70,16 +72,25 @@ class EmotionControl(io.ComfyNode):
         known = schedule if schedule and schedule.strip() else \
             schedule is not None and None not in (emotion, strength, start, end, second_emotion, second_strength)
         if wrong is None and known:
-            try:
-                _layer(emotion, strength, start, end, 0.0, 0.0, schedule, second_emotion, second_strength)
-            except PlaymateError as error:
-                wrong = str(error)
-        return wrong or True
+            _layer(emotion, strength, start, end, 0.0, 0.0, schedule, second_emotion, second_strength)
+        return verdict(wrong)
 
     @classmethod
     def execute(cls, emotion, strength, start, end, fade_in, fade_out, schedule, second_emotion=NONE,
                 second_strength=0.5, combine="add", previous=None) -> io.NodeOutput:
         inserted = previous is not None and combine == "replace"
+        given = {"emotion": emotion, "strength": strength, "start": start, "end": end, "fade_in": fade_in,
+                 "fade_out": fade_out, "second_emotion": second_emotion, "second_strength": second_strength,
+                 "combine": combine}
+        written = bool(schedule.strip())
+        say(cls.idle(
+            given,
+            (written, NOT_IN_A_SCHEDULE if inserted else (*NOT_IN_A_SCHEDULE, *TIMES),
+             "while a schedule is written, which says all that; empty the schedule to use them"),
+            (not written and emotion == NEUTRAL and second_emotion == NONE, "strength", "with the emotion neutral"),
+            (not written and second_emotion == NONE, "second_strength", "without a second_emotion"),
+            (not end and (inserted or not written), "fade_out", "without an end"),
+            (previous is None, "combine", "without a previous plan")))
         layer = _layer(emotion, strength, start, end, fade_in, fade_out, schedule, second_emotion, second_strength,
                        inserted)
         return io.NodeOutput(EmotionPlan.of(previous).then(layer, combine))

@@ -8,6 +8,7 @@ from ..playmate_core.motion.sliders import APPLIES, SLIDERS, edit_expression, en
 from ..playmate_core.motion.types import Motion
 from . import sockets
 from .host import check_cancelled, one_of
+from .node import Node, say, verdict
 
 WIDGETS = {  # slider: (step, what it does)
     "smile": (0.01, "Lifts the corners of the mouth; 1 is a full smile, below 0 they drop."),
@@ -24,7 +25,7 @@ FPS = 25.0
 """Of the single frame that is made when no motion is connected."""
 
 
-class ExpressionEdit(io.ComfyNode):
+class ExpressionEdit(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -61,13 +62,20 @@ class ExpressionEdit(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, apply=None, start=None, end=None) -> bool | str:
         wrong = one_of(apply, APPLIES, "apply")
-        if wrong is None and apply == "range" and start is not None and end and end <= start:
+        if apply == "range" and start is not None and start < 0:
+            wrong = f"start is {start:g} s; a motion begins at 0."
+        elif apply == "range" and start is not None and end and end <= start:
             wrong = f"end is {end:g} s, but start is {start:g} s; set end later, or to 0 for the motion's end."
-        return wrong or True
+        return verdict(wrong)
 
     @classmethod
     def execute(cls, apply, start, end, fade, frame, motion=None, **sliders) -> io.NodeOutput:
         check_cancelled()
+        given = {"apply": apply, "start": start, "end": end, "fade": fade, "frame": frame}
+        say(cls.idle(given, (motion is None, tuple(given), "without a motion: the result is one still frame"),
+                     (motion is not None and apply != "range", ("start", "end"), "unless apply is range"),
+                     (motion is not None and apply != "frame", "frame", "unless apply is frame"),
+                     (motion is not None and apply == "whole", "fade", "where the whole motion is edited")))
         if motion is None:
             motion, apply = Motion.rest(1, FPS), "whole"
         if apply == "range":

@@ -8,14 +8,16 @@ from ..playmate_core import pipeline
 from ..playmate_core.face.manual import mask_box, parse_box, parse_points
 from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
-from .host import check_cancelled, one_of, picture, tell
+from .host import check_cancelled, one_of, tell
+from .node import Node, verdict
+from .values import masks, picture
 
 POLICIES = ["largest", "left", "right", "index"]
 MASK = "mask"
 """In place of a box: that of the painted mask."""
 
 
-class ExtractAppearance(io.ComfyNode):
+class ExtractAppearance(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -52,17 +54,13 @@ class ExtractAppearance(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, face=None, face_box=None, face_points=None) -> bool | str:
-        try:
-            _marks(face_box, face_points, None)
-        except PlaymateError as error:
-            return str(error)
-        return one_of(face, POLICIES, "face") or True
+        _marks(face_box, face_points, None)
+        return verdict(one_of(face, POLICIES, "face"))
 
     @classmethod
     def execute(cls, models, image, face, face_index, image_index, mask=None, face_box="",
                 face_points="") -> io.NodeOutput:
         check_cancelled()
-        tell(None)
         chosen = picture(image, image_index)
         if mask is not None:
             mask = _mask(mask, image_index, chosen.shape[0], chosen.shape[1])
@@ -90,8 +88,8 @@ def _mask(mask, index: int, height: int, width: int):
     """[H, W] of a MASK batch at the picture's size; None for an empty one, which Load Image gives without alpha."""
     from torch.nn.functional import interpolate
 
-    mask = mask.reshape(-1, *mask.shape[-2:])
-    mask = mask[min(index, len(mask) - 1)].float()
+    mask = masks(mask)
+    mask = mask[min(index, len(mask) - 1)]
     if not bool((mask > 0).any()):
         return None
     return interpolate(mask[None, None], (height, width), mode="nearest")[0, 0]

@@ -7,12 +7,12 @@ from comfy_api.latest import io
 from ..playmate_core.motion.blinks import MAX_RATE
 from ..playmate_core.motion.eyes import BLINK_MODES, GAZE_MODES, direct_eyes
 from ..playmate_core.motion.gaze import STYLES, GazeKeyframes
-from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
 from .host import check_cancelled, one_of
+from .node import Node, say, verdict
 
 
-class Eyes(io.ComfyNode):
+class Eyes(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -43,7 +43,8 @@ class Eyes(io.ComfyNode):
                                        "keyframes are written."),
                 io.String.Input("gaze_keyframes", multiline=True, default="",
                                 tooltip="Where to look over time, in place of the two numbers: '0 x=0 y=0; 1.5 x=0.5; "
-                                        "3 x=-0.3 y=0.2'. Seconds, then x and y as above."),
+                                        "3 x=-0.3 y=0.2'. Time (1.5, 2s, 0:02), then x and "
+                                        "y as above, also as 50% or 10°."),
                 io.Combo.Input("gaze_style", options=list(STYLES), default="jump",
                                tooltip="How the eyes get to the next keyframe: jump when its time comes, as eyes do, "
                                        "or glide towards it, as if they followed something."),
@@ -65,16 +66,18 @@ class Eyes(io.ComfyNode):
         wrong = one_of(blink_mode, BLINK_MODES, "blink_mode") or one_of(gaze_mode, GAZE_MODES, "gaze_mode") \
             or one_of(gaze_style, STYLES, "gaze_style")
         if wrong is None and gaze_keyframes and gaze_keyframes.strip():
-            try:
-                GazeKeyframes.parse(gaze_keyframes)
-            except PlaymateError as error:
-                wrong = str(error)
-        return wrong or True
+            GazeKeyframes.parse(gaze_keyframes)
+        return verdict(wrong)
 
     @classmethod
     def execute(cls, motion, blink_mode, blink_rate, seed, gaze_mode, gaze_x, gaze_y, gaze_keyframes, gaze_style,
                 saccades, keep_gaze, openness) -> io.NodeOutput:
         check_cancelled()
+        written = bool(gaze_keyframes.strip())
+        given = {"blink_rate": blink_rate, "gaze_x": gaze_x, "gaze_y": gaze_y, "gaze_style": gaze_style}
+        say(cls.idle(given, (written, ("gaze_x", "gaze_y"), "while gaze_keyframes say where to look"),
+                     (not written, "gaze_style", "without gaze_keyframes"),
+                     (blink_mode == "keep", "blink_rate", "while blink_mode is keep")))
         gaze = GazeKeyframes.parse(gaze_keyframes) if gaze_keyframes.strip() else GazeKeyframes.constant(gaze_x, gaze_y)
         return io.NodeOutput(direct_eyes(
             motion, blink_mode=blink_mode, blink_rate=blink_rate, seed=seed, gaze_mode=gaze_mode, gaze=gaze,

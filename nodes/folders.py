@@ -8,6 +8,7 @@ from pathlib import Path
 import folder_paths
 
 from ..playmate_core.runtime.errors import PlaymateError
+from .tokens import filled, without_tokens
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "workflows" / "inputs"
 MOTION_SUFFIXES = (".safetensors", ".pkl")
@@ -137,12 +138,18 @@ def _inside(name: str) -> bool:
         and ":" not in parts[0]
 
 
-def output_file(prefix: str, suffix: str) -> tuple[Path, str]:
+def output_file(prefix: str, suffix: str, hidden=None) -> tuple[Path, str]:
     """The next free file for ``prefix`` in ComfyUI's output folder, and its subfolder for the front end.
+
+    Args:
+        prefix: with ComfyUI's tokens, see ``tokens``.
+        suffix: of the file, with its dot.
+        hidden: the running node's hidden inputs ``prompt`` and ``extra_pnginfo``, for tokens that name a node.
 
     Raises:
         PlaymateError: a prefix that leads out of the output folder or has no file name.
     """
+    prefix = filled(prefix, getattr(hidden, "prompt", None), getattr(hidden, "extra_pnginfo", None))
     check_prefix(prefix)
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
         prefix, folder_paths.get_output_directory())
@@ -155,6 +162,7 @@ def output_file(prefix: str, suffix: str) -> tuple[Path, str]:
 
 def check_prefix(prefix: str) -> None:
     """Raises PlaymateError for a filename prefix that is no relative name."""
+    prefix = without_tokens(prefix)
     name = prefix.replace("\\", "/").rsplit("/", 1)[-1]
     if not _inside(prefix) or not name.strip(" .") or any(c in '<>:"|?*' or ord(c) < 32 for c in prefix):
         raise PlaymateError(f"filename_prefix is {prefix!r}; give a name inside the output folder, such as "

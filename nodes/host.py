@@ -1,4 +1,4 @@
-"""ComfyUI's side of a running node: progress, cancelling, and its tensors."""
+"""ComfyUI's side of a running node: progress, cancelling, and what is told on it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ from collections.abc import Callable, Sequence
 
 import comfy.model_management
 import comfy.utils
-import torch
-from torch import Tensor
-
-from ..playmate_core.runtime.errors import PlaymateError
 
 
 def progress() -> Callable[[int, int], None]:
@@ -41,34 +37,6 @@ def tell(note: str | None) -> None:
         return
     (_told.add if note else _told.discard)(context.node_id)
     server.send_progress_text(note or "", context.node_id)
-
-
-def picture(image: Tensor, index: int) -> Tensor:
-    """One picture [H, W, C] of an IMAGE batch [B, H, W, C].
-
-    Raises:
-        PlaymateError: the batch has no such picture.
-    """
-    if image.ndim == 3:
-        image = image[None]
-    if not 0 <= index < len(image):
-        raise PlaymateError(f"image_index is {index}, but the batch holds {len(image)} pictures; "
-                            f"choose 0 to {max(len(image) - 1, 0)}.")
-    return image[index]
-
-
-def sound(audio: dict) -> tuple[Tensor, int]:
-    """``(waveform [C, N], rate)`` of an AUDIO: the first entry of the batch that holds anything.
-
-    Raises:
-        PlaymateError: the AUDIO holds no sound.
-    """
-    waveform = audio.get("waveform") if isinstance(audio, dict) else None
-    if waveform is None or not waveform.numel():
-        raise PlaymateError("The AUDIO is empty; connect a sound that lasts at least a fraction of a second.")
-    entries = waveform.reshape(-1, *waveform.shape[-2:]) if waveform.ndim >= 2 else waveform[None, None]
-    heard = (entry for entry in entries if bool((torch.isfinite(entry) & (entry != 0)).any()))
-    return next(heard, entries[0]), int(audio["sample_rate"])
 
 
 def one_of(value: str | None, options: Sequence[str], name: str) -> str | None:

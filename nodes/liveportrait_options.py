@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from . import sockets
 from .host import check_cancelled, one_of, tell
+from .node import Node, verdict
 
 MODES = ("relative", "absolute")
 REGIONS = ("all", "exp", "pose", "lip", "eyes")
@@ -15,7 +16,7 @@ BUNDLED = "The loaded renderer is not LivePortrait's, so these options change no
 ANIMAL = "The networks for animals only know stitching and driving_multiplier; the other options change nothing."
 
 
-class LivePortraitOptions(io.ComfyNode):
+class LivePortraitOptions(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -56,8 +57,7 @@ class LivePortraitOptions(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, motion_mode=None, animation_region=None) -> bool | str:
-        return one_of(motion_mode, MODES, "motion_mode") \
-            or one_of(animation_region, REGIONS, "animation_region") or True
+        return verdict(one_of(motion_mode, MODES, "motion_mode"), one_of(animation_region, REGIONS, "animation_region"))
 
     @classmethod
     def execute(cls, models, motion_mode, animation_region, stitching, driving_multiplier, normalize_lips,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import comfy.model_management
+import torch
 from comfy_api.latest import io
 
 from ..playmate_core import pipeline
@@ -17,6 +18,7 @@ from .folders import (
     weight_folders,
 )
 from .host import check_cancelled, one_of
+from .node import Node, say, verdict
 
 BUNDLED = "bundled"
 PACKS = list(pipeline.PACKS)
@@ -24,7 +26,7 @@ DEVICES = ["auto", "cpu"]
 AUTO = "auto"
 
 
-class LoadModels(io.ComfyNode):
+class LoadModels(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -61,26 +63,27 @@ class LoadModels(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, pack=None, device=None, motion_model=None, speech_encoder=None,
                         acceleration=None) -> bool | str:
-        return one_of(pack, PACKS, "pack") or one_of(device, DEVICES, "device") \
-            or one_of(motion_model, [BUNDLED, *motion_model_files()], "motion_model") \
-            or one_of(speech_encoder, [AUTO, *speech_encoder_folders()], "speech_encoder") \
-            or one_of(acceleration, ACCELERATIONS, "acceleration") or True
+        return verdict(one_of(pack, PACKS, "pack"), one_of(device, DEVICES, "device"),
+                      one_of(motion_model, [BUNDLED, *motion_model_files()], "motion_model"),
+                      one_of(speech_encoder, [AUTO, *speech_encoder_folders()], "speech_encoder"),
+                      one_of(acceleration, ACCELERATIONS, "acceleration"))
 
     @classmethod
     def fingerprint_inputs(cls, pack, device, motion_model, speech_encoder=AUTO, acceleration=NONE) -> str:
         files = [] if pack in (None, BUNDLED) else list(find(pack, weight_folders()).values())
         if motion_model not in (None, BUNDLED):
             model = motion_model_path(motion_model)
-            # JoyVASA's statistics lie beside its checkpoint.
-            files += [model, *sorted(model.parent.glob("motion_template.*"))]
+            files += [model, *pipeline.files_beside(model, speech_encoder in (None, AUTO))]
         if speech_encoder not in (None, AUTO):
             files += sorted(path for path in speech_encoder_path(speech_encoder).iterdir() if path.is_file())
-        return ";".join(f"{file.stat().st_mtime_ns}:{file.stat().st_size}" for file in files)
+        return ";".join(f"{file}:{file.stat().st_mtime_ns}:{file.stat().st_size}" for file in files)
 
     @classmethod
     def execute(cls, pack, device, motion_model, speech_encoder=AUTO, acceleration=NONE) -> io.NodeOutput:
         check_cancelled()
         chosen = comfy.model_management.get_torch_device() if device == "auto" else device
+        say(cls.idle({"acceleration": acceleration}, (torch.device(chosen).type == "cpu", "acceleration",
+                                                      "on the CPU; it is for graphics cards")))
         more = {}
         if pack != BUNDLED:
             more["weights"] = locate(pack, weight_folders())

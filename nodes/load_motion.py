@@ -11,9 +11,10 @@ from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
 from .folders import motion_files, motion_path
 from .host import check_cancelled
+from .node import Node
 
 
-class LoadMotion(io.ComfyNode):
+class LoadMotion(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

@@ -7,10 +7,12 @@ from comfy_api.latest import io
 from ..playmate_core.motion.loop import SEAMS, loop
 from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
-from .host import check_cancelled, one_of, sound
+from .host import check_cancelled, one_of
+from .node import Node, say
+from .values import sound
 
 
-class LoopMotion(io.ComfyNode):
+class LoopMotion(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -40,6 +42,9 @@ class LoopMotion(io.ComfyNode):
     @classmethod
     def execute(cls, motion, seconds, seam, crossfade, audio=None) -> io.NodeOutput:
         check_cancelled()
+        say(cls.idle({"seconds": seconds, "crossfade": crossfade},
+                     (audio is not None, "seconds", "while audio is connected, whose length counts"),
+                     (seam != "crossfade", "crossfade", "unless seam is crossfade")))
         if audio is not None:
             waveform, rate = sound(audio)
             seconds = waveform.shape[-1] / rate

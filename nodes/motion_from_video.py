@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import InputImpl, io
+from comfy_api.latest import io
 
 from ..playmate_core import pipeline
 from ..playmate_core.driving.film import EXTRACTORS, MISSING, NEUTRALS, USES, motion_from_frames
 from ..playmate_core.face.selection import POLICIES
-from ..playmate_core.media.video_reader import open_video
 from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
+from .films import film, part_of
 from .host import one_of, progress
+from .node import Node, say, verdict
+from .values import pictures
 
 CHOICES = {"use": USES, "face": POLICIES, "missing": MISSING, "neutral": NEUTRALS, "extractor": EXTRACTORS}
 CLIP_TOOLTIP = "Connect either video or images."
 
 
-class MotionFromVideo(io.ComfyNode):
+class MotionFromVideo(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -68,12 +70,14 @@ class MotionFromVideo(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, use=None, face=None, missing=None, neutral=None, extractor=None) -> bool | str:
         given = {"use": use, "face": face, "missing": missing, "neutral": neutral, "extractor": extractor}
-        wrong = [one_of(value, CHOICES[name], name) for name, value in given.items()]
-        return next((text for text in wrong if text), True)
+        return verdict(*(one_of(value, CHOICES[name], name) for name, value in given.items()))
 
     @classmethod
     def execute(cls, models, use, face, face_index, missing, neutral, smoothing, fps, start, seconds, extractor,
                 image_fps, video=None, images=None) -> io.NodeOutput:
+        say(cls.idle({"face_index": face_index, "image_fps": image_fps},
+                     (face != "index", "face_index", "unless face is index"),
+                     (images is None, "image_fps", "with a video, which has a frame rate of its own")))
         frames, rate, total = _clip(video, images, image_fps, start, seconds)
         return io.NodeOutput(motion_from_frames(
             models.face, models.bridge, frames, rate, total=total, face=face, face_index=face_index, missing=missing,
@@ -85,14 +89,6 @@ def _clip(video, images, image_fps: float, start: float, seconds: float):
     """(frames, frames a second, how many) of whichever clip is connected."""
     if (video is None) == (images is None):
         raise PlaymateError("Motion From Video needs one clip; connect either video or images, not both.")
-    if isinstance(video, InputImpl.VideoFromComponents):
-        parts = video.get_components()
-        images, image_fps = parts.images, float(parts.frame_rate)
-    elif video is not None:
-        reader = open_video(video.get_stream_source(), start, seconds or None)
-        return reader, reader.fps, reader.total
-    first = round(start * image_fps)
-    if first >= len(images):
-        raise PlaymateError(f"The clip lasts {len(images) / image_fps:.2f} seconds; start before that.")
-    images = images[first:first + max(round(seconds * image_fps), 1) if seconds else None]
-    return [images], image_fps, len(images)
+    if video is not None:
+        return film(video, start, seconds)
+    return part_of(pictures(images, "images"), image_fps, start, seconds)

@@ -6,12 +6,13 @@ from comfy_api.latest import io, ui
 
 from ..playmate_core import pipeline
 from . import sockets
-from .host import one_of, progress, tell
+from .host import one_of, progress
+from .node import Node, say
 
 SCHEDULERS = ["dpmsolver++", "ddim", "ancestral"]
 
 
-class MotionSampler(io.ComfyNode):
+class MotionSampler(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -28,8 +29,9 @@ class MotionSampler(io.ComfyNode):
                 io.Int.Input("steps", default=10, min=1, max=100,
                              tooltip="Denoising steps. 8 to 20 are enough; more costs time and changes little."),
                 io.Combo.Input("scheduler", options=SCHEDULERS, default="dpmsolver++",
-                               tooltip="How noise is taken away: dpmsolver++ needs fewer steps, ddim is the classic. "
-                                       "ancestral is for JoyVASA's models alone: their published way, all 50 steps."),
+                               tooltip="How the motion is worked out of noise: dpmsolver++ needs fewer steps, ddim is "
+                                       "the classic. ancestral is for JoyVASA's models alone: their published way, all "
+                                       "50 steps."),
                 io.Float.Input("audio_guidance", default=0.0, min=0.0, max=10.0, step=0.1,
                                tooltip="How strongly the voice pulls the face: 1 is plain, 1.5 to 3 articulates more. "
                                        "0 takes the value that came with the motion model."),
@@ -62,7 +64,10 @@ class MotionSampler(io.ComfyNode):
                 emotion=None, emotion_guidance=0.0) -> io.NodeOutput:
         curve = pipeline.emotion_curve(emotion, speech)
         note = pipeline.emotion_note(models, curve)
-        tell(note)
+        said = cls.idle({"emotion_guidance": emotion_guidance},
+                        (curve is None or not models.motion.has_emotion_head, "emotion_guidance",
+                         "without an emotion that the motion model itself draws"))
+        say([*said, note] if note else said)
         motion = pipeline.generate_motion(
             models, speech, appearance, seed=seed, steps=steps, scheduler=scheduler,
             audio_guidance=audio_guidance or None, head_motion=head_motion, fps=fps, emotion=curve,

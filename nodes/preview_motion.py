@@ -7,9 +7,10 @@ from comfy_api.latest import io, ui
 from ..playmate_core.evaluation.plot import plot_motion
 from . import sockets
 from .host import progress
+from .node import Node
 
 
-class PreviewMotion(io.ComfyNode):
+class PreviewMotion(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

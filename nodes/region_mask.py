@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from ..playmate_core.motion.edits import LENGTH_POLICIES, REGIONS, keep_regions
 from . import sockets
 from .host import check_cancelled, one_of
+from .node import Node, say
 
 PARTS = {
     "mouth": "Keep the mouth's movement.",
@@ -17,7 +18,7 @@ PARTS = {
 }
 
 
-class RegionMask(io.ComfyNode):
+class RegionMask(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -47,5 +48,6 @@ class RegionMask(io.ComfyNode):
     @classmethod
     def execute(cls, motion, amount, length, background=None, **kept) -> io.NodeOutput:
         check_cancelled()
+        say(cls.idle({"length": length}, (background is None, "length", "without a background")))
         amounts = {part: amount for part in REGIONS if kept[part]}
         return io.NodeOutput(keep_regions(motion, amounts, background, length))

@@ -10,9 +10,10 @@ from ..playmate_core import pipeline
 from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
 from .host import progress
+from .node import Node
 
 
-class RenderFrames(io.ComfyNode):
+class RenderFrames(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

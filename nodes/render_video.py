@@ -12,10 +12,12 @@ from ..playmate_core import pipeline
 from ..playmate_core.media.video_writer import write_video
 from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
-from .host import check_cancelled, progress, sound
+from .host import check_cancelled, progress
+from .node import Node
+from .values import sound
 
 
-class RenderVideo(io.ComfyNode):
+class RenderVideo(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

@@ -6,12 +6,14 @@ from comfy_api.latest import io
 
 from ..playmate_core.motion.edits import LENGTH_POLICIES, fit_length, resample, retime, slice_seconds
 from . import sockets
-from .host import check_cancelled, one_of, sound
+from .host import check_cancelled, one_of
+from .node import Node, say
+from .values import sound
 
 FITS = ["stretch", *LENGTH_POLICIES]
 
 
-class RetimeMotion(io.ComfyNode):
+class RetimeMotion(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -50,6 +52,10 @@ class RetimeMotion(io.ComfyNode):
     @classmethod
     def execute(cls, motion, start, end, speed, seconds, fit, fps, audio=None) -> io.NodeOutput:
         check_cancelled()
+        say(cls.idle({"seconds": seconds, "fit": fit},
+                     (audio is not None, "seconds", "while audio is connected, whose length counts"),
+                     (audio is None and not seconds, "fit", "without seconds or audio to reach"),
+                     ))
         if audio is not None:
             waveform, rate = sound(audio)
             seconds = waveform.shape[-1] / rate

@@ -6,15 +6,15 @@ from comfy_api.latest import io, ui
 
 from ..playmate_core.driving.template import write_template
 from ..playmate_core.motion.files import save_motion
-from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
 from .folders import check_prefix, output_file
 from .host import check_cancelled, one_of
+from .node import Node, verdict
 
 FORMATS = ["safetensors", "pkl"]
 
 
-class SaveMotion(io.ComfyNode):
+class SaveMotion(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -25,29 +25,28 @@ class SaveMotion(io.ComfyNode):
             inputs=[
                 sockets.Motion.Input("motion", tooltip="The motion to keep."),
                 io.String.Input("filename_prefix", default="motions/Playmate",
-                                tooltip="Folder and beginning of the name inside the output folder. Load Motion lists "
-                                        "what lies in output/motions."),
+                                tooltip="Folder and beginning of the name inside the output folder, with ComfyUI's "
+                                        "tokens if wanted: %date:yyyy-MM-dd%, %year%, %Node title.widget%. Load Motion "
+                                        "lists what lies in output/motions."),
                 io.Combo.Input("format", options=FORMATS, default="safetensors",
                                tooltip="safetensors keeps everything. pkl is a template that LivePortrait and its "
                                        "other ComfyUI nodes can read; one neutral frame is put in front of it."),
             ],
             outputs=[io.String.Output("path", display_name="path", tooltip="The file that was written.")],
             is_output_node=True,
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )
 
     @classmethod
     def validate_inputs(cls, filename_prefix=None, format=None) -> bool | str:
-        try:
-            if filename_prefix is not None:
-                check_prefix(filename_prefix)
-        except PlaymateError as error:
-            return str(error)
-        return one_of(format, FORMATS, "format") or True
+        if filename_prefix is not None:
+            check_prefix(filename_prefix)
+        return verdict(one_of(format, FORMATS, "format"))
 
     @classmethod
     def execute(cls, motion, filename_prefix, format) -> io.NodeOutput:
         check_cancelled()
-        path, subfolder = output_file(filename_prefix, f".{format}")
+        path, subfolder = output_file(filename_prefix, f".{format}", getattr(cls, "hidden", None))
         if format == "pkl":
             write_template(motion, path)
         else:

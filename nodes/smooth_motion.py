@@ -8,6 +8,7 @@ from ..playmate_core.motion.edits import REGIONS, blend, smooth
 from ..playmate_core.motion.smoothing import METHODS
 from . import sockets
 from .host import check_cancelled, one_of
+from .node import Node, say
 
 PARTS = {
     "mouth": "How much the mouth is smoothed: 0 not at all, which keeps lips crisp, 1 fully.",
@@ -18,7 +19,7 @@ PARTS = {
 }
 
 
-class SmoothMotion(io.ComfyNode):
+class SmoothMotion(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -48,5 +49,7 @@ class SmoothMotion(io.ComfyNode):
     @classmethod
     def execute(cls, motion, method, seconds, strength, **parts) -> io.NodeOutput:
         check_cancelled()
+        say(cls.idle({"seconds": seconds, "strength": strength}, (method != "gaussian", "seconds", "with kalman"),
+                     (method != "kalman", "strength", "unless method is kalman")))
         calm = smooth(motion, seconds, method, observation_variance=3e-7 * strength)
         return io.NodeOutput(blend(motion, calm, {part: parts[part] for part in REGIONS}))

@@ -184,6 +184,24 @@ def load_motion_and_speech(motion_model: str | PathLike | None = None, speech_en
     return model, JoyVasaSpeechEncoder(network, model.config.n_motions, device, host)
 
 
+def files_beside(motion_model: str | PathLike, own_encoder: bool = True) -> list[Path]:
+    """What ``load_motion_and_speech`` reads besides the motion model itself because it lies near it; no tensor is read.
+
+    JoyVASA's motion template, or, where ``own_encoder``, the files of the speech encoder that a Playmate checkpoint
+    names. Whoever keeps loaded models compares these to know when they are out of date.
+    """
+    from .diffusion.checkpoint import encoder_of
+    from .diffusion.joyvasa.checkpoint import is_joyvasa, template_place
+
+    path = Path(motion_model)
+    if is_joyvasa(path):
+        template = template_place(path)
+        return [] if template is None else [template]
+    encoder = encoder_of(path) if own_encoder else None
+    folder = None if encoder is None else _beside(path, encoder)
+    return [] if folder is None else sorted(file for file in folder.iterdir() if file.is_file())
+
+
 def _beside(path: Path, encoder: str) -> Path | None:
     """The folder of a motion model's speech encoder near ``path``, if it is there."""
     if Path(encoder).name != encoder:

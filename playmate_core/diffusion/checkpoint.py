@@ -68,6 +68,18 @@ def save_checkpoint(path: str | os.PathLike, denoiser: Denoiser, statistics: Mot
         temporary.unlink(missing_ok=True)
 
 
+def encoder_of(path: str | os.PathLike) -> str | None:
+    """Name of the speech encoder that a checkpoint was trained with; None for a file that is none. Reads no tensor."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+        return DenoiserConfig.from_json(metadata["config"]).encoder if metadata.get("format") == FORMAT else None
+    except (SafetensorError, OSError, KeyError, PlaymateError):
+        return None
+
+
 def load_checkpoint(path: str | os.PathLike) -> tuple[Denoiser, MotionStatistics, dict]:
     """The network (fp32, evaluation mode, CPU), its statistics and ``dict(sampling=.., reached=..)``.
 

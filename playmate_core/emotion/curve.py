@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..motion.curves import monotone_cubic
+from ..motion.schedule import DEGREES, PERCENT, Schedule, Unreadable, Word, measure
 from ..runtime.errors import PlaymateError
 
 LABELS = ("angry", "disgusted", "contempt", "fear", "happy", "sad", "surprised", "neutral")
@@ -24,6 +25,7 @@ EMOTIONS = LABELS[:-1]
 
 NEUTRAL = LABELS.index("neutral")
 MAX_STRENGTH = 2.0
+EXAMPLE = "0.0 neutral; 1.5 happy 0.8; 3.0 sad 0.5 + fear 0.5"
 
 
 @dataclass(frozen=True)
@@ -176,31 +178,35 @@ def mixture(parts: Sequence[tuple[str, float]]) -> tuple[float, ...]:
 def read_schedule(text: str) -> tuple[EmotionKey, ...]:
     """A schedule such as ``0.0 neutral; 1.5 happy 0.8; 3.0 sad 0.5 + fear 0.5`` as keys in order of time.
 
-    Entries are separated by semicolons or line ends. Each is a time in seconds ("1.5" or "1.5s") and labels with an
-    optional strength (1 if left out), several joined by ``+``. A bare label, or a mixture without a time, holds for
-    the whole clip.
+    Entries are separated by semicolons or line ends. Each is a time ("1.5", "1.5s", "500 ms", "0:01.5") and labels
+    with an optional strength ("0.8" or "80%"; 1 if left out), several joined by ``+``. A bare label, or a mixture
+    without a time, holds for the whole clip.
 
     Raises:
         PlaymateError: an empty text, an unknown label, a time or strength that is not a number in range, times out
-            of order, or an entry without a time beside others.
+            of order, or an entry without a time beside others; the sentence says where in the text it is.
     """
-    entries = [e.strip() for e in re.split(r"[;\n]", text) if e.strip()]
+    schedule = Schedule.of(text, "emotion schedule", EXAMPLE)
+    entries = list(schedule.entries())
     if not entries:
         raise PlaymateError("The emotion schedule is empty; write a label such as happy, or times and labels such as "
-                            "0.0 neutral; 1.5 happy 0.8.")
+                            f"{EXAMPLE}.")
     keys: list[EmotionKey] = []
     for entry in entries:
-        timed = re.match(r"^([+-]?(?:\d+\.?\d*|\.\d+))\s*s?\s+(.+)$", entry)
-        if not timed and len(entries) > 1:
-            raise PlaymateError(f"Emotion schedule entry {entry!r} has no time; write seconds first, such as "
-                                "1.5 happy 0.8.")
-        time, what = (float(timed.group(1)), timed.group(2)) if timed else (0.0, entry)
+        whole = Word(entry.text, entry.at)
+        if entry.seconds is None and len(entries) > 1:
+            raise schedule.mistake(whole, "has no time; write it first")
+        time = entry.seconds or 0.0
         if time < 0:
-            raise PlaymateError(f"Emotion schedule entry {entry!r} lies before 0 seconds; times start at 0.")
+            raise schedule.mistake(whole, "lies before 0 seconds")
         if keys and time <= keys[-1].time:
-            raise PlaymateError(f"Emotion schedule entry {entry!r} is not later than the one before it; put the "
-                                "entries in order of time.")
-        keys.append(EmotionKey(time, mixture([_part(p, entry) for p in what.split("+")])))
+            raise schedule.mistake(whole, "is not later than the entry before it; put them in order of time")
+        parts = [_part(schedule, Word(part[0], entry.rest.at + part.start()))
+                 for part in re.finditer(r"[^+]+|(?<=\+)$|^$", entry.rest.text)]
+        try:
+            keys.append(EmotionKey(time, mixture(parts)))
+        except PlaymateError as error:
+            raise schedule.mistake(whole, f"cannot be felt ({str(error).rstrip('.')})") from error
     return tuple(keys)
 
 
@@ -228,17 +234,31 @@ def limited(amounts: Tensor) -> Tensor:
     return amounts * (MAX_STRENGTH / total.clamp(min=MAX_STRENGTH))
 
 
-def _part(text: str, entry: str) -> tuple[str, float]:
-    words = text.split()
+def _part(schedule: Schedule, part: Word) -> tuple[str, float]:
+    """Label and strength of one emotion of a mixture: ``happy``, ``happy 0.8``, ``happy 80%``, ``80% happy``."""
+    spaced = re.sub(r"\s+(?=(?:%|percent)(?:\s|$))", "", re.sub(r"[=:()]", " ", part.text))
+    words = spaced.split()
+    shown = Word(part.text.strip() or schedule.text[max(part.at - 10, 0):part.at + 1].strip(),
+                 part.at + len(part.text) - len(part.text.lstrip()))
     if not words or len(words) > 2:
-        raise PlaymateError(f"Emotion schedule entry {entry!r} cannot be read; write a label and a strength, such as "
-                            "happy 0.8, joined by + for mixtures.")
-    try:
-        strength = float(words[1]) if len(words) == 2 else 1.0
-    except ValueError:
-        raise PlaymateError(f"Emotion schedule entry {entry!r}: strength {words[1]!r} is not a number; "
-                            "use 0 to 2.") from None
-    return words[0].lower(), strength
+        raise schedule.mistake(shown, "cannot be read as a label and a strength, joined by + for mixtures")
+    if len(words) == 2 and not words[0][0].isalpha():
+        words.reverse()
+    label, strength = words[0].lower(), 1.0
+    if label not in LABELS:
+        raise schedule.mistake(shown, f"names an unknown emotion; use one of {', '.join(LABELS)}")
+    if len(words) == 2:
+        try:
+            strength, unit = measure(words[1])
+        except Unreadable as why:
+            reason = f"{str(why).replace('is no number', 'is not a number')}, or one outside 0 to {MAX_STRENGTH:g}"
+            raise schedule.mistake(shown, f"has a strength that {reason}") from None
+        if unit == DEGREES:
+            raise schedule.mistake(shown, "gives degrees where a strength is needed")
+        strength /= 100 if unit == PERCENT else 1
+        if not 0 <= strength <= MAX_STRENGTH:
+            raise schedule.mistake(shown, f"has a strength outside 0 to {MAX_STRENGTH:g}")
+    return label, strength
 
 
 def _times(frames: int, fps: float) -> Tensor:

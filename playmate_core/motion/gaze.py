@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import re
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Mapping, Sequence
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from ..runtime.errors import PlaymateError
 from .curves import monotone_cubic, smoothstep
+from .schedule import DEGREES, PERCENT, Schedule, Unreadable, keyframes, measure
 
 GAZE_AXES = ("x", "y")
 """x: to the right in the picture, y: up; -1 to 1 of GAZE_RANGE, counted from where the portrait looks."""
@@ -34,10 +34,6 @@ FIXATION = (0.4, 2.2)
 RESTLESS = (2.0, 1.0)
 """Degrees (standard deviation, x and y) by which small saccades miss the target at amount 1."""
 
-_KEY = re.compile(r"([xy])=([+-]?(?:\d+\.?\d*|\.\d+))\Z")
-_TIME = re.compile(r"(\d+\.?\d*|\.\d+)s?\Z")
-
-
 @dataclass(frozen=True)
 class GazeKeyframes:
     """Targets of the eyes at points in time.
@@ -51,35 +47,16 @@ class GazeKeyframes:
 
     @staticmethod
     def parse(text: str) -> GazeKeyframes:
-        """Reads ``"0 x=0 y=0; 1.5 x=0.5"``: seconds, then x= or y= or both, keyframes separated by semicolons or
-        line ends, in any order of time.
+        """Reads ``"0 x=0 y=0; 1.5 x=0.5"``: a time ("1.5", "1.5s", "0:01.5"), then x= or y= or both, keyframes
+        separated by semicolons or line ends, in any order of time. Values are -1 to 1 of GAZE_RANGE, percent of it
+        ("50%"), or degrees ("10°", "10 deg").
 
         Raises:
-            PlaymateError: anything else, or a value beyond -1 to 1; the sentence quotes the piece.
+            PlaymateError: anything else, or a value beyond the range; the sentence quotes the piece and says where
+                it stands.
         """
-        found: dict[str, dict[float, float]] = {}
-        for piece in re.split(r"[;\n]", text):
-            words = re.sub(r"\s*=\s*", "=", piece).split()
-            if not words:
-                continue
-            time = _TIME.match(words[0])
-            if time is None:
-                raise _unreadable(words[0], "is no time in seconds, 0 or later")
-            if len(words) == 1:
-                raise _unreadable(piece.strip(), "names neither x nor y")
-            for word in words[1:]:
-                key = _KEY.match(word.lower())
-                if key is None:
-                    raise _unreadable(word, "is neither x=number nor y=number")
-                if not -1 <= float(key[2]) <= 1:
-                    raise _unreadable(word, "is beyond -1 to 1")
-                points = found.setdefault(key[1], {})
-                if float(time[1]) in points:
-                    raise _unreadable(word, f"sets {key[1]} a second time at {float(time[1]):g} s")
-                points[float(time[1])] = float(key[2])
-        if not found:
-            raise _unreadable(text.strip(), "holds no keyframe")
-        return GazeKeyframes({axis: tuple(sorted(found[axis].items())) for axis in GAZE_AXES if axis in found})
+        schedule = Schedule.of(text, "gaze keyframes", EXAMPLE)
+        return GazeKeyframes(keyframes(schedule, GAZE_AXES, _gaze_value, "names neither x nor y"))
 
     @staticmethod
     def constant(x: float = 0.0, y: float = 0.0) -> GazeKeyframes:
@@ -182,6 +159,13 @@ def small_saccades(frames: int, fps: float, amount: float, seed: int = 0) -> Ten
     return torch.stack(axes, dim=1).float()
 
 
-def _unreadable(piece: str, why: str) -> PlaymateError:
-    shown = piece if len(piece) <= 60 else piece[:57] + "..."
-    return PlaymateError(f'Cannot read the gaze keyframes: "{shown}" {why}; write them like "{EXAMPLE}".')
+def _gaze_value(axis: str, written: str) -> float:
+    """What ``axis=written`` stands for: -1 to 1 of GAZE_RANGE."""
+    if not written:
+        raise Unreadable("has no number after the =")
+    value, unit = measure(written)
+    reach = GAZE_RANGE[GAZE_AXES.index(axis)]
+    value /= {DEGREES: reach, PERCENT: 100.0}.get(unit, 1.0)
+    if not -1 <= value <= 1:
+        raise Unreadable(f"is beyond {'-1 to 1' if not unit else f'{reach:g} degrees' if unit == DEGREES else '100%'}")
+    return value

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Mapping
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from ..runtime.errors import PlaymateError
 from .curves import monotone_cubic, smoothstep
+from .schedule import DEGREES, PERCENT, Schedule, Unreadable, keyframes, measure
 
 POSE_AXES = ("pitch", "yaw", "roll", "x", "y", "scale")
 """pitch, yaw, roll: degrees in LivePortrait's signs; x, y: translation in latent units; scale: factor."""
@@ -24,9 +24,6 @@ EXAMPLE = "0 yaw=0 pitch=0; 1 yaw=15; 2.5 yaw=-10 roll=5"
 
 EARLY = 1e-9
 """Seconds by which a step may come early: 0.28 s is frame 7 of 25, whatever the quotient's last digit says."""
-
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z")
-
 
 @dataclass(frozen=True)
 class PoseKeyframes:
@@ -52,37 +49,29 @@ class PoseKeyframes:
     def parse(text: str, easing: str = "ease") -> PoseKeyframes:
         """Reads ``"0 yaw=0 pitch=0; 1 yaw=15; 2.5 yaw=-10 roll=5"``.
 
-        Keyframes are separated by semicolons or line ends; each is a time in seconds ("2.5" or "2.5s") and one or
-        more axis=value, in any order of time.
+        Keyframes are separated by semicolons or line ends; each is a time ("2.5", "2.5s", "500 ms", "0:02.5") and one
+        or more axis=value, in any order of time. Angles may say "15°" or "15 deg", a scale "110%".
 
         Raises:
-            PlaymateError: anything else; the sentence quotes the piece that cannot be read.
+            PlaymateError: anything else; the sentence quotes the piece that cannot be read and says where it stands.
         """
-        found: dict[str, dict[float, float]] = {}
-        for piece in re.split(r"[;\n]", text):
-            words = re.sub(r"\s*=\s*", "=", piece).split()
-            if not words:
-                continue
-            time = _number(words[0].removesuffix("s"))
-            if time is None or time < 0:
-                raise _unreadable(words[0], "is no time in seconds, 0 or later")
-            if len(words) == 1:
-                raise _unreadable(piece.strip(), "names no axis")
-            for word in words[1:]:
-                axis, equals, number = word.partition("=")
-                axis, value = axis.lower(), _number(number)
-                if not equals or axis not in POSE_AXES:
-                    raise _unreadable(word, f"is not axis=value with an axis among {', '.join(POSE_AXES)}")
-                if value is None:
-                    raise _unreadable(word, "has no number after the =")
-                if axis == "scale" and value <= 0:
-                    raise _unreadable(word, "is a scale that is not above 0")
-                if time in found.setdefault(axis, {}):
-                    raise _unreadable(word, f"sets {axis} a second time at {time:g} s")
-                found[axis][time] = value
-        if not found:
-            raise _unreadable(text.strip(), "holds no keyframe")
-        return PoseKeyframes({axis: tuple(sorted(found[axis].items())) for axis in POSE_AXES if axis in found}, easing)
+        schedule = Schedule.of(text, "pose keyframes", EXAMPLE)
+        return PoseKeyframes(keyframes(schedule, POSE_AXES, _pose_value, "names no axis"), easing)
+
+    def limited(self, limits: Mapping[str, tuple[float, float] | None]) -> tuple[PoseKeyframes, list[str]]:
+        """The keyframes with every value inside its axis's (lowest, highest), where there is one.
+
+        Returns:
+            ``(keyframes, notes)``: a note for each value that was not, such as "yaw 60 to 25 at 1 s".
+        """
+        axes, notes = {}, []
+        for axis, points in self.axes.items():
+            low, high = limits.get(axis) or (-math.inf, math.inf)
+            held = tuple((time, min(max(value, low), high)) for time, value in points)
+            notes += [f"{axis} {value:g} to {inside:g} at {time:g} s"
+                      for (time, value), (_, inside) in zip(points, held, strict=True) if value != inside]
+            axes[axis] = held
+        return replace(self, axes=axes), notes
 
     def sample(self, frames: int, fps: float, start: float = 0.0) -> dict[str, Tensor]:
         """The value of every directed axis in every frame.
@@ -151,12 +140,17 @@ def _straight(knots: Tensor, values: Tensor, times: Tensor, held: bool) -> Tenso
     return torch.lerp(values[index], values[index + 1], part)
 
 
-def _number(word: str) -> float | None:
-    # float() alone would admit nan, inf and digits with underscores.
-    value = float(word) if _NUMBER.match(word) else math.nan
-    return value if math.isfinite(value) else None
-
-
-def _unreadable(piece: str, why: str) -> PlaymateError:
-    shown = piece if len(piece) <= 60 else piece[:57] + "..."
-    return PlaymateError(f'Cannot read the pose keyframes: "{shown}" {why}; write them like "{EXAMPLE}".')
+def _pose_value(axis: str, written: str) -> float:
+    """What ``axis=written`` stands for, in the units of POSE_AXES."""
+    if not written:
+        raise Unreadable("has no number after the =")
+    value, unit = measure(written)
+    if unit == DEGREES and axis not in ("pitch", "yaw", "roll"):
+        raise Unreadable(f"gives degrees, but {axis} is no angle")
+    if unit == PERCENT:
+        if axis != "scale":
+            raise Unreadable("gives percent, which only scale can")
+        value /= 100
+    if axis == "scale" and value <= 0:
+        raise Unreadable("is a scale that is not above 0")
+    return value

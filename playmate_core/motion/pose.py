@@ -7,7 +7,7 @@ import math
 import numbers
 import re
 from dataclasses import replace
-from typing import Collection, Mapping, Sequence, Union
+from typing import Callable, Collection, Mapping, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -40,6 +40,12 @@ POSE_LIMITS: dict[str, tuple[float, float]] = {
 """How far from the neutral pose a renderer is asked to go. Angles: what the landmark renderer draws without folds.
 Translation and scale: just beyond what LivePortrait's own templates reach (SPEC.md section 8)."""
 
+ROUNDING = 1e-4
+"""Beyond a limit by so little nothing needs to be said: a value at the limit that was rounded on its way."""
+
+FAR = 70.0
+"""Powers of e beyond which a small amount's reach is cut: float32 ends soon after."""
+
 Values = Union[float, Sequence[float], Tensor]
 """A number, or one for each frame."""
 
@@ -69,6 +75,7 @@ def override_pose(
     limits: Mapping[str, tuple[float, float] | None] | None = None,
     length: str = "constant",
     start: float = 0.0,
+    tell: Callable[[str], None] = log.warning,
 ) -> Motion:
     """Directs the head of a motion; the face is left alone.
 
@@ -76,8 +83,9 @@ def override_pose(
     combined axis by axis, as LivePortrait's own head pose sliders do (SPEC.md appendix A), except that mixing all
     three with another motion follows the sphere. Scale is combined by factors.
 
-    The result is clamped axis by axis, hard: values inside the limits are exact. What is clamped is logged as a
-    warning. Axes that are not directed are neither changed nor clamped.
+    What is beyond the limits is held at them, axis by axis: first what is given, before anything is interpolated
+    between keyframes or mixed, so that a head that is sent too far arrives at the limit in time instead of early; then
+    the result. Values inside the limits are exact. Axes that are not directed are neither changed nor held.
 
     Args:
         motion: what to direct.
@@ -92,6 +100,7 @@ def override_pose(
         length: policy for a source motion or a list of values that is shorter, see ``edits.fit_length``; "cut"
             shortens the result.
         start: seconds at the first frame, for keyframes, presets and lists over motion that arrives window by window.
+        tell: told in a sentence what had to be held at the limits.
 
     Returns:
         Motion with the neutral frame and the expression of ``motion``.
@@ -123,17 +132,20 @@ def override_pose(
         places = {axis: continued(len(value), skipped + len(motion), length, f"The pose list {axis}")[skipped:]
                   for axis, value in listed.items()}
         motion = slice_frames(motion, 0, min([len(motion), *(len(place) for place in places.values())]))
-    own, shares = pose_offsets(motion), {}
+    own, shares, notes = pose_offsets(motion), {}, []
+    reach = {axis: _reach(allowed[axis], modes[axis], amount, axis == "scale") for axis in chosen}
     if isinstance(source, Motion):
         given = dict(zip(POSE_AXES, pose_offsets(fitted).unbind(1), strict=True))
     elif isinstance(source, PosePreset):
         given = {axis: curve.to(own) for axis, curve in source.sample(len(motion), motion.fps, start).items()}
     elif isinstance(source, PoseKeyframes):
+        source, notes = source.limited(reach)
         given = {axis: curve.to(own) for axis, curve in source.sample(len(motion), motion.fps, start).items()}
         shares = {axis: share.to(own) for axis, share in source.presence(len(motion), motion.fps, start).items()}
     else:
-        given = {axis: listed[axis][places[axis][:len(motion)]].to(own) if axis in listed
-                 else own.new_full((len(motion),), float(source[axis])) for axis in chosen}
+        wanted = {axis: listed[axis][places[axis][:len(motion)]].to(own) if axis in listed
+                  else own.new_full((len(motion),), float(source[axis])) for axis in chosen}
+        given = {axis: _held(axis, values, reach[axis], notes) for axis, values in wanted.items()}
 
     result = own.clone()
     for axis in chosen:
@@ -143,7 +155,12 @@ def override_pose(
     if isinstance(source, Motion) and all(axis in chosen and modes[axis] == "mix" for axis in ANGLES):
         target = torch.stack([given[axis] for axis in ANGLES], dim=1)
         result[:, :3] = slerp_degrees(own[:, :3], target, own.new_tensor(amount))
-    return _with_pose(motion, _clamp(result, chosen, allowed), chosen)
+    for axis in chosen:
+        column = POSE_AXES.index(axis)
+        result[:, column] = _held(axis, result[:, column], allowed[axis], notes)
+    if notes:
+        tell(f"The pose goes further than can be drawn and is held at the limit: {'; '.join(notes)}.")
+    return _with_pose(motion, result, chosen)
 
 
 def _combine(own: Tensor, given: Tensor, mode: str, amount: float, factor: bool) -> Tensor:
@@ -154,24 +171,28 @@ def _combine(own: Tensor, given: Tensor, mode: str, amount: float, factor: bool)
     return own ** (1 - amount) * given**amount if factor else torch.lerp(own, given, amount)
 
 
-def _clamp(pose: Tensor, axes: Collection[str], limits: Mapping[str, tuple[float, float] | None]) -> Tensor:
-    """Columns of ``axes`` held inside their limits, with one warning for all that were not."""
-    held, notes = pose.clone(), []
-    for axis in axes:
-        span, column = limits[axis], POSE_AXES.index(axis)
-        if span is None:
-            continue
-        before = pose[:, column]
-        held[:, column] = before.clamp(*span)
-        outside = (before < span[0]) | (before > span[1])
-        if bool(outside.any()):
-            far = before[outside]
-            notes.append(
-                f"{axis} {far[far.abs().argmax()]:g} to {span[0]:g}..{span[1]:g} in {int(outside.sum())} frames"
-            )
-    if notes:
-        log.warning("Pose limited to what can be drawn: %s.", "; ".join(notes))
-    return held
+def _reach(span: tuple[float, float] | None, mode: str, amount: float, factor: bool) -> tuple[float, float] | None:
+    """How far a source's own values may go so that, by themselves, they end inside ``span``; None for any distance."""
+    if span is None or mode == "mix":
+        return span
+    if amount == 0:
+        return None
+    if factor:
+        powers = (math.log(max(end, 1e-30)) / amount for end in span)
+        return tuple(math.exp(min(max(power, -FAR), FAR)) for power in powers)
+    return tuple(end / max(amount, 1e-30) for end in span)
+
+
+def _held(axis: str, values: Tensor, span: tuple[float, float] | None, notes: list[str]) -> Tensor:
+    """[T] values inside ``span``; ``notes`` gets one about those that were not."""
+    if span is None:
+        return values
+    outside = (values < span[0] - ROUNDING) | (values > span[1] + ROUNDING)
+    if bool(outside.any()):
+        far, count = values[outside], int(outside.sum())
+        notes.append(f"{axis} {float(far[far.abs().argmax()]):g} to {span[0]:g}..{span[1]:g} in {count} "
+                     f"frame{'s' if count > 1 else ''}")
+    return values.clamp(*span)
 
 
 def _with_pose(motion: Motion, pose: Tensor, axes: Collection[str]) -> Motion:

@@ -113,12 +113,18 @@ def find_template(path: Path) -> MotionTemplate:
     Raises:
         PlaymateError: they are nowhere near, or no such file.
     """
-    folders = (path.parent, path.parent / TEMPLATE, path.parent.parent / TEMPLATE)
-    for place in (folder / f"{TEMPLATE}{suffix}" for folder in folders for suffix in (".safetensors", ".pkl")):
-        if place.is_file():
-            return read_template(place)
+    place = template_place(path)
+    if place is not None:
+        return read_template(place)
     raise PlaymateError(f"JoyVASA's motion template is missing: put {TEMPLATE}.pkl from the same repository into "
                         f"{path.parent}, beside {path.name}.")
+
+
+def template_place(path: Path) -> Path | None:
+    """The file of statistics that belongs to the checkpoint at ``path``, if it is there."""
+    folders = (path.parent, path.parent / TEMPLATE, path.parent.parent / TEMPLATE)
+    places = (folder / f"{TEMPLATE}{suffix}" for folder in folders for suffix in (".safetensors", ".pkl"))
+    return next((place for place in places if place.is_file()), None)
 
 
 def read_template(path: Path) -> MotionTemplate:
