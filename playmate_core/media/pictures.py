@@ -185,3 +185,12 @@ def check_image(image: Tensor) -> Tensor:
     if image.shape[-1] != 3:
         raise PlaymateError(f"The portrait has {channels} channels; grey, RGB or RGBA is needed.")
     return image.contiguous()
+
+
+def smaller(image: Tensor, height: int, width: int) -> Tensor:
+    """A picture [H, W, C] at a smaller size, its pixels averaged; values stay within 0..1."""
+    from torch.nn.functional import interpolate
+
+    planes = image.permute(2, 0, 1)[None]
+    shrunk = interpolate(planes, (height, width), mode="bilinear", align_corners=False, antialias=True)[0]
+    return shrunk.permute(1, 2, 0).clamp(0.0, 1.0).contiguous()
