@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..playmate_core import pipeline
 from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
-from .host import progress
+from .host import progress, tell
 from .node import Node
 
 
@@ -28,6 +28,7 @@ class RenderFrames(Node):
                 sockets.Motion.Input("motion", tooltip="What it does, from the sampler or any motion node."),
                 io.Int.Input("batch_size", default=0, min=0, max=256,
                              tooltip="Frames drawn at once. 0 lets the renderer choose; fewer need less memory."),
+                sockets.size_input(),
             ],
             outputs=[
                 io.Image.Output("images", display_name="images", tooltip="All frames, in order."),
@@ -36,14 +37,20 @@ class RenderFrames(Node):
         )
 
     @classmethod
-    def execute(cls, models, appearance, motion, batch_size) -> io.NodeOutput:
-        frames, (height, width) = len(motion), appearance.image.shape[:2]
+    def validate_inputs(cls, size=None) -> bool | str:
+        return sockets.size_error(size) or True
+
+    @classmethod
+    def execute(cls, models, appearance, motion, batch_size, size=pipeline.SIZE) -> io.NodeOutput:
+        tell(None)
+        frames, (height, width) = len(motion), pipeline.frame_size(appearance, size)
         if not frames:
             raise PlaymateError("The motion has no frames; give one that lasts at least one frame.")
         _check_memory(frames, height, width)
+        tell(pipeline.size_note(appearance, size))
         images = torch.empty(frames, height, width, 3)
         done = 0
-        for batch in pipeline.render_frames(models, appearance, motion, batch_size or None, progress()):
+        for batch in pipeline.render_frames(models, appearance, motion, batch_size or None, progress(), size=size):
             images[done:done + len(batch)] = batch.cpu()
             done += len(batch)
         return io.NodeOutput(images, float(motion.fps))
@@ -55,4 +62,5 @@ def _check_memory(frames: int, height: int, width: int) -> None:
     free = comfy.model_management.get_free_memory(torch.device("cpu"))
     if needed > 0.9 * free:
         raise PlaymateError(f"{frames} frames of {width}x{height} need {needed / 1e9:.1f} GB as IMAGE and "
-                            f"{free / 1e9:.1f} GB are free; use Render Video or a shorter motion.")
+                            f"{free / 1e9:.1f} GB are free; use Render Video, a smaller size or a shorter "
+                            "motion.")

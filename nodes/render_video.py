@@ -12,7 +12,7 @@ from ..playmate_core import pipeline
 from ..playmate_core.media.video_writer import write_video
 from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
-from .host import check_cancelled, progress
+from .host import check_cancelled, progress, tell
 from .node import Node
 from .values import sound
 
@@ -37,17 +37,24 @@ class RenderVideo(Node):
                              tooltip="Frames drawn at once. 0 lets the renderer choose; fewer need less memory."),
                 io.Audio.Input("audio", optional=True,
                                tooltip="The sound of the video: connect the voice. Without it the video is silent."),
+                sockets.size_input(),
             ],
             outputs=[io.Video.Output("video", display_name="video",
                                      tooltip="The video with its sound, in ComfyUI's temp folder until it is saved.")],
         )
 
     @classmethod
-    def execute(cls, models, appearance, motion, crf, batch_size, audio=None) -> io.NodeOutput:
+    def validate_inputs(cls, size=None) -> bool | str:
+        return sockets.size_error(size) or True
+
+    @classmethod
+    def execute(cls, models, appearance, motion, crf, batch_size, audio=None, size=pipeline.SIZE) -> io.NodeOutput:
+        tell(None)
         if not len(motion):
             raise PlaymateError("The motion has no frames; give one that lasts at least one frame.")
+        tell(pipeline.size_note(appearance, size, motion.fps))
         path = os.path.join(folder_paths.get_temp_directory(), f"playmate_{uuid.uuid4().hex}.mp4")
-        frames = pipeline.render_frames(models, appearance, motion, batch_size or None, _cancel)
+        frames = pipeline.render_frames(models, appearance, motion, batch_size or None, _cancel, size=size)
         write_video(path, frames, motion.fps, len(motion), audio=None if audio is None else sound(audio), crf=crf,
                     progress=progress())
         return io.NodeOutput(InputImpl.VideoFromFile(path))

@@ -25,6 +25,7 @@ from .media.pictures import check_image
 from .motion.features import SpeechFeatures
 from .motion.types import Motion
 from .render.base import Appearance, Renderer
+from .render.staging import SIZE, check_size, drawn_size, prepare, stage_of, turned_back
 from .runtime.acceleration import NONE, check_acceleration
 from .runtime.devices import a_core_left_free, usable_device
 from .runtime.errors import PlaymateError
@@ -235,8 +236,8 @@ def motion_extractor(source: Models | str, device: str | torch.device = "cpu") -
 
 def extract_appearance(models: Models, image: Tensor, policy: str = "largest", index: int = 0,
                        mask: Tensor | None = None, *, box: Tensor | None = None, points: Tensor | None = None,
-                       tell: Callable[[str], None] = log.warning) -> Appearance:
-    """Finds the face to animate and prepares it for the renderer.
+                       size: int = SIZE, tell: Callable[[str], None] = log.warning) -> Appearance:
+    """Finds the face to animate and prepares it for the renderer, a face that lies set upright for it.
 
     Args:
         image: [H, W, C] or [H, W], float 0..1 or uint8.
@@ -245,24 +246,28 @@ def extract_appearance(models: Models, image: Tensor, policy: str = "largest", i
         mask: [H, W]; only a face under it is taken.
         box: [4] left, top, width and height in pixels of a face that the detector does not find; nothing is detected.
         points: [5, 2] both eyes, nose and corners of the mouth in pixels (``face.manual``); goes before ``box``.
-        tell: told in a sentence when the mesh sees nothing where the face was marked.
+        size: longest side of the frames that will most likely be asked for; another one is prepared when it is.
+        tell: told once, in sentences, what will not look right: an average face where the mesh sees nothing in the
+            place that was marked, a covered mouth or covered or shut eyes.
 
     Raises:
         PlaymateError: no picture, no face, no such face, or a mark outside the picture.
     """
     from .face.analyzer import select_face
+    from .face.cover import notes
     from .face.manual import AVERAGE, face_at_points, face_in_box
 
     image = check_image(image)
     if points is not None or box is not None:
         face, seen = face_in_box(models.face, image, box) if points is None else \
             face_at_points(models.face, image, points)
-        if not seen:
-            tell(AVERAGE)
-        return models.renderer.prepare(image, face)
-    faces = models.face.analyze(image[None])[0]
-    face = select_face(faces, tuple(image.shape[:2]), policy=policy, index=index, mask=mask)
-    return models.renderer.prepare(image, face)
+    else:
+        faces = models.face.analyze(image[None])[0]
+        face, seen = select_face(faces, tuple(image.shape[:2]), policy=policy, index=index, mask=mask), True
+    said = notes(image, face) if seen else [AVERAGE]
+    if said:
+        tell(" ".join(said))
+    return prepare(models.renderer, image, face, size)
 
 
 def encode_audio(models: Models, audio: AudioSource, progress: Progress = None) -> SpeechFeatures:
@@ -340,17 +345,51 @@ def emotion_note(models: Models, curve: EmotionCurve | None) -> str | None:
     return LAID_OVER
 
 
-def render_frames(models: Models, appearance: Appearance, motion: Motion, batch_size: int | None = None,
-                  progress: Progress = None) -> Iterator[Tensor]:
-    """Yields [B, H, W, 3] float32 sRGB 0..1, len(motion) frames in order.
+def frame_size(appearance: Appearance, size: int = SIZE) -> Tuple[int, int]:
+    """(height, width) of the frames that :func:`render_frames` yields.
 
     Raises:
-        PlaymateError: the appearance was prepared by another renderer.
+        PlaymateError: a size that cannot be drawn.
+    """
+    return drawn_size(appearance.image, check_size(size))
+
+
+def size_note(appearance: Appearance, size: int = SIZE, fps: float | None = None) -> str | None:
+    """A sentence for the user if frames are smaller than the portrait, or too large for many players, else None.
+
+    Args:
+        size: as for :func:`render_frames`.
+        fps: frames a second of a film; None when none is written.
+    """
+    from .media.levels import plays_everywhere
+
+    height, width = frame_size(appearance, size)
+    rows, columns = appearance.image.shape[:2]
+    if fps is not None and not plays_everywhere(width, height, fps):
+        return (f"A film of {width} x {height} pixels at {fps:g} frames a second is more than many players decode; "
+                f"a size of {SIZE} plays everywhere.")
+    if max(height, width) < max(rows, columns):
+        return (f"The portrait of {columns} x {rows} pixels is drawn at {width} x {height}; size sets the "
+                "longest side, 0 keeps the portrait's.")
+    return None
+
+
+def render_frames(models: Models, appearance: Appearance, motion: Motion, batch_size: int | None = None,
+                  progress: Progress = None, *, size: int = SIZE) -> Iterator[Tensor]:
+    """Yields [B, H, W, 3] float32 sRGB 0..1, len(motion) frames in order.
+
+    Args:
+        size: longest side of the frames, pixels; a smaller portrait keeps its own, and so does any with 0.
+
+    Raises:
+        PlaymateError: the appearance was prepared by another renderer, or a size that cannot be drawn.
     """
     if appearance.renderer != models.renderer.name:
         raise PlaymateError(f"The appearance was prepared for the {appearance.renderer} renderer, but "
                             f"{models.renderer.name} is loaded; extract it again with these models.")
-    return _drawn(models.renderer.render(appearance, motion, batch_size=batch_size, progress=progress))
+    stage = stage_of(models.renderer, appearance, size)
+    batches = models.renderer.render(stage.appearance, motion, batch_size=batch_size, progress=progress)
+    return _drawn(turned_back(batches, stage.turns))
 
 
 def _drawn(batches: Iterator[Tensor]) -> Iterator[Tensor]:

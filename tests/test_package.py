@@ -27,7 +27,8 @@ def test_requirements_equal_the_dependencies():
 
 
 def test_dependencies_are_lower_bounds_and_nothing_heavier():
-    allowed = {"torch", "torchaudio", "diffusers", "transformers", "safetensors", "numpy", "opencv-python", "av"}
+    allowed = {"torch", "torchaudio", "diffusers", "transformers", "safetensors", "numpy", "opencv-python", "av",
+               "Pillow"}
     for requirement in project()["project"]["dependencies"]:
         name, _, bound = requirement.partition(">=")
         assert name in allowed
@@ -107,7 +108,7 @@ def test_what_ships_knows_no_laboratory():
 
 def test_importing_loads_no_heavy_library():
     code = ("import sys, playmate_core, playmate_core.cli.main, playmate_core.pipeline; "
-            "heavy = {'diffusers', 'transformers', 'torchaudio', 'av', 'cv2', 'accelerate'} & set(sys.modules); "
+            "heavy = {'diffusers', 'transformers', 'torchaudio', 'av', 'cv2', 'accelerate', 'PIL'} & set(sys.modules); "
             "sys.exit(' '.join(sorted(heavy)) or 0)")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -29,6 +29,7 @@ from playmate_core.face.analyzer import FaceAnalyzer
 from playmate_core.face.blendshapes import NAMES
 from playmate_core.face.bridge import LatentBridge, mirror_expression
 from playmate_core.face.geometry import mean_face, to_head_frame
+from playmate_core.media.pictures import check_image, read_image
 
 from .. import ROOT
 from ..corpus.latents import EYES, Measures
@@ -132,11 +133,9 @@ def fit(label: str, faces: Tensor, network, bridge: LatentBridge, seen: Tensor, 
 
 def faces_of(pictures: list[str], analyzer: FaceAnalyzer, bridge: LatentBridge) -> Tensor:
     """[F, 478, 3] resting faces: the mean one, and the pictures' with their own expression taken out."""
-    import cv2
-
     faces = [mean_face()]
     for path in pictures:
-        picture = torch.from_numpy(cv2.imread(path)[..., ::-1].copy()).float() / 255
+        picture = check_image(read_image(path))
         face = analyzer.analyze(picture[None])[0][0]
         own = bridge.from_blendshapes(torch.as_tensor(face.blendshapes))
         faces.append(to_head_frame(torch.as_tensor(face.landmarks)[None])[0].float() - bridge.displacement(own))

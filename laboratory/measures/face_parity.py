@@ -19,7 +19,6 @@ Needs ``pip install ai-edge-litert tflite scikit-image`` (tools only).
 from __future__ import annotations
 
 import argparse
-import io
 import logging
 import os
 import tempfile
@@ -37,6 +36,7 @@ from playmate_core.face.crop import as_rgb, sample
 from playmate_core.face.detector import FullRangeDetector, ShortRangeDetector
 from playmate_core.face.mesh import POINTS, FaceMesh
 from playmate_core.face.views import landmark_roi, whole
+from playmate_core.media.pictures import check_image, decode_image, read_image
 from playmate_core.weights import bundled
 
 from ..conversions.face_models import FULL_RANGE_FILE, LANDMARKER_FILES, find_model
@@ -139,20 +139,14 @@ def pictures(sources: list[Path]) -> Iterator[tuple[str, Tensor]]:
         if source.is_dir():
             yield from list(pictures([p for p in sorted(source.rglob("*")) if p.is_file()]))[1:]
         elif source.suffix.lower() in IMAGES:
-            yield source.name, _decode(source.read_bytes())
+            yield source.name, check_image(read_image(source))
         elif source.suffix.lower() in VIDEOS:
             yield from _frames(source)
         elif zipfile.is_zipfile(source):
             archive = zipfile.ZipFile(source)
             for entry in sorted(archive.namelist()):
                 if entry.lower().endswith(IMAGES):
-                    yield entry.rsplit("/", 1)[-1], _decode(archive.read(entry))
-
-
-def _decode(data: bytes) -> Tensor:
-    from PIL import Image
-
-    return torch.from_numpy(np.array(Image.open(io.BytesIO(data)).convert("RGB"))).float() / 255
+                    yield entry.rsplit("/", 1)[-1], check_image(decode_image(archive.read(entry), entry))
 
 
 def _frames(path: Path) -> Iterator[tuple[str, Tensor]]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
+from ..render.staging import SIZE, check_size
 from ..runtime.errors import PlaymateError
 from .progress_bar import ProgressBar
+
+log = logging.getLogger(__name__)
 
 
 def add_animate_command(commands) -> None:
@@ -50,6 +54,8 @@ def add_knobs(command: argparse.ArgumentParser) -> None:
                          help='where the face is, when none is found: left, top, width, height in pixels')
     command.add_argument("--face-points", default=None, metavar="POINTS",
                          help='more exact: left eye, right eye, nose, mouth corners as "x y; x y; x y; x y; x y"')
+    command.add_argument("--size", type=int, default=SIZE, metavar="PIXELS",
+                         help="longest side of the film; a smaller portrait keeps its own, and so does any with 0")
     command.add_argument("--pack", default="bundled",
                          help="bundled, liveportrait or liveportrait-animal (see 'weights list')")
     command.add_argument("--motion-model", default=None, metavar="FILE",
@@ -85,6 +91,7 @@ def run_animate(args: argparse.Namespace) -> Path:
 
     # What the user typed is checked before minutes are spent on it.
     check_suffix(args.output)
+    check_size(args.size)
     pose = None if args.pose is None else parse_pose(args.pose, args.pose_easing)
     pose_axes, pose_modes = (None, args.pose_mode) if args.pose_mode in MODES else parse_axes(args.pose_mode)
     if args.blink is not None:
@@ -101,7 +108,8 @@ def run_animate(args: argparse.Namespace) -> Path:
     models = pipeline.load_models(args.pack, device=args.device,
                                   motion_model=args.motion_model, speech_encoder=args.speech_encoder,
                                   acceleration=args.acceleration)
-    appearance = pipeline.extract_appearance(models, image, policy=policy, index=index, box=box, points=points)
+    appearance = pipeline.extract_appearance(models, image, policy=policy, index=index, box=box, points=points,
+                                             size=args.size)
     if args.from_motion:
         motion = load_motion(args.from_motion)
         if motion.fps != args.fps:
@@ -124,6 +132,9 @@ def run_animate(args: argparse.Namespace) -> Path:
             write_template(motion, args.motion_out)
         else:
             save_motion(motion, args.motion_out)
-    frames = pipeline.render_frames(models, appearance, motion)
+    note = pipeline.size_note(appearance, args.size, motion.fps)
+    if note is not None:
+        log.warning(note)
+    frames = pipeline.render_frames(models, appearance, motion, size=args.size)
     return write_video(args.output, frames, motion.fps, len(motion), audio=args.audio,
                        progress=ProgressBar("drawing"))

@@ -1,15 +1,18 @@
 """Pictures and video to faces: detection, landmarks and blendshapes in one place.
 
 The order of work is MediaPipe's (face landmarker): detect, turn and scale a crop by the detector's keypoints, read
-the landmarks; video reuses the last landmarks as the next crop. Two things are added. The mesh reads every face a
+the landmarks; video reuses the last landmarks as the next crop. Three things are added. The mesh reads every face a
 second time from the crop that its own first landmarks ask for, which makes the result nearly independent of the
-detector. And where the detector finds nothing in the whole picture it looks again: smaller, in tiles, and turned.
+detector. Where the detector finds nothing in the whole picture it looks again: smaller, in tiles, and turned. And
+since the mesh will draw a mouth on the forehead of a face that it is shown upside down, a face is read at four
+angles unless both networks agree at once on where it is upright.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -34,15 +37,21 @@ NETWORKS: dict[str, type[nn.Module]] = {"detector_short": ShortRangeDetector, "d
                                         "mesh": FaceMesh, "blendshapes": Blendshapes}
 """The networks of the weights file, by the prefix of their names in it."""
 
+_MOST = 16  # faces of a picture, the largest
 _BATCH = 8  # pictures or crops that go through a network at once
 _CANDIDATES = 8  # detections that the thorough search looks at more closely, best first
 _CERTAIN = 0.8  # score of a detection that needs no second opinion
 # Second opinion, set on 160 detections in the pictures of ComfyUI's workflow templates, half of them no faces:
 _CONFIRMED = 0.44  # least mean score of six closer looks
 _AGREED = 0.28  # largest mean distance between the detector's and the mesh's features, in outer-eye distances
+_UPRIGHT = 0.9  # detector's score, and _TOGETHER the agreement, of a face that is certainly read the right way up:
+_TOGETHER = 0.12  # on 110 faces read the wrong way up the score was 0.85 at most
+_PLAIN = 0.45  # mean score less distance of closer looks at a face that needs not be tried at other angles
+_BETTER = 0.05  # by how much another angle must be better
 _FEATURES = ((33, 133), (362, 263), (1,), (13, 14))  # landmarks whose middles are the detector's first keypoints
 _MOVED = 0.08  # a crop that would still move by this share of its side is read once more
 _LOOK_AGAIN = 10  # in video without a face, every which frame is searched thoroughly
+_TURN_AGAIN = 50  # and every which is turned for it, which takes longest
 _JUMP = 0.3  # a followed face that moves or grows by more of its crop's side from frame to frame is looked for anew
 _REACH = 0.6  # where several faces were seen, one farther than this from the lost one is another (see ``nearest``)
 
@@ -70,14 +79,15 @@ class FaceAnalyzer:
     # ---- pictures
 
     @torch.no_grad()
-    def analyze(self, images: Tensor | Sequence[Tensor], detector: str = "auto", max_faces: int = 16,
+    def analyze(self, images: Tensor | Sequence[Tensor], detector: str = "auto", max_faces: int = _MOST,
                 min_score: float = 0.5, min_presence: float = 0.5) -> list[list[Face]]:
         """All faces of every picture.
 
         Args:
             images: [B, H, W, C], one [H, W, C], or a sequence of such; C is 1, 3 or 4; 0 to 1 (see ``crop.as_rgb``).
             detector: "short" or "full" for one look at the whole picture with that network; "auto" for both, and,
-                while nothing is found, a padded, tiled and turned picture; doubtful finds get a second opinion.
+                while nothing is found, a padded, tiled and turned picture; doubtful finds get a second opinion, and
+                faces that lie or stand on their heads are read the right way up.
             max_faces: keep the largest ones only.
             min_score: the least confidence of the detector, 0 to 1.
             min_presence: the least confidence of the mesh, 0 to 1.
@@ -88,6 +98,11 @@ class FaceAnalyzer:
         Raises:
             PlaymateError: not pictures, or an unknown detector.
         """
+        return self._analyze(images, detector, max_faces, min_score, min_presence, turned=True)
+
+    def _analyze(self, images: Tensor | Sequence[Tensor], detector: str, max_faces: int, min_score: float,
+                 min_presence: float, turned: bool) -> list[list[Face]]:
+        """``analyze``; without ``turned``, a picture in which nothing is found is not turned to look again."""
         if detector not in DETECTORS:
             raise PlaymateError(f"'{detector}' is no face detector; use one of {', '.join(DETECTORS)}.")
         pictures = [picture for item in ([images] if isinstance(images, Tensor) else images)
@@ -101,7 +116,7 @@ class FaceAnalyzer:
                 faces = self._faces(batch, detections, min_presence, confirm=detector == "auto")
                 for picture, first in zip(batch, faces, strict=True):
                     if not first and detector == "auto":
-                        first = self._search(picture, min_score, min_presence)
+                        first = self._search(picture, min_score, min_presence, turned)
                     found.append(left_to_right(sorted(first, key=face_area, reverse=True)[:max_faces]))
         return found
 
@@ -123,18 +138,22 @@ class FaceAnalyzer:
                     found[index] += to_picture(roi, *weighted_suppression(*values, threshold=min_score))
         return [unique(detections) for detections in found]
 
-    def _search(self, picture: Tensor, min_score: float, min_presence: float) -> list[Face]:
+    def _search(self, picture: Tensor, min_score: float, min_presence: float, turned: bool) -> list[Face]:
         """A second, thorough look at a picture in which the first found nothing, until something is found."""
         middle = whole(picture)
         height, width = picture.shape[:2]
-        padded = Roi(middle.x, middle.y, middle.size * 2)
-        tries = [([padded], ("short", "full"))]
+        tries = [[Roi(middle.x, middle.y, middle.size * 2)]]
         if max(height, width) > 192:
-            tries.append((tiles(height, width, 0.6) + tiles(height, width, 0.35), ("short", "full")))
-        tries.append(([Roi(middle.x, middle.y, middle.size, turn * math.pi / 2) for turn in (1, 3, 2)],
-                      ("short", "full")))
-        for views, names in tries:
-            detections = self._look([picture], [views], names, min_score)[0][:_CANDIDATES]
+            tries.append(tiles(height, width, 0.6) + tiles(height, width, 0.35))
+        if turned:
+            # A view a try: in a view that is turned another way the same face is found too, but askew.
+            views = [middle, Roi(middle.x, middle.y, middle.size * 2)]
+            tries += [[replace(view, angle=turn * math.pi / 2)] for view in views for turn in (1, 3, 2)]
+            if max(height, width) > 192:
+                tries += [[replace(view, angle=turn * math.pi / 2) for view in tiles(height, width, 0.5)]
+                          for turn in (1, 3, 2)]
+        for views in tries:
+            detections = self._look([picture], [views], ("short", "full"), min_score)[0][:_CANDIDATES]
             faces = self._faces([picture], [detections], min_presence, confirm=True)[0]
             if faces:
                 return faces
@@ -144,7 +163,8 @@ class FaceAnalyzer:
                confirm: bool) -> list[list[Face]]:
         """Landmarks for detections; those that the mesh does not believe in, and doubles, are left out.
 
-        With ``confirm`` also those that neither had a high score nor stand a closer look.
+        With ``confirm`` also those that neither had a high score nor stand a closer look, and faces that the mesh read
+        lying or upside down are read the right way up.
         """
         jobs = [(index, detection) for index, many in enumerate(detections) for detection in many]
         landmarks, presence, blendshapes = self._read([pictures[index] for index, _ in jobs],
@@ -156,31 +176,52 @@ class FaceAnalyzer:
             known = [bounds(face.landmarks) for face in found[index]]
             if sure < min_presence or (known and float(box_overlap(box[None], torch.stack(known)).max()) > 0.3):
                 continue
-            if confirm and detection.score < _CERTAIN and not self._confirmed(pictures[index], points):
-                continue
-            found[index].append(Face(points, scores, detection.box, detection.score, sure))
+            face = Face(points, scores, detection.box, detection.score, sure)
+            if confirm:
+                face = self._checked(pictures[index], face, detection, min_presence)
+            if face is not None:
+                found[index].append(face)
         return found
 
-    def _confirmed(self, picture: Tensor, landmarks: Tensor) -> bool:
-        """Whether both detectors see a face where the mesh drew one, at three distances, and where its features are.
+    def _checked(self, picture: Tensor, face: Face, detection: Detection, min_presence: float) -> Face | None:
+        """The face the right way up; None for one that the detector doubts and closer looks do not confirm.
 
-        The mesh's own presence does not tell: it is near 1 for wheels and round logos too.
+        The mesh's own presence tells neither: it is near 1 for wheels and round logos, and for faces upside down.
+        """
+        if detection.score >= _UPRIGHT and _apart(face.landmarks, [detection]) <= _TOGETHER:
+            return face
+        best = self._look_closer(picture, face.landmarks)
+        if best[0] - best[1] < _PLAIN:
+            roi = landmark_roi(face.landmarks)
+            rois = [replace(roi, angle=roi.angle + turn * math.pi / 2) for turn in (1, 2, 3)]
+            others = self._read([picture] * 3, rois)
+            for points, sure, scores in zip(others[0], others[1].tolist(), others[2], strict=True):
+                seen = self._look_closer(picture, points) if sure >= min_presence else (0.0, math.inf)
+                if seen[0] - seen[1] > best[0] - best[1] + _BETTER:
+                    best, face = seen, Face(points, scores, detection.box, detection.score, sure)
+        certain = detection.score >= _CERTAIN or (best[0] >= _CONFIRMED and best[1] <= _AGREED)
+        return face if certain else None
+
+    def _look_closer(self, picture: Tensor, landmarks: Tensor) -> tuple[float, float]:
+        """What both detectors see at three distances where the mesh drew a face, turned as it drew it.
+
+        Returns:
+            Their mean score, 0 where they see none, and how far apart their features and the mesh's lie on average, in
+            outer-eye distances.
         """
         roi = landmark_roi(landmarks)
+        if not roi.usable(*picture.shape[:2]):
+            return 0.0, math.inf
         middle = landmarks[:, :2].mean(0)
-        features = torch.stack([landmarks[list(indices), :2].mean(0) for indices in _FEATURES])
-        unit = float((landmarks[33, :2] - landmarks[263, :2]).norm())
-        scores, distances = [], []
+        scores, seen = [], []
         for name in ("short", "full"):
             views = [Roi(roi.x, roi.y, roi.size * zoom, roi.angle) for zoom in (1.2, 1.6, 2.2)]
             for detections in self._look([picture] * len(views), [[view] for view in views], (name,), 0.1):
                 around = [item for item in detections
                           if (item.box[:2] < middle).all() and (middle < item.box[2:]).all()]
                 scores.append(around[0].score if around else 0.0)
-                if around:
-                    distances.append(float((around[0].keypoints[:4] - features).norm(dim=-1).mean()) / unit)
-        mean_score = sum(scores) / len(scores)
-        return mean_score >= _CONFIRMED and sum(distances) <= _AGREED * len(distances)
+                seen += around[:1]
+        return sum(scores) / len(scores), _apart(landmarks, seen)
 
     # ---- video
 
@@ -220,7 +261,8 @@ class FaceAnalyzer:
                 if face is None:
                     rare = missing % _LOOK_AGAIN == 0
                     name = "full" if detector == "auto" and not rare else detector
-                    faces = self.analyze(picture, name, min_score=min_score, min_presence=min_presence)[0]
+                    faces = self._analyze(picture, name, _MOST, min_score, min_presence,
+                                          turned=not missing % _TURN_AGAIN)[0]
                     alone = alone and len(faces) <= 1
                     if faces and last is None:
                         face = select_face(faces, tuple(picture.shape[:2]), policy, index)
@@ -305,6 +347,14 @@ class FaceAnalyzer:
                 break
         turned = torch.stack([upright(points) for points in landmarks]).to(self.device)
         return landmarks, presence, self.networks["blendshapes"](turned).cpu()
+
+
+def _apart(landmarks: Tensor, detections: Sequence[Detection]) -> float:
+    """Mean distance between the detector's eyes, nose and mouth and the mesh's, in outer-eye distances."""
+    features = torch.stack([landmarks[list(indices), :2].mean(0) for indices in _FEATURES])
+    unit = float((landmarks[33, :2] - landmarks[263, :2]).norm())
+    apart = [float((item.keypoints[:4] - features).norm(dim=-1).mean()) for item in detections]
+    return sum(apart) / len(apart) / unit if apart and unit > 0 else math.inf
 
 
 def load_networks(path: Path) -> dict[str, nn.Module]:

@@ -46,10 +46,15 @@ def landmark_roi(landmarks: Tensor) -> Roi:
     return Roi(c * u - s * v, s * u + c * v, _CROP * float((high - low).max()), angle)
 
 
+def eye_angle(landmarks: Tensor) -> float:
+    """How a face [478, 2 or 3] is turned in the picture: radians, clockwise on the screen, 0 upright."""
+    dx, dy = (landmarks[_EYES[1], :2] - landmarks[_EYES[0], :2]).tolist()
+    return math.atan2(dy, dx)
+
+
 def upright(landmarks: Tensor) -> Tensor:
     """[478, 3] -> [478, 2], turned so that the line of the eyes is level; for the blendshapes' network."""
-    dx, dy = (landmarks[_EYES[1], :2] - landmarks[_EYES[0], :2]).tolist()
-    angle = math.atan2(dy, dx)
+    angle = eye_angle(landmarks)
     c, s = math.cos(angle), math.sin(angle)
     return landmarks[:, :2] @ torch.tensor([[c, -s], [s, c]])
 

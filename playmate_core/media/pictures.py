@@ -1,42 +1,159 @@
-"""Reading portraits from files."""
+"""Portraits from files, as every viewer shows them, and pictures that come in memory."""
 
 from __future__ import annotations
 
+import importlib
+import io
+import warnings
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..runtime.errors import PlaymateError
+from .colours import to_srgb
+from .signatures import format_of, is_raw
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+READERS = {"a HEIC": ("HEIF", "pillow_heif"), "an AVIF": ("AVIF", "pillow_avif"), "a JPEG XL": ("JXL", "pillow_jxl")}
+"""Formats that Pillow may learn from another package: Pillow's name, and the module that brings it."""
+
+_SAVE_AS = "save it as PNG, JPEG or WebP"
+_ADVICE = {"a HEIC": f"install pillow-heif, or {_SAVE_AS}",
+           "an AVIF": f"update Pillow to 11.3 or newer, or {_SAVE_AS}",
+           "a JPEG XL": f"install pillow-jxl-plugin, or {_SAVE_AS}",
+           "a camera's raw": f"develop it and {_SAVE_AS}",
+           "a video": f"take a frame out of it and {_SAVE_AS}",
+           "a web page's": "download the picture itself",
+           "a ZIP": "unpack it"}
 
 
 def read_image(path: str | PathLike) -> Tensor:
-    """A picture file as [H, W, 3 or 4] float32 sRGB 0..1, turned upright by its EXIF orientation.
+    """A picture file as [H, W, 3] float32 sRGB 0..1, or [H, W, 4] with straight alpha where it is transparent.
+
+    EXIF's orientation and the colour profile are applied, any bit depth and colour model is brought to 0..1, and of an
+    animation the first picture is taken. The format is told from the bytes, never from the name's ending.
 
     Raises:
-        PlaymateError: the file is missing, is no picture, or is damaged.
+        PlaymateError: the file is missing, is no picture, is of a format that cannot be read here, or is damaged.
     """
-    import cv2
-    import numpy as np
-
     path = Path(path)
     if not path.is_file():
         raise PlaymateError(f"The picture {path} does not exist; check the name and the folder.")
-    raw = np.fromfile(path, dtype=np.uint8)
-    # imdecode, because OpenCV's own file reading fails on names outside the system's code page.
-    picture = cv2.imdecode(raw, cv2.IMREAD_UNCHANGED) if raw.size else None
-    if picture is None:
-        raise PlaymateError(f"The file {path} is not a picture that can be read; save it as PNG, JPEG or WebP.")
-    if picture.ndim == 3 and picture.shape[2] == 4:
-        picture = cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA)
-    else:
-        # Decoded anew without the alpha flag, since only this mode applies the EXIF orientation.
-        colour = cv2.imdecode(raw, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-        picture = cv2.cvtColor(picture if colour is None else colour, cv2.COLOR_BGR2RGB)
-    if np.issubdtype(picture.dtype, np.integer):
-        return torch.from_numpy(picture.astype(np.float32) / float(np.iinfo(picture.dtype).max))
-    return torch.from_numpy(np.clip(np.nan_to_num(picture.astype(np.float32)), 0.0, 1.0))
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PlaymateError(f"The picture {path} cannot be opened ({error.strerror or error}); "
+                            "check who may read it.") from error
+    if not data:
+        raise PlaymateError(f"The picture {path} is an empty file; copy or save it again.")
+    return decode_image(data, path)
+
+
+def decode_image(data: bytes, path: str | PathLike) -> Tensor:
+    """A picture file's bytes as :func:`read_image` gives it; ``path`` is what a sentence calls it.
+
+    Raises:
+        PlaymateError: as :func:`read_image`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of damaged metadata and of large pictures
+        picture = _open(data, path)
+        if picture is None:
+            return _float_tiff(data, path)
+        try:
+            picture.load()
+            _turn_upright(picture)
+            return to_srgb(picture)
+        except MemoryError as error:
+            raise PlaymateError(f"The picture {path} of {picture.width} x {picture.height} pixels does not fit into "
+                                "memory; make it smaller.") from error
+        except Exception as error:  # Pillow's readers raise nearly anything on damaged bytes
+            raise PlaymateError(f"The picture {path} is damaged or ends too early ({error}); "
+                                "copy or save it again.") from error
+
+
+def _open(data: bytes, path: str | PathLike) -> Image | None:
+    """The file's first picture, its pixels not yet read; None for a TIFF of a layout that Pillow has not.
+
+    Raises:
+        PlaymateError: no picture, or none that can be read here.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    kind = format_of(data)
+    _learn(kind)
+    try:
+        picture = Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise PlaymateError(f"The picture {path} has more pixels than can be read ({error}); "
+                            "make it smaller.") from error
+    except UnidentifiedImageError as error:
+        if kind == "a TIFF":
+            return None
+        if kind in READERS and _known(kind) or kind in ("a PNG", "a JPEG", "a GIF", "a BMP", "a WebP"):
+            raise PlaymateError(f"The picture {path} is {kind} file that is damaged; copy or save it again.") from error
+        if kind is None:
+            raise PlaymateError(f"The file {path} is not a picture that can be read; {_SAVE_AS}.") from error
+        raise PlaymateError(f"The file {path} is {kind} file, which cannot be read as a picture here; "
+                            f"{_ADVICE.get(kind, _SAVE_AS)}.") from error
+    except Exception as error:  # Pillow's readers raise nearly anything on damaged bytes
+        raise PlaymateError(f"The picture {path} is damaged ({error}); copy or save it again.") from error
+    if is_raw(picture):
+        raise PlaymateError(f"The picture {path} is a camera's raw file, of which no more than a small preview can be "
+                            f"read here; develop it and {_SAVE_AS}.")
+    return picture
+
+
+def _known(kind: str) -> bool:
+    from PIL import Image
+
+    Image.init()
+    return READERS[kind][0] in Image.OPEN
+
+
+def _learn(kind: str | None) -> None:
+    """Lets Pillow read a format through another package, if that is installed and needed."""
+    if kind not in READERS or _known(kind):
+        return
+    try:
+        reader = importlib.import_module(READERS[kind][1])
+    except Exception:  # absent, or built for another Pillow
+        return
+    if hasattr(reader, "register_heif_opener"):
+        reader.register_heif_opener()
+
+
+def _turn_upright(picture: Image) -> None:
+    """Applies EXIF's orientation. In place, because a copy would forget what a TIFF says of its numbers."""
+    from PIL import ImageOps
+
+    try:
+        ImageOps.exif_transpose(picture, in_place=True)
+    except MemoryError:
+        raise
+    except Exception:  # damaged EXIF says nothing of the orientation
+        return
+
+
+def _float_tiff(data: bytes, path: str | PathLike) -> Tensor:
+    """TIFF with several channels of floats, by OpenCV: Pillow knows floats in one channel only."""
+    import cv2
+    import numpy as np
+
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise PlaymateError(f"The picture {path} is a TIFF file that is damaged or of a layout that cannot be read "
+                            f"here; {_SAVE_AS}.")
+    if pixels.ndim == 3:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
+    top = float(np.iinfo(pixels.dtype).max) if np.issubdtype(pixels.dtype, np.integer) else 1.0
+    image = torch.from_numpy(np.nan_to_num(pixels.astype(np.float32) / top, posinf=1.0, neginf=0.0).clip(0.0, 1.0))
+    return image if image.ndim == 3 else image[..., None].expand(-1, -1, 3)
 
 
 def check_image(image: Tensor) -> Tensor:
@@ -68,3 +185,12 @@ def check_image(image: Tensor) -> Tensor:
     if image.shape[-1] != 3:
         raise PlaymateError(f"The portrait has {channels} channels; grey, RGB or RGBA is needed.")
     return image.contiguous()
+
+
+def smaller(image: Tensor, height: int, width: int) -> Tensor:
+    """A picture [H, W, C] at a smaller size, its pixels averaged; values stay within 0..1."""
+    from torch.nn.functional import interpolate
+
+    planes = image.permute(2, 0, 1)[None]
+    shrunk = interpolate(planes, (height, width), mode="bilinear", align_corners=False, antialias=True)[0]
+    return shrunk.permute(1, 2, 0).clamp(0.0, 1.0).contiguous()

@@ -23,7 +23,8 @@ class Appearance:
         source_expression: [21, 3] the portrait's own expression as latent offsets from a neutral face.
         identity: [63] shape of the face, see ``face.geometry.identity_feature``.
         renderer: name of the renderer that prepared it.
-        payload: whatever that renderer keeps (mesh, textures, feature volume).
+        payload: whatever that renderer keeps (mesh, textures, feature volume); None where a ``stage`` is drawn.
+        stage: what is drawn instead, where the face lies or ``image`` is larger than a film should be.
     """
 
     image: Tensor
@@ -32,17 +33,33 @@ class Appearance:
     identity: Tensor
     renderer: str
     payload: Any = field(repr=False, default=None)
+    stage: Stage | None = field(repr=False, default=None)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A portrait turned upright and made smaller, see ``render.staging``.
+
+    Attributes:
+        appearance: what the renderer draws.
+        turns: by how many quarters, against the clock, the portrait was turned for it.
+    """
+
+    appearance: Appearance
+    turns: int
 
 
 def check_request(renderer: str, appearance: Appearance, batch_size: int | None) -> None:
     """That an appearance was made by the renderer called ``renderer``, and that ``batch_size`` is None or at least 1.
 
     Raises:
-        PlaymateError: an appearance of another renderer, or a batch size below 1.
+        PlaymateError: an appearance of another renderer, one that is drawn by its stage, or a batch size below 1.
     """
     if appearance.renderer != renderer:
         raise PlaymateError(f"This appearance was prepared for the {appearance.renderer} renderer; "
                             f"run Extract Appearance with the {renderer} renderer.")
+    if appearance.stage is not None:
+        raise PlaymateError("This portrait is drawn turned or smaller; draw it with pipeline.render_frames.")
     if batch_size is not None and batch_size < 1:
         raise PlaymateError(f"The batch size is {batch_size}; it must be at least 1.")
 
