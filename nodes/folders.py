@@ -54,7 +54,7 @@ def speech_encoder_path(name: str) -> Path:
     path = folder_paths.get_full_path("playmate", f"{name}/config.json") if _inside(name) else None
     if path is None:
         raise PlaymateError(f"The speech encoder {name!r} is not in {folder_paths.get_folder_paths('playmate')[0]}; "
-                            "put its folder there (docs/weights.md) or choose 'auto'.")
+                            "put its folder there or choose 'auto'.")
     return Path(path).parent
 
 

@@ -39,7 +39,8 @@ class LoadModels(Node):
                 io.Combo.Input("pack", options=PACKS, default=BUNDLED,
                                tooltip="Which set of weights. 'bundled' came with the nodes and needs no download. "
                                        "'liveportrait' draws with LivePortrait's networks, 'liveportrait-animal' with "
-                                       "those for animals; both need files in models/liveportrait (docs/weights.md)."),
+                                       "those for animals; both need files in models/liveportrait: this node's help "
+                                       "page says which."),
                 io.Combo.Input("device", options=DEVICES, default="auto",
                                tooltip="Where to compute. 'auto' is the device that ComfyUI itself uses; 'cpu' leaves "
                                        "the graphics card to other models."),

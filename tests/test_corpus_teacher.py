@@ -36,7 +36,7 @@ def test_teacher_learns_and_carries_to_a_new_speaker(networks, tmp_path):
     assert float(said.std() / lessons[-1].mouth.std()) == pytest.approx(1.0, abs=0.25)
     taught.save(tmp_path / "teacher.safetensors")
     assert torch.allclose(teacher.Teacher.load(tmp_path / "teacher.safetensors").mouth(lessons[0].features),
-                          taught.mouth(lessons[0].features), atol=1e-6)
+                          taught.mouth(lessons[0].features), atol=1e-5)
     assert not list(tmp_path.glob("*.part"))
 
 

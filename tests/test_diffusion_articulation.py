@@ -26,8 +26,8 @@ def test_open_lips_go_half_way_to_the_regression():
     face = torch.zeros(4, 63)
     face[:, 0] = torch.tensor([2 * OPEN_GAP, 2 * OPEN_GAP, OPEN_GAP / 2, 0.0])
     moved = plain_articulation()(face, torch.tensor([0.10, 0.02, 0.10, 0.10]))
-    assert float(moved[0, 0]) == pytest.approx(OPEN_GAP + 0.05, abs=1e-6)
-    assert float(moved[1, 0]) == pytest.approx(OPEN_GAP + 0.01, abs=1e-6)
+    assert float(moved[0, 0]) == pytest.approx(OPEN_GAP + 0.05, abs=1e-5)
+    assert float(moved[1, 0]) == pytest.approx(OPEN_GAP + 0.01, abs=1e-5)
     assert 0 < float(moved[2, 0] - face[2, 0]) < 0.5 * (0.10 - OPEN_GAP / 2)
     assert float(moved[3, 0]) == 0.0  # closed lips stay closed
 
@@ -36,7 +36,7 @@ def test_width_moves_further_and_nothing_else_does():
     face = torch.randn(5, 63) * 0.01
     face[:, 0] = -0.001
     moved = plain_articulation()(face, torch.full((5,), 0.1))
-    assert torch.allclose(moved[:, 1], 1.3 * face[:, 1])
+    assert torch.allclose(moved[:, 1], 1.3 * face[:, 1], atol=1e-5)
     assert torch.equal(moved[:, 2:], face[:, 2:]) and torch.equal(moved[:, 0], face[:, 0])
 
 
@@ -44,13 +44,13 @@ def test_the_regression_hears_its_neighbours_and_holds_the_ends():
     said = plain_articulation()
     features = torch.zeros(9, CONFIG.features_dim)
     features[4, 0] = 1.0
-    assert torch.allclose(said.gap(features), torch.full((9,), 0.02) + 0.1 * (torch.arange(9) == 4))
+    assert torch.allclose(said.gap(features), torch.full((9,), 0.02) + 0.1 * (torch.arange(9) == 4), atol=1e-5)
     shifted = torch.zeros_like(said.weight)
     shifted[-1, 0] = 0.1
     ahead = Articulation(**{**said.tensors(), "weight": shifted})
-    assert float(ahead.gap(features)[1]) == pytest.approx(0.12)  # it hears three frames ahead
+    assert float(ahead.gap(features)[1]) == pytest.approx(0.12, rel=1e-5)  # it hears three frames ahead
     features[-1, 0] = 1.0
-    assert torch.allclose(ahead.gap(features)[-3:], torch.full((3,), 0.12))
+    assert torch.allclose(ahead.gap(features)[-3:], torch.full((3,), 0.12), atol=1e-5)
     assert ahead.gap(features[:1]).shape == (1,)
 
 
@@ -84,4 +84,4 @@ def test_long_speech_is_the_same_in_windows():
     """What is said of a frame does not depend on where its window begins."""
     said = plain_articulation()
     features = torch.randn(100, CONFIG.features_dim)
-    assert torch.allclose(said.gap(features)[20:60], said.gap(features[10:80])[10:50], atol=1e-6)
+    assert torch.allclose(said.gap(features)[20:60], said.gap(features[10:80])[10:50], atol=1e-5)

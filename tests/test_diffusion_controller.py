@@ -113,15 +113,15 @@ def test_faces_follow_at_their_own_pace():
     shown = onset(felt, 25.0)
     assert torch.equal(shown[:10], felt[:10])
     assert shown[14, EMOTIONS.index("surprised")] > 0.7 > shown[14, EMOTIONS.index("sad")] > 0.2
-    assert (shown[1:] >= shown[:-1] - 1e-7).all() and (shown[-1].max() <= 1.0)
+    assert (shown[1:] >= shown[:-1] - 1e-5).all() and (shown[-1].max() <= 1.0)
 
 
 def test_strength_grows_without_running_away():
     felt = torch.eye(7)[0] * torch.tensor([[0.5], [1.0], [1.5], [2.0]])
     factor = response(felt)[:, 0]
-    assert torch.allclose(factor, torch.tensor([0.5, 1.0, 1.3, 1.6]))
+    assert torch.allclose(factor, torch.tensor([0.5, 1.0, 1.3, 1.6]), atol=1e-5)
     mixture = response(torch.tensor([[1.0, 1.0, 0, 0, 0, 0, 0]]))
-    assert torch.allclose(mixture[0, :2], torch.tensor([0.8, 0.8]))
+    assert torch.allclose(mixture[0, :2], torch.tensor([0.8, 0.8]), atol=1e-5)
 
 
 def test_amounts_leave_neutral_out():

@@ -172,7 +172,7 @@ class TestNormalisation:
 
     def test_the_first_axis_is_what_speech_explains(self):
         s = fit_statistics(self.clips, 6)
-        assert s.speech_share[0] > 0.7 and (s.speech_share.diff() <= 1e-6).all()
+        assert s.speech_share[0] > 0.7 and (s.speech_share.diff() <= 1e-5).all()
         unit = s.encode_expression(self.clips[1]["expression"])[:, 0]
         said = self.clips[1]["features"][:, 0]
         assert torch.corrcoef(torch.stack((unit, said)))[0, 1].abs() > 0.8

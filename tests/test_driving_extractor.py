@@ -62,7 +62,7 @@ def test_every_frame_gets_its_own_latents(bridge):
     motion = read(bridge, still(bridge), known, neutral="first frame")
     assert known.batches == [list(range(16)), list(range(16, FRAMES))]
     truth = known.answers
-    assert torch.allclose(motion.expression, truth["exp"], atol=1e-6)
+    assert torch.allclose(motion.expression, truth["exp"], atol=1e-5)
     assert torch.allclose(motion.rotation, truth["rotation"], atol=1e-3)
     assert torch.allclose(motion.translation[:, :2], truth["t"][:, :2], atol=1e-5)
     assert not motion.translation[:, 2].any()  # never drawn, and zero in LivePortrait's templates
@@ -79,7 +79,7 @@ def test_frames_without_a_face_are_not_shown_and_are_bridged(bridge):
     known = Replay(0.001 * ramp[:, :, None].expand(8, 21, 3), 2 * ramp * torch.tensor([0.0, 1, 0]), count=8)
     motion = read(bridge, faces, known)
     assert known.batches == [[1, 2, 5, 6, 7]] and len(motion) == 8
-    assert torch.allclose(motion.expression[1:, 5, 1], 0.001 * ramp[1:, 0], atol=1e-6)
+    assert torch.allclose(motion.expression[1:, 5, 1], 0.001 * ramp[1:, 0], atol=1e-5)
     assert torch.allclose(motion.rotation[1:, 1], 2 * ramp[1:, 0], atol=0.05)
     assert torch.equal(motion.expression[0], motion.expression[1])
 
@@ -91,7 +91,7 @@ def test_where_latents_count_from(bridge, neutral):
     looks = 0.02 * torch.randn(21, 3, generator=torch.Generator().manual_seed(1))
     faces = [actor(bridge, e, place=(24.0, 22.0), size=8.0) for e in said]
     motion = read(bridge, faces, Replay(looks + said), neutral=neutral)
-    assert torch.allclose(motion.expression, looks + said, atol=1e-6)
+    assert torch.allclose(motion.expression, looks + said, atol=1e-5)
     offset = motion.expression_offset
     if neutral == "auto":
         assert torch.allclose(motion.neutral.expression, looks, atol=2e-3)
@@ -179,7 +179,7 @@ def test_a_network_is_shown_the_crop(bridge, small_extractor):
     crops = torch.stack([sample(as_rgb((one * 255).round() / 255), Roi(float(x), float(y), side), 256, "zeros")
                          for one in pictures])
     wanted = small_extractor.motion(crops)
-    assert torch.allclose(motion.expression, wanted["exp"], atol=1e-6)
+    assert torch.allclose(motion.expression, wanted["exp"], atol=1e-5)
     assert torch.allclose(motion.rotation, wanted["rotation"], atol=1e-4)
     assert torch.allclose(motion.scale, wanted["scale"], atol=1e-5)
     assert float(motion.expression.std(0).max()) > 0  # the pictures differ, and so does what is read

@@ -44,7 +44,7 @@ def test_hearing_ones_own_row_equals_masked_attention():
     torch.manual_seed(0)
     attention, memory = Attention(32, 8), torch.randn(2, 9, 32)
     blocked = ~torch.eye(9, dtype=torch.bool)
-    assert torch.allclose(attention(torch.randn(2, 9, 32), memory, blocked), attention.own_row(memory), atol=1e-6)
+    assert torch.allclose(attention(torch.randn(2, 9, 32), memory, blocked), attention.own_row(memory), atol=1e-5)
 
 
 def test_a_wider_mask_hears_neighbours_alone():
@@ -56,7 +56,7 @@ def test_a_wider_mask_hears_neighbours_alone():
     moved = memory.clone()
     moved[:, 6] += 1
     change = (layer(query, moved, net.blocked) - layer(query, memory, net.blocked)).abs().sum(-1)[0]
-    assert change.gt(1e-6).nonzero()[:, 0].tolist() == [5, 6, 7]
+    assert change.gt(1e-5).nonzero()[:, 0].tolist() == [5, 6, 7]
     assert net(motion, memory, step).shape == (1, 14, 73)
 
 
@@ -72,7 +72,7 @@ def test_schedules_end_in_noise_little_by_little(name):
 def test_the_average_of_a_pose_is_the_same_in_pieces():
     pose = torch.randn(40, 7)
     whole, pieces = AveragedPose(), AveragedPose()
-    assert torch.allclose(whole(pose), torch.cat([pieces(part) for part in pose.split(3)]), atol=1e-6)
+    assert torch.allclose(whole(pose), torch.cat([pieces(part) for part in pose.split(3)]), atol=1e-5)
     assert torch.allclose(AveragedPose()(torch.ones(12, 7)), torch.ones(12, 7))
     assert AveragedPose()(pose).std(0).mean() < 0.3 * pose.std(0).mean()
 
@@ -127,7 +127,7 @@ def test_the_head_starts_from_the_portraits_pose(pair, heard):
     assert torch.equal(motion.translation[0], motion.neutral.translation)
     assert torch.equal(motion.scale[0], motion.neutral.scale)
     still = pair[0].sample(heard, steps=4, head_motion=0.0)
-    assert torch.allclose(still.rotation, still.neutral.rotation.expand(55, 3))
+    assert torch.allclose(still.rotation, still.neutral.rotation.expand(55, 3), atol=1e-5)
     lively = pair[0].sample(heard, steps=4, head_motion=2.0)
     assert torch.allclose(lively.rotation - lively.neutral.rotation, 2 * (motion.rotation - motion.neutral.rotation),
                           atol=1e-4)
@@ -153,7 +153,7 @@ def test_the_start_of_a_motion_does_not_depend_on_what_follows(pair):
     sound = voice(4.0)
     short = pair[0].sample(pair[1].encode(Audio(sound.samples[:16000 * 3], 3.0)), steps=3)
     whole = pair[0].sample(pair[1].encode(sound), steps=3)
-    assert torch.allclose(short.expression[:58], whole.expression[:58], atol=1e-6)
+    assert torch.allclose(short.expression[:58], whole.expression[:58], atol=1e-5)
 
 
 def test_features_of_comfyuis_own_encoder_are_taken(pair, caplog):

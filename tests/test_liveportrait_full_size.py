@@ -146,7 +146,7 @@ def test_warping_alone(reference, compare, weights, fused_warping, way):
 def test_generator_alone(compare, weights, winograd_generator, way):
     network = winograd_generator if way == "winograd" else generator(weights, way)
     feature = drawn("iso.feature", [1, 256, 64, 64])
-    assert torch.allclose(feature.flatten()[:3], torch.tensor([-0.07621797, -2.8907907, -0.9200393]))
+    assert torch.allclose(feature.flatten()[:3], torch.tensor([-0.07621797, -2.8907907, -0.9200393]), atol=1e-5)
     compare("isoG.image", network(feature), ISOLATED_IMAGE)
 
 

@@ -64,7 +64,7 @@ def test_regions_leave_the_others_alone(renderer, prepared, motion):
     assert not moved["eyes"][[point for point in range(21) if point not in EYES]].any()
     still = replace(motion, expression=torch.zeros_like(motion.expression))
     turned = renderer.with_options(PLAIN).keypoints(prepared, still) - x_s
-    assert torch.allclose(moved["pose"], turned[-1], atol=1e-6) and not torch.equal(moved["all"], moved["pose"])
+    assert torch.allclose(moved["pose"], turned[-1], atol=1e-5) and not torch.equal(moved["all"], moved["pose"])
 
 
 def test_absolute_motion_takes_the_pose_over(renderer, models, portrait, prepared, motion):

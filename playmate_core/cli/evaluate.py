@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Measures finished videos, or motions that are still to be drawn: lips against sound, phones or a
 reference; head angles against the requested ones; jitter and seams; background and identity against the portrait; and,
-of several labelled clips, how distinct and how right emotions are. What each figure means: docs/evaluation.md."""
+of several labelled clips, how distinct and how right emotions are. What each figure means: docs/evaluation.md
+in the folder of ComfyUI-Playmate."""
 
 
 def add_evaluate_command(commands, progress_bar: Callable) -> None:

@@ -59,7 +59,7 @@ def run_list(args: argparse.Namespace, progress_bar: Callable) -> None:
         sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True))
                          + f"  {row[4]}\n")
     where = ", ".join(map(str, folders)) if isinstance(folders, list) else str(args.into)
-    sys.stdout.write(f"\nLooked in {where}. Where each comes from: docs/weights.md\n")
+    sys.stdout.write(f"\nLooked in {where}. Where each comes from: docs/weights.md in the folder of ComfyUI-Playmate\n")
 
 
 def run_download(args: argparse.Namespace, progress_bar: Callable) -> None:

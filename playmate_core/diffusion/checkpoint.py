@@ -96,8 +96,8 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[Denoiser, MotionStatistics
     except Unreadable as error:
         raise PlaymateError(f"{path.name} was not loaded, because it {error}; download or train it again.") from None
     if metadata.get("format") != FORMAT:
-        raise PlaymateError(f"{path.name} is not a Playmate motion model; choose a file made by laboratory.training or "
-                            "the bundled one.")
+        raise PlaymateError(f"{path.name} is not a Playmate motion model; choose a file that "
+                            "Playmate's own training wrote, or the bundled one.")
     if metadata.get("version") != VERSION:
         raise PlaymateError(f"{path.name} is a motion model of format version {metadata.get('version')}, this program "
                             f"reads {VERSION}; update ComfyUI-Playmate or the model.")
