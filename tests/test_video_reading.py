@@ -109,7 +109,7 @@ def test_what_decodes_of_a_damaged_file_is_kept(clip, tmp_path, caplog):
 
 @pytest.mark.parametrize("change, message", [
     ({"source": "none.mp4"}, "does not exist"), ({"start": -1.0}, "start at 0"), ({"seconds": 0.0}, "more than 0"),
-    ({"start": 1.5}, "lasts 1.20 seconds"), ({"source": __file__}, "not a video"),
+    ({"start": 1.5}, "lasts 1.20 seconds"), ({"source": __file__}, "holds text and is no video"),
 ])
 def test_what_cannot_be_read_is_said(clip, change, message):
     with pytest.raises(PlaymateError, match=message):

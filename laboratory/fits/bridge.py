@@ -67,15 +67,13 @@ mesh finds best, as a larger one."""
 
 def clip_landmarks(path: Path, analyzer) -> tuple[Tensor, Tensor]:
     """Landmarks [T, 478, 3] and blendshapes [T, 52] of a clip, every frame looked at afresh."""
-    import av
+    from playmate_core.media.video_reader import open_video
 
     points, scores = [], []
-    with av.open(str(path)) as container:
-        for frame in container.decode(video=0):
-            image = torch.from_numpy(frame.to_ndarray(format="rgb24")).float() / 255.0
-            face = analyzer.analyze(image)[0][0]
-            points.append(face.landmarks)
-            scores.append(face.blendshapes)
+    for _, picture in open_video(path):
+        face = analyzer.analyze(picture.float() / 255.0)[0][0]
+        points.append(face.landmarks)
+        scores.append(face.blendshapes)
     return torch.stack(points), torch.stack(scores)
 
 

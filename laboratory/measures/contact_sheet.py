@@ -11,9 +11,10 @@ from pathlib import Path
 
 
 def main() -> None:
-    import av
     import cv2
     import numpy as np
+
+    from playmate_core.media.video_reader import open_video
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("video", type=Path)
@@ -25,8 +26,7 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=256)
     parser.add_argument("--box", type=float, nargs=4, default=(0, 0, 1, 1), help="part of the picture, 0 to 1")
     args = parser.parse_args()
-    with av.open(str(args.video)) as container:
-        pictures = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
+    pictures = [picture.numpy()[..., ::-1] for _, picture in open_video(args.video)]
     if args.every:
         picked = range(args.start, min(len(pictures), args.start + args.every * args.frames), args.every)
     else:

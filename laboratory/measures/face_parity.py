@@ -150,12 +150,11 @@ def pictures(sources: list[Path]) -> Iterator[tuple[str, Tensor]]:
 
 
 def _frames(path: Path) -> Iterator[tuple[str, Tensor]]:
-    import av
+    from playmate_core.media.video_reader import open_video
 
-    with av.open(str(path)) as container:
-        for number, frame in enumerate(container.decode(video=0)):
-            if number % FRAME_STEP == 0:
-                yield f"{path.name}#{number}", torch.from_numpy(frame.to_ndarray(format="rgb24")).float() / 255
+    for number, (_, picture) in enumerate(open_video(path)):
+        if number % FRAME_STEP == 0:
+            yield f"{path.name}#{number}", picture.float() / 255
 
 
 def drawn_face(side: int = 64) -> Tensor:

@@ -1,8 +1,9 @@
 """One video file to training clips: parts in which one face is seen without a cut, their motion and their sound.
 
-Time is the video's own. Landmarks are read from every frame and brought to 25 a second as motion, not as pictures;
-LivePortrait's motion extractor, which sees pictures, is shown the frame nearest to each 25th of a second, all of a part
-through one fixed crop.
+Time is the video's own, as a player shows it, for pictures and sound alike (``playmate_core.media.clock``).
+Landmarks are read from every frame and brought to 25 a second as motion, not as pictures; LivePortrait's motion
+extractor, which sees pictures, is shown the frame nearest to each 25th of a second, all of a part through one fixed
+crop.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from playmate_core.face import geometry
 from playmate_core.face.crop import Roi, as_rgb, sample
 from playmate_core.media.audio import SAMPLE_RATE, Audio
 from playmate_core.media.video_reader import open_video
-from playmate_core.runtime.errors import PlaymateError
 
 from ..corpus.shards import Clip
 from ..corpus.tracks import rest_frames
@@ -105,7 +105,6 @@ def clips_of(path: Path, name: str, kit: Kit, filters: Filters, label: Label, sp
     from playmate_core.media.sound import read_audio
 
     sound = read_audio(path)
-    lead = _sound_lead(path)
     reader = open_video(path)
     changes: list[tuple[float, float]] = []
     crowded: list[float] = []
@@ -117,7 +116,7 @@ def clips_of(path: Path, name: str, kit: Kit, filters: Filters, label: Label, sp
             if any(start <= time < start + part.duration for time in crowded):
                 raise Unusable("several faces")
             _check_face(part, filters)
-            clip = _clip(path, part, sound, lead, kit, filters)
+            clip = _clip(path, part, sound, kit, filters)
         except Unusable as reason:
             left_out.append(f"{start:.1f} to {start + part.duration:.1f} s: {reason}")
             continue
@@ -203,12 +202,12 @@ def _check_face(part: FaceTrack, filters: Filters) -> None:
         raise Unusable(f"the face is {side:.0f} pixels large")
 
 
-def _clip(path: Path, part: FaceTrack, sound: Audio, lead: float, kit: Kit, filters: Filters) -> Clip:
-    start = float(part.times[0]) + lead
-    begin = max(round(start * SAMPLE_RATE), 0)
+def _clip(path: Path, part: FaceTrack, sound: Audio, kit: Kit, filters: Filters) -> Clip:
+    start = float(part.times[0])
+    begin = round(start * SAMPLE_RATE)
     heard = min(part.duration, len(sound.samples) / SAMPLE_RATE - start)
     frames = int(heard * FPS + 1e-3)
-    if start < -0.5 / FPS or frames < filters.least_seconds * FPS:
+    if frames < filters.least_seconds * FPS:
         raise Unusable("the sound does not cover it")
     samples = sound.samples[begin:begin + round(frames / FPS * SAMPLE_RATE)]
     speech = kit.encoder.encode(Audio(samples, frames / FPS))
@@ -263,16 +262,3 @@ def _crops_at(path: Path, part: FaceTrack, frames: int, side: int) -> Iterator[T
     while before is not None and given < frames:
         yield sample(as_rgb(before[1]), roi, side, "zeros")
         given += 1
-
-
-def _sound_lead(path: Path) -> float:
-    """Seconds by which the sound's first sample is earlier than the first picture."""
-    import av
-
-    def begin(stream) -> float:
-        return float((stream.start_time or 0) * stream.time_base)
-
-    with av.open(str(path)) as container:
-        if not container.streams.video:
-            raise PlaymateError(f"{path.name} has sound but no picture.")
-        return begin(container.streams.video[0]) - begin(container.streams.best("audio"))

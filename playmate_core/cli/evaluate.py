@@ -238,7 +238,7 @@ def is_video(path: str) -> bool:
 def _pictures(path):
     from ..media.video_reader import open_video
 
-    return (picture.float() / 255.0 for _, picture in open_video(path))
+    return (picture.float() / 255.0 for picture in open_video(path).steady())
 
 
 def _request(args: argparse.Namespace) -> Request:

@@ -177,7 +177,7 @@ def track_video(source: str | PathLike | Iterable[Tensor], analyzer: FaceAnalyze
         if cache is not None:
             kept = Path(cache) / f"{_digest(Path(source))}-{policy}{index}.track"
         fps, total = fps or video.fps, total or video.total
-        source = (picture.float() / 255.0 for _, picture in video)
+        source = (picture.float() / 255.0 for picture in video.steady())
     if kept is not None and not observers and kept.is_file():
         return load_track(kept)
     track = _track(source, analyzer, fps or DEFAULT_FPS, observers, policy, index, progress, total)

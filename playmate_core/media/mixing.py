@@ -1,122 +1,94 @@
-"""Blocks of raw sound to one clean channel: scaling, holes, downmix, direct current, absurd levels."""
+"""Many channels to one or two: how much of each is taken, and how loud the result is."""
 
 from __future__ import annotations
 
-import logging
+import math
+from typing import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..runtime.errors import PlaymateError
-from .audio import Audio
-from .resampling import Resampler
-
-log = logging.getLogger(__name__)
-
 CANCELLED = 0.1
-"""Power of the channels' mean, as a part of what unrelated channels would leave, under which they cancel out."""
-ABSURD = 16.0
-"""Peak of float samples above which they cannot be meant as -1..1."""
-LARGEST = 1e30
-"""What larger samples are cut to, so that no sum of them overflows."""
+"""Power of a mix, as a part of what unrelated channels would leave, under which its channels cancel out."""
+STANDARD = {6: ("FL", "FR", "FC", "LFE", "BL", "BR"), 8: ("FL", "FR", "FC", "LFE", "BL", "BR", "SL", "SR")}
+"""Speakers of sound in memory, by the number of channels, where there is a custom."""
+
+_HALF, _QUARTER = math.sqrt(0.5), 0.5
+_MONO = {"FL": _HALF, "FR": _HALF, "FC": 1.0, "FLC": _HALF, "FRC": _HALF, "BL": _QUARTER, "BR": _QUARTER,
+         "SL": _QUARTER, "SR": _QUARTER, "BC": _QUARTER, "LFE": 0.0, "LFE2": 0.0, "DL": _HALF, "DR": _HALF}
+"""ITU-R BS.775 towards one channel, by FFmpeg's names of speakers; the bass effects are left out."""
+_LEFT = {"FL": 1.0, "FC": _HALF, "FLC": 1.0, "BL": _HALF, "SL": _HALF, "BC": _QUARTER, "DL": 1.0, "LFE": 0.0,
+         "LFE2": 0.0, "FR": 0.0, "FRC": 0.0, "BR": 0.0, "SR": 0.0, "DR": 0.0}
+_MIRROR = {"FL": "FR", "FLC": "FRC", "BL": "BR", "SL": "SR", "DL": "DR"}
 
 
-class Cancelled(Exception):
-    """The channels cancel each other out; mix again with ``channel`` alone."""
-
-    def __init__(self, channel: int) -> None:
-        super().__init__(channel)
-        self.channel = channel
-
-
-class Mixer:
-    """Collects blocks [C, N] and ends with an ``Audio``.
-
-    Channels are averaged. If the average nearly vanishes (a channel wired the wrong way round), ``finish`` raises
-    ``Cancelled`` with the loudest channel and the caller runs again with it, so the sound is never held twice.
+def weights_of(layout: Sequence[str], channels: int, outputs: int) -> Tensor:
+    """[outputs, channels] of a downmix to one or two channels; rows add up to 1.
 
     Args:
-        where: how messages call the source, e.g. "The audio file a.wav".
-        channel: take this channel and no other; None for the mean.
+        layout: names of the speakers; where they are unknown or no common set, every channel counts alike.
     """
+    mirror = {**_MIRROR, **{right: left for left, right in _MIRROR.items()}}
+    known = len(layout) == channels > 2 and len(set(layout)) == channels and all(name in _MONO for name in layout)
+    if outputs == 1:
+        rows = [[_MONO[name] for name in layout]] if known else [[1.0] * channels]
+    elif channels == 2:
+        rows = [[1.0, 0.0], [0.0, 1.0]]
+    elif known:
+        rows = [[_LEFT[name] for name in layout], [_LEFT[mirror.get(name, name)] for name in layout]]
+    else:
+        rows = [[1.0] * channels] * 2
+    weights = torch.tensor(rows)
+    total = weights.sum(1, keepdim=True)
+    return torch.where(total > 0, weights / total.clamp_min(1e-9), torch.full_like(weights, 1.0 / channels))
 
-    def __init__(self, where: str, channel: int | None = None) -> None:
-        self._where = where
-        self._channel = channel
-        self._rate = 0
-        self._resampler: Resampler | None = None
-        self._sound = np.empty(0, np.float32)
-        self._stored = 0
-        self._seconds = 0.0
-        self._holes = self._values = self._count = 0
-        self._mixed_power = 0.0
+
+class Levels:
+    """What the channels of a sound and their mix hold, gathered block by block."""
+
+    def __init__(self, weights: Tensor) -> None:
+        self.weights = weights
         self._powers: Tensor | None = None
+        self._mixed = torch.zeros(len(weights), dtype=torch.float64)
+        self.peak = 0.0
 
-    def add(self, block: Tensor, rate: int) -> None:
-        """Take [C, N] float samples at ``rate``; the rate may change from block to block."""
-        if not block.numel():
+    def add(self, block: Tensor, mixed: Tensor) -> None:
+        """Take [C, N] and its mix [outputs, N]; blocks of another number of channels than the first are passed over."""
+        if not block.shape[1] or len(block) != self.weights.shape[1]:
             return
-        if rate != self._rate:
-            self._flush()
-            self._rate, self._resampler = rate, Resampler(rate)
-        finite = torch.isfinite(block)
-        self._values += block.numel()
-        if not bool(finite.all()):
-            self._holes += int((~finite).sum())
-            block = torch.where(finite, block, torch.zeros_like(block))
-        block = block.clamp(-LARGEST, LARGEST)
-        mono = block[self._channel] if self._channel is not None and self._channel < len(block) else block.mean(0)
-        if self._channel is None and len(block) > 1:
-            powers = block.double().square().sum(1)
-            if self._powers is None or len(self._powers) == len(powers):
-                self._powers = powers if self._powers is None else self._powers + powers
-                self._mixed_power += float(mono.double().square().sum())
-        self._count += block.shape[1]
-        self._store(self._resampler.push(mono))
+        powers = block.double().square().sum(1)
+        self._powers = powers if self._powers is None else self._powers + powers
+        self._mixed += mixed.double().square().sum(1)
+        self.peak = max(self.peak, *(abs(float(end)) for end in mixed.aminmax()))
 
-    def finish(self) -> Audio:
-        """The whole sound.
+    def better_weights(self) -> tuple[Tensor, str] | None:
+        """Weights to mix with instead, and why, where the mix loses what the channels hold; else None."""
+        if self._powers is None or float(self._powers.sum()) <= 0:
+            return None
+        channels, loudest = len(self._powers), int(self._powers.argmax())
+        used = self.weights.sum(0) > 0
+        if not bool(used[loudest]):
+            # A bass channel that is louder than all others is none: six microphones look like a cinema's speakers.
+            return torch.full_like(self.weights, 1.0 / channels), "its channels are no loudspeakers, so all count alike"
+        unrelated = self.weights.double().square() @ self._powers
+        if float(self._mixed.sum()) < CANCELLED * float(unrelated.sum()):
+            alone = torch.zeros_like(self.weights)
+            alone[:, loudest] = 1.0
+            return alone, f"its channels cancel each other out; channel {loudest + 1} is used alone"
+        return None
 
-        Raises:
-            Cancelled: see the class.
-            PlaymateError: nothing came in, or nothing but NaN and infinity.
-        """
-        self._flush()
-        if not self._values:
-            raise PlaymateError(f"{self._where} is empty; give a recording with at least one frame of sound.")
-        if self._holes == self._values:
-            raise PlaymateError(f"{self._where} holds no numbers, only NaN or infinity; make the recording again.")
-        if self._powers is not None and float(self._powers.sum()) > 0:
-            unrelated = float(self._powers.sum()) / len(self._powers) ** 2
-            if self._mixed_power < CANCELLED * unrelated:
-                raise Cancelled(int(self._powers.argmax()))
-        if self._holes:
-            log.warning("%s: %d samples were NaN or infinite and are silence now.", self._where, self._holes)
-        self._sound.resize(self._stored, refcheck=False)
-        samples = torch.from_numpy(self._sound)
-        # Part by part: a sum in double precision would first copy the whole sound.
-        samples -= sum(float(part.double().sum()) for part in samples.split(1 << 20)) / max(len(samples), 1)
-        # Not abs().max(): that would hold the sound a second time.
-        peak = max(abs(float(end)) for end in samples.aminmax()) if len(samples) else 0.0
-        if peak > ABSURD:
-            scale = 32768.0 if 1000.0 < peak <= 40000.0 else peak
-            log.warning("%s: samples reach %.4g where 1 is full scale; they were divided by %.6g.", self._where, peak,
-                        scale)
-            samples /= scale
-        return Audio(samples.clamp_(-1.0, 1.0), self._seconds)
+    def gain(self) -> float:
+        """Factor after which the loudest channel of the mix is as loud as the loudest of the source, unclipped."""
+        if self._powers is None or float(self._mixed.max()) <= 0:
+            return 1.0
+        wanted = math.sqrt(float(self._powers.max() / self._mixed.max()))
+        if abs(wanted - 1.0) < 1e-3:
+            return 1.0
+        return min(wanted, max(1.0 / self.peak, 1.0)) if self.peak > 0 else wanted
 
-    def _flush(self) -> None:
-        if self._resampler is not None:
-            self._store(self._resampler.finish())
-            self._seconds += self._count / self._rate
-            self._resampler, self._rate, self._count = None, 0, 0
 
-    def _store(self, blocks: list[Tensor]) -> None:
-        """Append to the sound so far. numpy's ``resize`` lets the system move pages instead of copying them, so
-        a growing hour is never held twice."""
-        for block in blocks:
-            if self._stored + len(block) > len(self._sound):
-                self._sound.resize(max(len(self._sound) * 5 // 4, self._stored + len(block)), refcheck=False)
-            self._sound[self._stored:self._stored + len(block)] = block.numpy()
-            self._stored += len(block)
+def mixed(block: Tensor, weights: Tensor) -> Tensor:
+    """[outputs, N] of a block [C, N]; a block of another number of channels than usual is averaged."""
+    if len(block) == weights.shape[1]:
+        return weights @ block
+    return block.mean(0, keepdim=True).expand(len(weights), -1)

@@ -1,39 +1,41 @@
-"""Sound from files (PyAV) and from memory (ComfyUI's AUDIO) to 16 kHz mono."""
+"""Sound from files and from memory (ComfyUI's AUDIO) to 16 kHz mono, for speech encoders."""
 
 from __future__ import annotations
 
 import logging
 import math
-from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..runtime.errors import PlaymateError
-from ..runtime.progress import Progress, report
+from ..runtime.progress import Progress
 from .audio import Audio
-from .mixing import Cancelled, Mixer
+from .container import is_media_file
+from .mixing import STANDARD
+from .sound_file import BLOCK, SoundFile, open_sound, scaled
+from .speech_mix import MixAgain, SpeechMix
 
 log = logging.getLogger(__name__)
 
 HIGHEST_RATE = 10_000_000
 """Samples a second; beyond it a rate is a mistake."""
-_BLOCK = 1 << 19  # samples over all channels that are mixed at once
 
 
 def read_audio(source: Any, progress: Progress = None) -> Audio:
     """Speech from a file or from memory.
 
     Args:
-        source: path of any file with a sound track that FFmpeg can read (the best audio track is taken); or
-            (waveform, rate); or ComfyUI's AUDIO dictionary. In-memory sound: see ``from_waveform``.
+        source: path of any file with a sound track that FFmpeg can read, a binary file object, or what ``open_sound``
+            made of them; or (waveform, rate); or ComfyUI's AUDIO mapping. In-memory sound: see ``from_waveform``.
         progress: told the tenths of a second read and their number, where the file tells its length.
 
     Returns:
-        ``Audio`` whose duration is that of the decoded samples at their own rate. Memory beyond the result does
-        not depend on the length. A damaged or cut file gives what can be decoded, with a warning in the log.
+        ``Audio`` that counts from ``Clock.zero`` of the file: sound that begins after the picture is preceded by
+        silence. Memory beyond the result does not depend on the length. A damaged or cut file gives what can be
+        decoded, with a warning in the log.
 
     Raises:
         PlaymateError: no such file, a directory, an empty file, no sound track, or nothing that can be decoded.
@@ -46,17 +48,11 @@ def read_audio(source: Any, progress: Progress = None) -> Audio:
         if len(source) != 2:
             raise PlaymateError(f"Audio in memory must be (waveform, rate), not {len(source)} things.")
         return from_waveform(*source)
-    try:
-        path = Path(source)
-    except TypeError as error:
-        raise PlaymateError(f"Audio must be a file's path or (waveform, rate), not {type(source).__name__}.") from error
-    if path.is_dir():
-        raise PlaymateError(f"{path} is a folder; give an audio or video file.")
-    if not path.is_file():
-        raise PlaymateError(f"There is no audio file at {path}; check the path.")
-    if path.stat().st_size == 0:
-        raise PlaymateError(f"The audio file {path} is empty (0 bytes); export or download it again.")
-    return _mix(f"The audio file {path}", lambda: _decode(path, progress))
+    if not isinstance(source, SoundFile):
+        if not is_media_file(source):
+            raise PlaymateError(f"Audio must be a file's path or (waveform, rate), not {type(source).__name__}.")
+        source = open_sound(source)
+    return _mix(source.name, source.layout, lambda: source.blocks(progress))
 
 
 def from_waveform(waveform: Any, rate: float) -> Audio:
@@ -75,27 +71,27 @@ def from_waveform(waveform: Any, rate: float) -> Audio:
     """
     rate = _checked_rate(rate)
     samples = _channels(_tensor(waveform))
-    step = max(_BLOCK // len(samples), 1)
+    step = max(BLOCK // len(samples), 1)
 
     def blocks() -> Iterator[tuple[Tensor, int]]:
         for block in samples.split(step, 1):
-            yield _scaled(block, samples), rate
+            yield scaled(block, samples), rate
 
-    return _mix("The audio", blocks)
+    return _mix("The audio", STANDARD.get(len(samples), ()), blocks)
 
 
-def _mix(where: str, blocks: Callable[[], Iterator[tuple[Tensor, int]]]) -> Audio:
-    """Run ``blocks`` through a mixer, a second time with one channel if the channels cancel out."""
-    channel = None
+def _mix(where: str, layout: Sequence[str], blocks: Callable[[], Iterator[tuple[Tensor, int]]]) -> Audio:
+    """Run ``blocks`` through a mix, a second time with other weights if the first lost something."""
+    weights = None
     while True:
-        mixer = Mixer(where, channel)
+        mix = SpeechMix(where, layout, weights)
         for block, rate in blocks():
-            mixer.add(block, rate)
+            mix.add(block, rate)
         try:
-            return mixer.finish()
-        except Cancelled as cancelled:
-            channel = cancelled.channel
-            log.warning("%s: its channels cancel each other out; channel %d is used alone.", where, channel + 1)
+            return mix.finish()
+        except MixAgain as again:
+            weights = again.weights
+            log.warning("%s: %s.", where, again.why)
 
 
 def _checked_rate(rate: float) -> int:
@@ -154,98 +150,3 @@ def _has_sound(entry: Tensor) -> bool:
     if entry.dtype == torch.uint8:
         return bool((entry != 128).any())
     return bool((torch.isfinite(entry) & (entry != 0)).any())
-
-
-def _scaled(block: Tensor, whole: Tensor | None = None) -> Tensor:
-    """``block`` as float32 with full scale at 1; ``whole`` tells how many bits 64-bit integers really use."""
-    if block.dtype.is_floating_point:
-        return block.float()
-    if block.dtype == torch.uint8:
-        return (block.float() - 128.0) / 128.0
-    bits = torch.iinfo(block.dtype).bits
-    if bits == 64 and whole is not None:
-        peak = max(abs(int(whole.min())), abs(int(whole.max())))
-        bits = next(b for b in (16, 32, 64) if peak <= 2 ** (b - 1))
-    return (block.double() / 2.0 ** (bits - 1)).float()
-
-
-def _open(name: str):
-    """A container; titles in another alphabet than they say do not matter to sound."""
-    import av
-
-    try:
-        return av.open(name, metadata_errors="replace")
-    except TypeError:  # newer PyAV has no such argument
-        return av.open(name)
-
-
-def _decode(path: Path, progress: Progress) -> Iterator[tuple[Tensor, int]]:
-    """Blocks [C, N] and their rates. What cannot be decoded is skipped, with one warning at the end."""
-    import av
-
-    bad = 0
-    try:
-        # The prefix keeps FFmpeg from taking a name like "take:2.wav" for a protocol.
-        container = _open(f"file:{path}")
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise PlaymateError(f"{path} is no audio or video file that can be read, or it is damaged; convert it to wav "
-                            "or mp3.") from error
-    with container:
-        stream = container.streams.best("audio")
-        if stream is None:
-            raise PlaymateError(f"{path} has no sound track; choose a file that holds speech.")
-        if stream.codec_context is None:
-            raise PlaymateError(f"{path} holds sound that cannot be decoded here; convert it to wav or mp3.")
-        expected = _expected_seconds(container, stream)
-        waiting, held, rate, seconds = [], 0, 0, 0.0
-        packets = container.demux(stream)
-        while True:
-            try:
-                packet = next(packets, None)
-                if packet is None:
-                    break
-                frames = packet.decode()
-            except av.error.EOFError:
-                break
-            except av.error.FFmpegError:
-                bad += 1
-                # A demuxer that fails again and again without a packet in between has nothing left to give.
-                if bad > 10_000:
-                    break
-                continue
-            for frame in frames:
-                block = _frame_samples(frame)
-                if waiting and (frame.sample_rate != rate or len(block) != len(waiting[0])):
-                    yield torch.cat(waiting, 1), rate
-                    waiting, held = [], 0
-                rate = frame.sample_rate
-                waiting.append(block)
-                held += block.numel()
-                seconds += block.shape[1] / rate
-                if held >= _BLOCK:
-                    yield torch.cat(waiting, 1), rate
-                    waiting, held = [], 0
-                    if expected:
-                        report(progress, min(int(10 * seconds), int(10 * expected)), int(10 * expected))
-        if waiting:
-            yield torch.cat(waiting, 1), rate
-    if not seconds:
-        raise PlaymateError(f"No sound could be decoded from {path}; it is empty or damaged, so export it again.")
-    if bad or expected and seconds < 0.95 * expected - 0.2:
-        told = f" of the {expected:.2f} s that it announces" if expected else ""
-        log.warning("The audio file %s is damaged or cut off; %.2f s%s are used.", path, seconds, told)
-
-
-def _expected_seconds(container, stream) -> float:
-    """What the file says of its own length, 0 where it says nothing."""
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    return container.duration / 1e6 if container.duration else 0.0
-
-
-def _frame_samples(frame) -> Tensor:
-    """[C, N] float32 of a decoded frame, planar or packed, full scale at 1."""
-    array = frame.to_ndarray()
-    if not frame.format.is_planar:
-        array = array.reshape(-1, frame.layout.nb_channels).T
-    return _scaled(torch.from_numpy(np.ascontiguousarray(array)))

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import logging
-import os
-from dataclasses import dataclass
-from typing import BinaryIO, Iterator, Tuple, Union
+from dataclasses import dataclass, field
+from typing import Any, Iterator, Tuple
 
 import torch
 from torch import Tensor
 
 from ..runtime.errors import PlaymateError
+from .clock import Clock, clock_of, frame_rate
+from .container import MediaFile, best_stream, name_of, open_media
+from .wholeness import missing_bytes
 
 logger = logging.getLogger(__name__)
 
-VideoFile = Union[str, "os.PathLike[str]", BinaryIO]
-
 LONGEST_SIDE = 1920
 """Pixels; larger pictures are reduced while they are decoded, which landmarks do not notice."""
+_FAILURES = 1000  # damaged packets in a row after which a file has nothing left to give
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,9 @@ class VideoReader:
     """A part of a video file, to be iterated over: each time from its beginning.
 
     Yields ``(seconds, picture)``: the time since the part's first wanted moment, as the file stamps it (frame rates
-    may vary), and [H, W, 3] uint8 RGB, turned as the file's rotation says, with square pixels.
+    may vary), and [H, W, 3] uint8 RGB, turned as the file's rotation says, with square pixels. The file counts from
+    ``Clock.zero``, as its sound does. Where the part begins between two pictures, or the sound clearly before the first
+    one, the picture that a player shows meanwhile is given repeatedly, at ``fps``, until the next one's time.
 
     Attributes:
         source: path, or a binary file object.
@@ -33,61 +36,95 @@ class VideoReader:
         seconds: length of the part; None reads to the end.
         fps: frames a second, the average where they vary.
         total: how many frames there will be, as far as the file tells; for progress only.
+        clock: when picture and sound begin.
+        pixel_shape: width of a pixel over its height.
     """
 
-    source: VideoFile
+    source: MediaFile
     start: float
     seconds: float | None
     fps: float
     total: int
+    clock: Clock
+    pixel_shape: float = 1.0
+    _told: list[str] = field(default_factory=list, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[Tuple[float, Tensor]]:
-        import av
-
-        try:
-            yield from self._decode()
-        except av.error.FFmpegError as error:
-            raise PlaymateError(f"{_name(self.source)} cannot be decoded ({error.strerror or error}); "
-                                "convert it to MP4 with H.264 and try again.") from error
-
-    def _decode(self) -> Iterator[Tuple[float, Tensor]]:
-        import av
-
         end = float("inf") if self.seconds is None else self.seconds
         margin = 0.5 / self.fps  # times are rounded to the container's clock
-        with av.open(_rewound(self.source)) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            first = float((stream.start_time or 0) * stream.time_base)
-            if self.start > 0:
-                # Lands on the key frame before; what lies between is decoded and dropped.
-                container.seek(int((first + self.start) / stream.time_base), stream=stream)
-            shape = float(stream.sample_aspect_ratio or 1) or 1.0
-            number, given = 0, 0
-            frames = container.decode(stream)
-            while True:
-                try:
-                    frame = next(frames, None)
-                except av.error.FFmpegError as error:
-                    if not given:
-                        raise
-                    logger.warning("%s ends early, after %d frames (%s).", _name(self.source), given,
-                                   error.strerror or error)
-                    return
-                if frame is None:
-                    return
-                time = (number / self.fps if frame.time is None else frame.time - first) - self.start
+        before, given = None, 0
+        for time, frame in self._decode():
+            if time < -margin:
+                before = frame
+                continue
+            if not given and time > margin + 1e-3:
+                # What is on the screen meanwhile, in whole frames: motion and measures count in frames.
+                picture = self._picture(frame if before is None else before)
+                while (given + 0.5) / self.fps < min(time, end) - 1e-3:
+                    yield given / self.fps, picture
+                    given += 1
+            if time >= end - margin:
+                break
+            given += 1
+            yield max(time, 0.0), self._picture(frame)
+        if not given and before is not None:
+            yield 0.0, self._picture(before)
+
+    def _picture(self, frame) -> Tensor:
+        return _picture(frame, self.pixel_shape)
+
+    def steady(self) -> Iterator[Tensor]:
+        """Pictures as a player shows them at ``fps``: the latest at each tick, where the file's own rate varies."""
+        number, shown = 0, None
+        for time, picture in self:
+            # A picture is due from half a tick before its time, so that rounded stamps drop and double none.
+            while shown is not None and number / self.fps < time - 0.5 / self.fps:
+                yield shown
                 number += 1
-                if time < -margin:
+            shown = picture
+        if shown is not None:
+            yield shown
+
+    def _decode(self) -> Iterator[Tuple[float, Any]]:
+        """(seconds since ``start``, frame), from the key frame before ``start`` on."""
+        import av
+
+        bad, in_a_row, number, reason = 0, 0, 0, "no pictures"
+        with open_media(self.source) as container:
+            stream = best_stream(container, "video")
+            stream.thread_type = "AUTO"
+            zero = self.clock.zero
+            if self.start > 0:
+                container.seek(max(int((zero + self.start) / stream.time_base), 0), stream=stream)
+            packets = container.demux(stream)
+            while in_a_row < _FAILURES:
+                try:
+                    packet = next(packets, None)
+                    if packet is None:
+                        break
+                    frames = packet.decode()
+                except av.error.EOFError:
+                    break
+                except av.error.FFmpegError as error:
+                    # Before the first picture it is only where a recording was cut out of a stream.
+                    bad, in_a_row, reason = bad + bool(number), in_a_row + 1, error.strerror or str(error)
                     continue
-                if time >= end - margin:
-                    return
-                given += 1
-                yield max(time, 0.0), _picture(frame, shape)
+                for frame in frames:
+                    in_a_row = 0
+                    time = number / self.fps if frame.time is None else frame.time - zero
+                    number += 1
+                    yield time - self.start, frame
+        if not number:
+            raise PlaymateError(f"{name_of(self.source)} cannot be decoded ({reason}); convert it to MP4 with H.264 "
+                                "and try again.")
+        if (bad or missing_bytes(self.source)) and not self._told:
+            self._told.append(f"{name_of(self.source)} is damaged or cut off; the {number} pictures that can be read "
+                              "are used.")
+            logger.warning(self._told[-1])
 
 
-def open_video(source: VideoFile, start: float = 0.0, seconds: float | None = None) -> VideoReader:
-    """Looks into a video file without decoding it.
+def open_video(source: MediaFile, start: float = 0.0, seconds: float | None = None) -> VideoReader:
+    """Looks into a video file without decoding more than its first frames.
 
     Args:
         source: path, or a binary file object.
@@ -102,37 +139,28 @@ def open_video(source: VideoFile, start: float = 0.0, seconds: float | None = No
     if not start >= 0 or (seconds is not None and not seconds > 0):
         raise PlaymateError(f"A part of {seconds} seconds from {start} cannot be read; start at 0 or later and "
                             "read more than 0 seconds.")
-    if isinstance(source, (str, os.PathLike)) and not os.path.isfile(source):
-        raise PlaymateError(f"The video {os.fspath(source)} does not exist; check the name and the folder.")
-    try:
-        with av.open(_rewound(source)) as container:
-            if not container.streams.video:
-                raise PlaymateError(f"{_name(source)} holds no picture; give a video file.")
-            stream = container.streams.video[0]
-            fps = float(stream.average_rate or stream.guessed_rate or stream.base_rate or 25)
-            if stream.duration:
-                duration = float(stream.duration * stream.time_base)
-            else:
-                duration = (container.duration or 0) / av.time_base
-            frames = stream.frames or round(duration * fps)
-    except (OSError, av.error.FFmpegError) as error:
-        raise PlaymateError(f"{_name(source)} is not a video that can be read "
-                            f"({getattr(error, 'strerror', None) or error}).") from error
+    clock = clock_of(source)
+    with open_media(source) as container:
+        stream = best_stream(container, "video")
+        if stream is None or stream.codec_context is None:
+            if container.streams.video and stream is not None:
+                raise PlaymateError(f"{name_of(source)} holds pictures that cannot be decoded here; convert it to MP4 "
+                                    "with H.264.")
+            raise PlaymateError(f"{name_of(source)} holds no picture; give a video file.")
+        frames, told = stream.frames, 0.0
+        if stream.duration:
+            told = float(stream.duration * stream.time_base)
+        elif container.duration:
+            told = container.duration / av.time_base
+        shape = float(stream.sample_aspect_ratio or 1) or 1.0
+        fps = frame_rate(container, stream)
+    duration = told + clock.picture_lead if told else 0.0
     if duration and start >= duration:
-        raise PlaymateError(f"{_name(source)} lasts {duration:.2f} seconds; start before that.")
+        raise PlaymateError(f"{name_of(source)} lasts {duration:.2f} seconds; start before that.")
+    frames = (frames or round(told * fps)) + round(clock.picture_lead * fps)
     left = max(frames - round(start * fps), 1)
-    return VideoReader(source, float(start), seconds, fps, left if seconds is None else min(left, round(seconds * fps)))
-
-
-def _rewound(source: VideoFile):
-    if isinstance(source, (str, os.PathLike)):
-        return os.fspath(source)
-    source.seek(0)
-    return source
-
-
-def _name(source: VideoFile) -> str:
-    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else "The video"
+    return VideoReader(source, float(start), seconds, fps, left if seconds is None else min(left, round(seconds * fps)),
+                       clock, shape)
 
 
 def _picture(frame, shape: float) -> Tensor:
