@@ -1,108 +1,16 @@
-"""Small LivePortrait networks with made-up weights, and the reference's recipe for larger ones."""
+"""Small LivePortrait networks with made-up weights, written as the public files are."""
 
 from __future__ import annotations
 
-import json
-import zlib
-from collections.abc import Mapping
-
-import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 
-GAINS = {
-    "fc_kp.weight": 0.3, "fc_exp.weight": 0.05, "fc_t.weight": 0.1, "fc_scale.weight": 0.1, "fc_pitch.weight": 2.0,
-    "fc_yaw.weight": 2.0, "fc_roll.weight": 2.0, "dense_motion_network.mask.weight": 4.0, "conv2.weight": 0.5,
-    "occlusion.weight": 0.7, "mlp_gamma.weight": 0.5, "mlp_beta.weight": 0.5,
-}
+from laboratory.parity.files import Watched, below, fixture, kept_outputs, relative_error
+from laboratory.parity.recipe import recipe, recipe_of, small_networks, small_weights, stitching_by_recipe
 
-
-def recipe(tag: str, network: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Weights by recipe LP1 (SPEC.md section 17) for a network's keys and shapes."""
-    return recipe_of(tag, {key: tuple(value.shape) for key, value in network.state_dict().items()})
-
-
-def recipe_of(tag: str, shapes: dict[str, tuple]) -> dict[str, torch.Tensor]:
-    weights = {key: _draw(tag, key, shape) for key, shape in shapes.items() if not key.endswith("weight_v")}
-    for key in shapes:
-        if key.endswith("weight_v"):
-            matrix = weights[key[:-1] + "orig"].astype(np.float64)
-            v = matrix.reshape(len(matrix), -1).T @ weights[key[:-1] + "u"].astype(np.float64)
-            weights[key] = (v / np.linalg.norm(v)).astype(np.float32)
-    return {key: torch.from_numpy(np.asarray(weights[key])) for key in shapes}
-
-
-def _draw(tag: str, key: str, shape: tuple) -> np.ndarray:
-    last = key.rsplit(".", 1)[-1]
-    if last == "num_batches_tracked":
-        return np.array(1, dtype=np.int64)
-    state = np.random.RandomState(zlib.crc32(f"{tag}/{key}".encode()))
-    if last == "running_var":
-        return (0.5 + state.random_sample(shape)).astype(np.float32)
-    value = state.standard_normal(shape)
-    if last == "running_mean":
-        value *= 0.1
-    elif last == "weight_u":
-        value /= np.linalg.norm(value)
-    elif last == "gamma":
-        value *= 0.5
-    elif last == "beta":
-        value *= 0.1
-    elif last == "bias":
-        value = 0.05 * value + (1.2 if key.endswith("fc_scale.bias") else 0.0)
-    elif len(shape) == 1:
-        value = 1 + 0.1 * value
-    else:
-        gain = next((g for end, g in GAINS.items() if key.endswith(end)), 1.4)
-        value = gain * value / np.sqrt(np.prod(shape[1:]))
-    return value.astype(np.float32)
-
-
-class Watched(Mapping):
-    """Tensors of a reference file by name, which remembers the names that were asked for."""
-
-    def __init__(self, tensors: dict[str, torch.Tensor], prefix: str = "", seen: set | None = None) -> None:
-        self.tensors, self.prefix = tensors, prefix
-        self.seen: set[str] = set() if seen is None else seen
-
-    def __getitem__(self, key: str) -> torch.Tensor:
-        value = self.tensors[self.prefix + key]
-        self.seen.add(self.prefix + key)
-        return value
-
-    def __contains__(self, key) -> bool:
-        return self.prefix + key in self.tensors
-
-    def __iter__(self):
-        return (key[len(self.prefix):] for key in self.tensors if key.startswith(self.prefix))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def below(self, prefix: str) -> Watched:
-        return Watched(self.tensors, self.prefix + prefix, self.seen)
-
-    @property
-    def unseen(self) -> list[str]:
-        return sorted(set(self.tensors) - self.seen)
-
-
-def fixture(path) -> tuple[Watched, dict]:
-    """Tensors and metadata of a reference file, JSON entries decoded."""
-    with safe_open(str(path), "pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}
-        metadata = dict(file.metadata())
-    for key, value in metadata.items():
-        if value[:1] in "[{":
-            metadata[key] = json.loads(value)
-    return Watched(tensors), metadata
-
-
-def below(tensors: Mapping[str, torch.Tensor], prefix: str) -> Mapping[str, torch.Tensor]:
-    if isinstance(tensors, Watched):
-        return tensors.below(prefix)
-    return {key[len(prefix):]: value for key, value in tensors.items() if key.startswith(prefix)}
+__all__ = ["Watched", "below", "fixture", "kept_outputs", "recipe", "recipe_of", "relative_error",
+           "skip_unless_the_whole_file_runs", "small_networks", "small_weights", "stitching_by_recipe",
+           "write_pickles", "write_safetensors"]
 
 
 def skip_unless_the_whole_file_runs(request) -> None:
@@ -110,73 +18,6 @@ def skip_unless_the_whole_file_runs(request) -> None:
     names = {name for name in vars(request.module) if name.startswith("test_")}
     if names - {item.function.__name__ for item in request.session.items if item.path == request.path}:
         pytest.skip("only some of this file's tests were chosen")
-
-
-def kept_outputs(network: torch.nn.Module, names) -> dict[str, torch.Tensor]:
-    """Fills with what the parts of ``network`` named so return, and under "NAME (in)" with what they are given."""
-    kept: dict[str, torch.Tensor] = {}
-
-    def keep(name):
-        def hook(_, given, found):
-            kept[name], kept[f"{name} (in)"] = found, given[0]
-        return hook
-
-    for name in names:
-        network.get_submodule(name).register_forward_hook(keep(name))
-    return kept
-
-
-def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
-    """Largest difference, in units of the largest wanted number."""
-    assert found.shape == wanted.shape
-    found, wanted = found.detach().double(), wanted.detach().double()
-    return float((found - wanted).abs().max() / wanted.abs().max())
-
-
-def stitching_by_recipe():
-    """S as the reference's geometry has it: by recipe, with the last layers small."""
-    from playmate_core.render.liveportrait.stitching import Stitching
-
-    network = Stitching()
-    weights = {}
-    for name in ("stitching", "eye", "lip"):
-        own = recipe(f"S_{name}", getattr(network, name))
-        last = max(int(key.split(".")[1]) for key in own)
-        for key in own:
-            weights[f"{name}.{key}"] = own[key] * (0.05 if key.startswith(f"mlp.{last}.") else 1.0)
-    network.load_state_dict(weights, strict=True)
-    return network.eval().requires_grad_(False)
-
-
-def small_networks(halvings: int = 2) -> dict[str, torch.nn.Module]:
-    """Networks of the real structure with few channels, by role; they see 256 and draw 512 pixels.
-
-    More halvings than the published two make the volume and the drawn picture smaller: 128 pixels with four, which
-    takes a sixteenth of the time.
-    """
-    from playmate_core.render.liveportrait.appearance import AppearanceConfig, AppearanceExtractor
-    from playmate_core.render.liveportrait.generator import Generator, GeneratorConfig
-    from playmate_core.render.liveportrait.motion_extractor import MotionExtractor, MotionExtractorConfig
-    from playmate_core.render.liveportrait.stitching import Stitching
-    from playmate_core.render.liveportrait.warping import WarpingConfig, WarpingModule
-
-    dense = {"block_expansion": 4, "max_features": 16, "num_blocks": 4, "reshape_depth": 4, "compress": 2}
-    return {
-        "appearance": AppearanceExtractor(AppearanceConfig(3, 4, halvings, 16, 4, 4, 1)),
-        "motion": MotionExtractor(MotionExtractorConfig(depths=(1, 1, 1, 1), dims=(8, 8, 16, 16))),
-        "warping": WarpingModule(WarpingConfig(21, 2, 16, 2, 4, True, dense)),
-        "generator": Generator(GeneratorConfig(2, 2, 16, 2, 4)),
-        "stitching": Stitching(),
-    }
-
-
-def small_weights(halvings: int = 2) -> dict[str, dict[str, torch.Tensor]]:
-    """State dicts of ``small_networks`` by role; the stitching networks change little, as trained ones do."""
-    weights = {role: recipe(role, network) for role, network in small_networks(halvings).items()}
-    for key, value in weights["stitching"].items():
-        if key.split(".")[2] == {"stitching": "6", "lip": "6", "eye": "10"}[key.split(".")[0]]:
-            value *= 0.05
-    return weights
 
 
 def write_safetensors(folder, weights=None) -> None:

@@ -23,8 +23,11 @@ def describe() -> str:
         processor = names[0] if names else processor
     versions = ", ".join(f"{name} {_version(name)}" for name in ("torch", "diffusers", "numpy", "av"))
     # Of what is committed; a plus stands for changes on top of it.
-    commit = subprocess.run(["git", "describe", "--always", "--abbrev=7", "--exclude=*", "--dirty=+"], cwd=ROOT,
-                            capture_output=True, text=True)
+    try:
+        commit = subprocess.run(["git", "describe", "--always", "--abbrev=7", "--exclude=*", "--dirty=+"], cwd=ROOT,
+                                capture_output=True, text=True).stdout.strip()
+    except OSError:  # no git here
+        commit = ""
     gpu = "none"
     if torch.cuda.is_available():
         gpu = (f"{torch.cuda.get_device_name(0)}, CUDA {torch.version.cuda}, "
@@ -33,7 +36,7 @@ def describe() -> str:
         f"processor: {processor}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads",
         f"gpu:       {gpu}",
         f"python:    {platform.python_version()}, {versions}",
-        f"commit:    {commit.stdout.strip() or 'unknown'}",
+        f"commit:    {commit or 'unknown'}",
     ])
 
 

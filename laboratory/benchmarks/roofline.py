@@ -54,17 +54,22 @@ class Counter(TorchDispatchMode):
                    for operations, count in self.launches)
 
 
+def finish(device: torch.device) -> None:
+    """Waits until everything is done that a device was asked for."""
+    if device.type in ("cuda", "mps"):
+        getattr(torch, device.type).synchronize()
+
+
 def timed(call, device: torch.device, runs: int, warm_up: int = 3) -> float:
     """Median seconds of a call that is finished on the device."""
-    wait = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(device.type, lambda: None)
     for _ in range(warm_up):
         call()
     seconds = []
     for _ in range(runs):
-        wait()
+        finish(device)
         start = time.perf_counter()
         call()
-        wait()
+        finish(device)
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
 
