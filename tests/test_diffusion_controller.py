@@ -83,7 +83,8 @@ def test_gradients_reach_the_controller_alone(stage1):
     out = net(torch.randn(1, length, config.motion_dim),
               torch.randn(1, length + config.lookahead, config.features_dim + 3),
               torch.ones(1, length + config.lookahead, dtype=torch.bool), torch.tensor([500]), has_audio=there,
-              emotion_weights=torch.rand(1, length, 7), continued=there, identity=torch.zeros(1, 63), has_identity=there)
+              emotion_weights=torch.rand(1, length, 7), continued=there, identity=torch.zeros(1, 63),
+              has_identity=there)
     out.square().mean().backward()
     assert all(p.grad is None for p in net.denoiser.parameters())
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in net.controller.parameters())

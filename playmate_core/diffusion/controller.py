@@ -74,7 +74,7 @@ class EmotionController(nn.Module):
 
 
 class EmotionalDenoiser(nn.Module):
-    """A frozen stage 1 with a controller to train; called like ``Denoiser`` with ``emotion_weights`` [B, P + W, 7] added."""
+    """A frozen stage 1 with a controller to train; called like ``Denoiser``, with ``emotion_weights`` [B, P + W, 7]."""
 
     def __init__(self, denoiser: Denoiser, controller: EmotionController) -> None:
         super().__init__()
