@@ -217,7 +217,7 @@ def motion_extractor(source: Models | str, device: str | torch.device = "cpu") -
 
 def extract_appearance(models: Models, image: Tensor, policy: str = "largest", index: int = 0,
                        mask: Tensor | None = None, *, box: Tensor | None = None, points: Tensor | None = None,
-                       tell: Callable[[str], None] = log.warning) -> Appearance:
+                       notify: Callable[[str], None] = log.warning) -> Appearance:
     """Finds the face to animate and prepares it for the renderer.
 
     Args:
@@ -227,7 +227,7 @@ def extract_appearance(models: Models, image: Tensor, policy: str = "largest", i
         mask: [H, W]; only a face under it is taken.
         box: [4] left, top, width and height in pixels of a face that the detector does not find; nothing is detected.
         points: [5, 2] both eyes, nose and corners of the mouth in pixels (``face.manual``); goes before ``box``.
-        tell: told in a sentence when the mesh sees nothing where the face was marked.
+        notify: given a sentence for the user when the mesh sees nothing where the face was marked.
 
     Raises:
         PlaymateError: no picture, no face, no such face, or a mark outside the picture.
@@ -240,7 +240,7 @@ def extract_appearance(models: Models, image: Tensor, policy: str = "largest", i
         face, seen = face_in_box(models.face, image, box) if points is None else \
             face_at_points(models.face, image, points)
         if not seen:
-            tell(AVERAGE)
+            notify(AVERAGE)
         return models.renderer.prepare(image, face)
     faces = models.face.analyze(image[None])[0]
     face = select_face(faces, tuple(image.shape[:2]), policy=policy, index=index, mask=mask)
