@@ -147,7 +147,7 @@ def load_speech_encoder(path: str | PathLike | None, device: str | torch.device 
 def load_motion_and_speech(motion_model: str | PathLike | None = None, speech_encoder: str | PathLike | None = None,
                            device: str | torch.device = "cpu",
                            host: Host | None = None, acceleration: str = NONE) -> Tuple[MotionModel, SpeechEncoder]:
-    """A motion model and what it listens through.
+    """A motion model and its speech encoder.
 
     Args:
         motion_model: None for the bundled one, a Playmate checkpoint (.safetensors), or JoyVASA's (.pt with
@@ -265,8 +265,8 @@ def generate_motion(models: Models, features: SpeechFeatures, appearance: Appear
                     progress: Progress = None) -> Motion:
     """Speech to motion with the diffusion model; T = round(duration * fps).
 
-    A model without an emotion head (stage 1 alone) is told nothing of the emotion: its mean expression is laid over
-    the generated one, and a warning says so.
+    A model without an emotion head (stage 1 alone) is not given the emotion: the emotion's mean expression is laid
+    over the generated one, and a warning says so.
 
     Args:
         appearance: whose face it is; without one an average face is assumed.
@@ -276,7 +276,7 @@ def generate_motion(models: Models, features: SpeechFeatures, appearance: Appear
         audio_guidance: strength of the sound's pull; None takes the model's own default.
         head_motion: 0 holds the head still, 1 is natural.
         fps: frames a second of the result.
-        emotion: what is felt when: a plan, a schedule's text, or a curve at any rate; None is neutral.
+        emotion: emotions over time: a plan, a schedule's text, or a curve at any rate; None is neutral.
         emotion_guidance: strength of the emotion's pull (w_e of PAPER.md 1.8); None takes the model's own default.
             Without an emotion head it has no effect.
 
@@ -300,7 +300,7 @@ def generate_motion(models: Models, features: SpeechFeatures, appearance: Appear
 
 
 def emotion_curve(emotion: EmotionPlan | EmotionCurve | str | None, features: SpeechFeatures) -> EmotionCurve | None:
-    """What is felt in every frame of ``features``, at their rate; None stays None.
+    """Emotions of every frame of ``features``, at their rate; None stays None.
 
     Raises:
         PlaymateError: a text that cannot be read, or something that is no emotion.

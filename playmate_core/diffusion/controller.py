@@ -92,7 +92,7 @@ class EmotionalDenoiser(nn.Module):
                 emotion_weights: Tensor, mask: Optional[Tensor] = None, **conditions) -> Tensor:
         """Predicted noise [B, W, K + 6]; gradients reach the controller alone."""
         with torch.no_grad():
-            speech = self.denoiser.listen(audio, audio_mask, has_audio)
+            speech = self.denoiser.speech_tokens(audio, audio_mask, has_audio)
             trunk = self.denoiser.trunk(motion, speech, t, mask=mask, **conditions)
         return self.denoiser.heads(trunk, motion, t,
                                    lambda hidden, time: self.controller(hidden, time, emotion_weights, mask))
