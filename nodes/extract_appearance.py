@@ -68,7 +68,7 @@ class ExtractAppearance(Node):
         if _asks_for_mask(face_box) and points is None and mask is None:
             raise PlaymateError("face_box is 'mask', but no mask is painted; connect one, or give the box in pixels.")
         return io.NodeOutput(pipeline.extract_appearance(models, chosen, policy=face, index=face_index, mask=mask,
-                                                         box=box, points=points, tell=tell))
+                                                         box=box, points=points, notify=tell))
 
 
 def _asks_for_mask(face_box: str | None) -> bool:

@@ -148,7 +148,7 @@ def load_speech_encoder(path: str | PathLike | None, device: str | torch.device 
 def load_motion_and_speech(motion_model: str | PathLike | None = None, speech_encoder: str | PathLike | None = None,
                            device: str | torch.device = "cpu",
                            host: Host | None = None, acceleration: str = NONE) -> Tuple[MotionModel, SpeechEncoder]:
-    """A motion model and what it listens through.
+    """A motion model and its speech encoder.
 
     Args:
         motion_model: None for the bundled one, a Playmate checkpoint (.safetensors), or JoyVASA's (.pt with
@@ -236,7 +236,7 @@ def motion_extractor(source: Models | str, device: str | torch.device = "cpu") -
 
 def extract_appearance(models: Models, image: Tensor, policy: str = "largest", index: int = 0,
                        mask: Tensor | None = None, *, box: Tensor | None = None, points: Tensor | None = None,
-                       size: int = SIZE, tell: Callable[[str], None] = log.warning) -> Appearance:
+                       size: int = SIZE, notify: Callable[[str], None] = log.warning) -> Appearance:
     """Finds the face to animate and prepares it for the renderer, a face that lies set upright for it.
 
     Args:
@@ -247,7 +247,7 @@ def extract_appearance(models: Models, image: Tensor, policy: str = "largest", i
         box: [4] left, top, width and height in pixels of a face that the detector does not find; nothing is detected.
         points: [5, 2] both eyes, nose and corners of the mouth in pixels (``face.manual``); goes before ``box``.
         size: longest side of the frames that will most likely be asked for; another one is prepared when it is.
-        tell: told once, in sentences, what will not look right: an average face where the mesh sees nothing in the
+        notify: given once, in sentences, what will not look right: an average face where the mesh sees nothing in the
             place that was marked, a covered mouth or covered or shut eyes.
 
     Raises:
@@ -266,7 +266,7 @@ def extract_appearance(models: Models, image: Tensor, policy: str = "largest", i
         face, seen = select_face(faces, tuple(image.shape[:2]), policy=policy, index=index, mask=mask), True
     said = notes(image, face) if seen else [AVERAGE]
     if said:
-        tell(" ".join(said))
+        notify(" ".join(said))
     return prepare(models.renderer, image, face, size)
 
 
@@ -288,8 +288,8 @@ def generate_motion(models: Models, features: SpeechFeatures, appearance: Appear
                     progress: Progress = None) -> Motion:
     """Speech to motion with the diffusion model; T = round(duration * fps).
 
-    A model without an emotion head (stage 1 alone) is told nothing of the emotion: its mean expression is laid over
-    the generated one, and a warning says so.
+    A model without an emotion head (stage 1 alone) is not given the emotion: the emotion's mean expression is laid
+    over the generated one, and a warning says so.
 
     Args:
         appearance: whose face it is; without one an average face is assumed.
@@ -299,7 +299,7 @@ def generate_motion(models: Models, features: SpeechFeatures, appearance: Appear
         audio_guidance: strength of the sound's pull; None takes the model's own default.
         head_motion: 0 holds the head still, 1 is natural.
         fps: frames a second of the result.
-        emotion: what is felt when: a plan, a schedule's text, or a curve at any rate; None is neutral.
+        emotion: emotions over time: a plan, a schedule's text, or a curve at any rate; None is neutral.
         emotion_guidance: strength of the emotion's pull (w_e of PAPER.md 1.8); None takes the model's own default.
             Without an emotion head it has no effect.
 
@@ -323,7 +323,7 @@ def generate_motion(models: Models, features: SpeechFeatures, appearance: Appear
 
 
 def emotion_curve(emotion: EmotionPlan | EmotionCurve | str | None, features: SpeechFeatures) -> EmotionCurve | None:
-    """What is felt in every frame of ``features``, at their rate; None stays None.
+    """Emotions of every frame of ``features``, at their rate; None stays None.
 
     Raises:
         PlaymateError: a text that cannot be read, or something that is no emotion.

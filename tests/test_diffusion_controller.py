@@ -8,7 +8,7 @@ import torch
 from playmate_core.diffusion.controller import EmotionalDenoiser, EmotionController
 from playmate_core.diffusion.model import PlaymateMotionModel
 from playmate_core.emotion.curve import EMOTIONS, LABELS, EmotionCurve
-from playmate_core.emotion.offsets import attitude, emotion_table, onset, response
+from playmate_core.emotion.offsets import attitude, emotion_table, expression_factors, onset
 from playmate_core.runtime.errors import PlaymateError
 
 from .diffusion_helpers import toy_features as speech
@@ -83,7 +83,8 @@ def test_gradients_reach_the_controller_alone(stage1):
     out = net(torch.randn(1, length, config.motion_dim),
               torch.randn(1, length + config.lookahead, config.features_dim + 3),
               torch.ones(1, length + config.lookahead, dtype=torch.bool), torch.tensor([500]), has_audio=there,
-              emotion_weights=torch.rand(1, length, 7), continued=there, identity=torch.zeros(1, 63), has_identity=there)
+              emotion_weights=torch.rand(1, length, 7), continued=there, identity=torch.zeros(1, 63),
+              has_identity=there)
     out.square().mean().backward()
     assert all(p.grad is None for p in net.denoiser.parameters())
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in net.controller.parameters())
@@ -118,9 +119,9 @@ def test_faces_follow_at_their_own_pace():
 
 def test_strength_grows_without_running_away():
     felt = torch.eye(7)[0] * torch.tensor([[0.5], [1.0], [1.5], [2.0]])
-    factor = response(felt)[:, 0]
+    factor = expression_factors(felt)[:, 0]
     assert torch.allclose(factor, torch.tensor([0.5, 1.0, 1.3, 1.6]), atol=1e-5)
-    mixture = response(torch.tensor([[1.0, 1.0, 0, 0, 0, 0, 0]]))
+    mixture = expression_factors(torch.tensor([[1.0, 1.0, 0, 0, 0, 0, 0]]))
     assert torch.allclose(mixture[0, :2], torch.tensor([0.8, 0.8]), atol=1e-5)
 
 

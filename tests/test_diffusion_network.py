@@ -106,7 +106,7 @@ def test_the_expression_hook_reaches_the_expression_head_only(net):
 def test_one_trunk_serves_several_heads(net):
     x = inputs()
     motion, t = x["motion"], x["t"]
-    speech = net.listen(x.pop("audio"), x.pop("audio_mask"), x.pop("has_audio"))
+    speech = net.speech_tokens(x.pop("audio"), x.pop("audio_mask"), x.pop("has_audio"))
     trunk = net.trunk(x.pop("motion"), speech, x.pop("t"), **x)
     assert torch.equal(net.heads(trunk, motion, t), net(**inputs()))
 

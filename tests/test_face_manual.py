@@ -71,7 +71,7 @@ def test_a_marked_face_can_be_drawn_and_said(models, blank):
 
     said = []
     appearance = pipeline.extract_appearance(models, blank, box=torch.tensor([75.0, 20.0, 110.0, 140.0]),
-                                             tell=said.append)
+                                             notify=said.append)
     assert said == [AVERAGE]
     still = Motion(torch.zeros(2, 21, 3), torch.zeros(2, 3), torch.zeros(2, 3), torch.ones(2, 1), 25.0, Neutral.rest())
     opened = edit_expression(still, {"aaa": 60.0, "smile": 1.0})

@@ -11,6 +11,7 @@ import torch
 from playmate_core.motion import edits
 from playmate_core.motion.curves import monotone_cubic
 from playmate_core.motion.geometry import relative_rotation, rotation_matrix
+from playmate_core.motion.resampling import joined, resampled
 from playmate_core.motion.smoothing import gaussian_smooth, kalman_smooth
 from playmate_core.motion.types import Motion
 from playmate_core.runtime.errors import PlaymateError
@@ -225,10 +226,39 @@ def test_resampled_rotation_turns_evenly_between_frames():
     assert turns.min() > 10 and (turns - turns[0]).abs().max() < 1e-3
 
 
+@pytest.mark.parametrize("size", [1, 3, 20, 200])
+@pytest.mark.parametrize("fps, wanted", [(25.0, 60.0), (25.0, 29.97), (30000 / 1001, 24.0), (60.0, 7.0)])
+def test_pieces_resampled_as_they_come_are_the_whole(size, fps, wanted):
+    motion = random_motion(73, fps)
+    whole = edits.resample(motion, wanted)
+    pieces = list(resampled((edits.slice_frames(motion, start, start + size) for start in range(0, 73, size)),
+                            wanted, len(whole)))
+    assert all(len(piece) and piece.fps == wanted for piece in pieces) and (size > 20 or len(pieces) > 1)
+    for name in FIELDS:
+        torch.testing.assert_close(getattr(joined(pieces), name), getattr(whole, name), atol=1e-5, rtol=1e-5)
+
+
+def test_pieces_come_before_the_last_is_made_and_their_last_frame_holds():
+    motion, given = random_motion(60), []
+
+    def made():
+        for start in range(0, 60, 20):
+            given.append(start)
+            yield edits.slice_frames(motion, start, start + 20)
+
+    pieces = resampled(made(), 50.0, 130)
+    assert len(next(pieces)) == 31 and given == [0]  # frames up to number 15, whose curve needs four more
+    rest = joined(list(pieces))
+    assert len(rest) == 99 and torch.equal(rest.rotation[-1], motion.rotation[-1])
+    assert not list(resampled(iter(()), 50.0, 0))
+
+
 @pytest.mark.parametrize("fps", [0, -5, float("nan"), float("inf")])
 def test_impossible_rates_are_refused(fps):
     with pytest.raises(PlaymateError, match="frames a second"):
         edits.resample(random_motion(), fps)
+    with pytest.raises(PlaymateError, match="frames a second"):
+        next(resampled(iter([random_motion()]), fps, 3))
 
 
 def test_monotone_cubic_never_overshoots_and_is_smooth():

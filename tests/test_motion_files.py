@@ -19,6 +19,7 @@ from playmate_core.motion.files import load_motion, save_motion, save_template
 from playmate_core.motion.geometry import rotation_matrix
 from playmate_core.motion.types import Neutral
 from playmate_core.runtime.errors import PlaymateError
+from playmate_core.weights import pickled as names
 from playmate_core.weights import unpickle
 from playmate_core.weights.unreadable import Unreadable
 
@@ -275,11 +276,11 @@ def test_whatever_is_no_plain_array_is_named(tmp_path, content, asked):
 
 
 def test_the_allow_list_is_exactly_the_documented_one():
-    assert unpickle.ARRAYS == {
+    assert names.ARRAYS == {
         ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"),
         ("numpy._core.numeric", "_frombuffer"), ("numpy", "ndarray"), ("numpy", "dtype"),
     }
-    others = {module for module, _ in unpickle.ALLOWED - unpickle.ARRAYS}
+    others = {module for module, _ in names.ALLOWED - names.ARRAYS}
     assert others == {"collections", "argparse", "torch", "torch._utils", "pathlib", "pathlib._local"}
     for module, name in [("numpy", "load"), ("numpy.core.multiarray", "scalar"), ("numpy", "ndarray.tofile")]:
         text = f"c{module}\n{name}\n.".encode()

@@ -21,7 +21,7 @@ from laboratory.training.dataset import load_corpus
 from laboratory.training.footage import Filters, Unusable, divide
 from laboratory.training.labels import FOLDERS, Label, Labels, from_names
 from laboratory.training.prepare import Settings, list_files, split_of
-from playmate_core.driving.film import FaceTrack
+from playmate_core.driving.film import FilmedFace
 from playmate_core.runtime.errors import PlaymateError
 
 
@@ -33,7 +33,7 @@ def track(frames=200, fps=25.0, unseen=(), moved=None):
     for begin, (shift, factor) in (moved or {}).items():
         landmarks[begin:] = landmarks[begin:] * factor + shift
     seen = torch.tensor([k for k in range(frames) if k not in set(unseen)])
-    return FaceTrack(landmarks[seen], torch.zeros(len(seen), 52), seen, torch.arange(frames).double() / fps, fps)
+    return FilmedFace(landmarks[seen], torch.zeros(len(seen), 52), seen, torch.arange(frames).double() / fps, fps)
 
 
 def spans(parts):

@@ -18,6 +18,7 @@ import torch
 from playmate_core.runtime.errors import PlaymateError
 from playmate_core.weights.catalogue import entry_of, locate
 from playmate_core.weights.tensors import TensorInfo, list_tensors, load_table, load_weights
+from playmate_core.weights.unpickle import read_pickle
 from playmate_core.weights.unreadable import Unreadable
 from tests.weights_helpers import listed, state_dict, write_network
 
@@ -131,7 +132,7 @@ def test_other_ways_of_a_pickle_to_harm(tmp_path):
     assert list_tensors(archive(path, b"\x80\x02}r" + struct.pack("<I", 2**31 - 1) + b".")) == {}
     assert "instruction EXT1" in refuse(archive(path, b"\x80\x02\x82\x01."))
     assert "damaged" in refuse(archive(path, b"\x80\x02}q"))
-    assert "calls OrderedDict" in refuse(archive(path, b"\x80\x02ccollections\nOrderedDict\n(K\x01K\x02tR."))
+    assert "calls OrderedDict in" in refuse(archive(path, b"\x80\x02ccollections\nOrderedDict\n(K\x01K\x02tR."))
     # a global spelled by two strings
     asks = b"\x80\x04\x8c\x02os\x8c\x06system\x93."
     assert "os.system" in refuse(archive(path, asks))
@@ -210,6 +211,13 @@ def test_what_torch_wrote_until_2020_is_read(tmp_path):
                                                                          b"little_endianq\x02\x89")))
     asks = (b"ccollections\nOrderedDict\n", b"cos\nmkdir\n")
     assert "os.mkdir" in refuse(old_form(path, {"a": torch.zeros(4)}, asks))
+    # Of 2017: another name of the same call, and an ordered dictionary of Python 2, its items given where it is made.
+    older = old_form(path, {"a": torch.arange(4.0)}, (b"_rebuild_tensor_v2", b"_rebuild_tensor"))
+    assert torch.equal(load_weights(older)["a"], torch.arange(4.0))
+    data = b"\x80\x02ccollections\nOrderedDict\n]](U\x01aK\x07ea\x85R."
+    assert read_pickle(data)[0] == {"a": 7}
+    with pytest.raises(Unreadable, match="keys are not names"):
+        read_pickle(b"\x80\x02ccollections\nOrderedDict\n])K\x07\x86a\x85R.")
     path.write_bytes(pickle.dumps({"a": Hostile(tmp_path / "ran")}))
     assert "mkdir" in refuse(path) and not (tmp_path / "ran").exists()
 

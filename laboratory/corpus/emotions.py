@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from playmate_core.emotion.curve import EMOTIONS
-from playmate_core.emotion.offsets import emotion_table, onset, response
+from playmate_core.emotion.offsets import emotion_table, expression_factors, onset
 
 from .head_motion import FPS, _pulse, smooth
 from .latents import BROWS, EYES, GAPS, GAZE, Measures
@@ -79,14 +79,14 @@ def _mixture(rng: np.random.Generator, parts: int) -> np.ndarray:
     return total * share
 
 
-def feel(expression: Tensor, loudness: Tensor, felt: np.ndarray, measures: Measures, openness: float,
+def feel(expression: Tensor, loudness: Tensor, amounts: np.ndarray, measures: Measures, openness: float,
          rng: np.random.Generator) -> Tensor:
     """A neutral clip with an emotion.
 
     Args:
         expression: [T, 63] neutral latents from rest, at 25 frames a second.
         loudness: [T] dB.
-        felt: [T, 7] amounts of ``EMOTIONS``, 0 to 2 in all.
+        amounts: [T, 7] amounts of ``EMOTIONS``, 0 to 2 in all.
         measures: of the bridge.
         openness: distance of the lids at rest, outer-eye distances.
         rng: generator.
@@ -94,11 +94,11 @@ def feel(expression: Tensor, loudness: Tensor, felt: np.ndarray, measures: Measu
     Returns:
         [T, 63].
     """
-    felt = torch.as_tensor(np.asarray(felt), dtype=torch.float32)
-    if not bool(felt.any()):
+    amounts = torch.as_tensor(np.asarray(amounts), dtype=torch.float32)
+    if not bool(amounts.any()):
         return expression
     frames = len(expression)
-    shown = response(onset(felt, FPS))
+    shown = expression_factors(onset(amounts, FPS))
     swing = smooth(rng.standard_normal(frames), 0.5)
     shown = shown * torch.from_numpy(1.0 + 0.07 * swing / (swing.std() + 1e-9)).float()[:, None].clamp(0.7, 1.3)
     emotion = shown @ emotion_table()

@@ -27,8 +27,8 @@ from playmate_core.evaluation.lips import (
     lip_curves,
     mean_over,
     on_frames,
-    track_landmarks,
 )
+from playmate_core.evaluation.tracking import track_video
 from playmate_core.media.pictures import read_image
 
 from ..training.dataset import load_corpus
@@ -51,7 +51,7 @@ def read_track(path: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def rendered_lips(models, appearance, motion) -> tuple[torch.Tensor, torch.Tensor]:
     """Lip gap and width [T] tracked on the drawn frames."""
     frames = (frame for batch in pipeline.render_frames(models, appearance, motion) for frame in batch)
-    return lip_curves(track_landmarks(frames, models.face))
+    return lip_curves(track_video(frames, models.face).landmarks)
 
 
 def spoken_lips(models, features, look, args, seed):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from playmate_core.driving.extraction import driving_crop, extract, neutral_latents
-from playmate_core.driving.film import FaceTrack, motion_from_track, track_face
+from playmate_core.driving.film import FilmedFace, motion_from_track, track_face
 from playmate_core.face import geometry
 from playmate_core.face.crop import Roi, as_rgb, sample
 from playmate_core.media.audio import SAMPLE_RATE, Audio
@@ -166,7 +166,7 @@ def find_cuts(changes: list[tuple[float, float]]) -> list[float]:
     return cuts
 
 
-def divide(track: FaceTrack, cuts: Iterable[float], filters: Filters) -> list[FaceTrack]:
+def divide(track: FilmedFace, cuts: Iterable[float], filters: Filters) -> list[FilmedFace]:
     """Parts of a track in which one face is seen without a cut, none longer than ``filters.most_seconds``.
 
     Parts are returned however short they are, so that what is left out can be told.
@@ -188,12 +188,12 @@ def divide(track: FaceTrack, cuts: Iterable[float], filters: Filters) -> list[Fa
         edges = torch.linspace(begin, end, pieces + 1).round().long().tolist()
         for a, b in zip(edges[:-1], edges[1:], strict=True):
             first, last = int(track.seen[a]), int(track.seen[b - 1])
-            parts.append(FaceTrack(track.landmarks[a:b], track.blendshapes[a:b], track.seen[a:b] - first,
+            parts.append(FilmedFace(track.landmarks[a:b], track.blendshapes[a:b], track.seen[a:b] - first,
                                    track.times[first:last + 1], track.fps))
     return parts
 
 
-def _check_face(part: FaceTrack, filters: Filters) -> None:
+def _check_face(part: FilmedFace, filters: Filters) -> None:
     if part.duration < filters.least_seconds:
         raise Unusable(f"{part.duration:.1f} s is too short")
     points = part.landmarks[..., :2]
@@ -202,7 +202,7 @@ def _check_face(part: FaceTrack, filters: Filters) -> None:
         raise Unusable(f"the face is {side:.0f} pixels large")
 
 
-def _clip(path: Path, part: FaceTrack, sound: Audio, kit: Kit, filters: Filters) -> Clip:
+def _clip(path: Path, part: FilmedFace, sound: Audio, kit: Kit, filters: Filters) -> Clip:
     start = float(part.times[0])
     begin = round(start * SAMPLE_RATE)
     heard = min(part.duration, len(sound.samples) / SAMPLE_RATE - start)
@@ -246,7 +246,7 @@ def anchored(latents: Tensor, bridged: Tensor, bridge) -> Tensor:
     return latents - neutral_latents(latents, bridged, bridge, CALM)
 
 
-def _crops_at(path: Path, part: FaceTrack, frames: int, side: int) -> Iterator[Tensor]:
+def _crops_at(path: Path, part: FilmedFace, frames: int, side: int) -> Iterator[Tensor]:
     """[3, side, side] the part's fixed crop in the frame nearest to each of ``frames`` 25ths of a second."""
     (x, y), size = driving_crop(part.landmarks)
     roi = Roi(float(x), float(y), size)

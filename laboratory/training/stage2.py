@@ -20,7 +20,7 @@ from playmate_core.diffusion.controller import EmotionalDenoiser, EmotionControl
 from playmate_core.diffusion.model import PlaymateMotionModel
 from playmate_core.diffusion.normalisation import MotionStatistics
 from playmate_core.emotion.curve import EMOTIONS, LABELS, MAX_STRENGTH, EmotionCurve
-from playmate_core.emotion.offsets import onset, response
+from playmate_core.emotion.offsets import expression_factors, onset
 from playmate_core.runtime.errors import PlaymateError
 
 from ..corpus.emotions import feel, means, random_curve
@@ -82,20 +82,20 @@ class Emotions:
             if label not in LABELS or not isinstance(strength, (int, float)) or not 0 <= strength <= MAX_STRENGTH:
                 raise PlaymateError(f"Clip {clip.name} is said to be {label!r} at strength {strength!r}; labels are "
                                     f"{', '.join(LABELS)}, strengths 0 to {MAX_STRENGTH:g}.")
-            felt = np.zeros((len(clip), len(EMOTIONS)))
+            amounts = np.zeros((len(clip), len(EMOTIONS)))
             if label in EMOTIONS:
-                felt[:, EMOTIONS.index(label)] = strength
-            return felt
+                amounts[:, EMOTIONS.index(label)] = strength
+            return amounts
         return random_curve(len(clip), self._rng(clip, "curve"))
 
-    def clip(self, clip: Clip, felt: np.ndarray) -> Clip:
+    def clip(self, clip: Clip, amounts: np.ndarray) -> Clip:
         """The feeling clip, less its emotions' mean expression."""
         t = clip.tensors
         expression = t["expression"].float()
         if not labelled(clip):
-            expression = feel(expression, t["loudness"].float(), felt, self.measures, self.openness,
+            expression = feel(expression, t["loudness"].float(), amounts, self.measures, self.openness,
                               self._rng(clip, "face"))
-        mean = response(onset(torch.from_numpy(felt).float(), _FPS)) @ self.means
+        mean = expression_factors(onset(torch.from_numpy(amounts).float(), _FPS)) @ self.means
         return Clip(clip.name, t | {"expression": expression - mean}, clip.info)
 
 
@@ -173,8 +173,8 @@ class Stage2(Stage1):
             neutral, _ = self.lips(model.sample(speech, clip.tensors["identity"]).expression.flatten(1))
             for label in EMOTIONS:
                 curve = EmotionCurve.constant(label, 1.0, len(clip), _FPS)
-                felt = model.sample(speech, clip.tensors["identity"], emotion=curve)
-                gap, _ = self.lips(felt.expression.flatten(1))
+                moved = model.sample(speech, clip.tensors["identity"], emotion=curve)
+                gap, _ = self.lips(moved.expression.flatten(1))
                 rows.append((correlation(gap, neutral), float(gap.min() - neutral.min())))
         worst = torch.tensor(rows)
         return dict(emotion_gap_r=round(float(worst[:, 0].min()), 4), least_gap=round(float(worst[:, 1].max()), 4))

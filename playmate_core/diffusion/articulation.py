@@ -1,7 +1,7 @@
 """A straight line beside the diffusion model: how far lips part, said by a regression on the same speech.
 
 A sampler draws from what it has learned and a ridge regression averages; on speakers that neither has met they err
-differently, so their mean follows lips better than either. The regression has a say only where the model has the lips
+differently, so their mean follows lips better than either. The regression counts only where the model has the lips
 open: closures, silence and everything but the parting of the lips stay the model's. The same step widens lips, whose
 width the corpus' labels move too little.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 from .config import EXPRESSION_DIM
 
 REACH = 3
-"""Frames of speech either side that the regression hears."""
+"""Frames of speech either side that the regression is given."""
 
 OPEN_GAP = 0.03
 """Lip gap (outer-eye distances) of the model's own from which the regression has its full say."""

@@ -20,7 +20,7 @@ class DenoiserConfig:
     """Sizes of the stage-1 network and the diffusion process it was trained with.
 
     Attributes:
-        encoder: name of the speech encoder whose features it hears.
+        encoder: name of the speech encoder whose features it takes.
         features_dim: width of those features.
         axes: expression axes (K of ``normalisation.MotionStatistics``), 1 to 63.
         identity_dim: numbers of the identity feature.

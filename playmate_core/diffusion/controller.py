@@ -74,7 +74,7 @@ class EmotionController(nn.Module):
 
 
 class EmotionalDenoiser(nn.Module):
-    """A frozen stage 1 with a controller to train; called like ``Denoiser`` with ``emotion_weights`` [B, P + W, 7] added."""
+    """A frozen stage 1 with a controller to train; called like ``Denoiser``, with ``emotion_weights`` [B, P + W, 7]."""
 
     def __init__(self, denoiser: Denoiser, controller: EmotionController) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class EmotionalDenoiser(nn.Module):
                 emotion_weights: Tensor, mask: Optional[Tensor] = None, **conditions) -> Tensor:
         """Predicted noise [B, W, K + 6]; gradients reach the controller alone."""
         with torch.no_grad():
-            speech = self.denoiser.listen(audio, audio_mask, has_audio)
+            speech = self.denoiser.speech_tokens(audio, audio_mask, has_audio)
             trunk = self.denoiser.trunk(motion, speech, t, mask=mask, **conditions)
         return self.denoiser.heads(trunk, motion, t,
                                    lambda hidden, time: self.controller(hidden, time, emotion_weights, mask))

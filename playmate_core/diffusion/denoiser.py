@@ -242,7 +242,7 @@ class Denoiser(nn.Module):
             nn.init.zeros_(head[-1].weight)
             nn.init.zeros_(head[-1].bias)
 
-    def listen(self, audio: Tensor, audio_mask: Tensor, has_audio: Tensor) -> Tensor:
+    def speech_tokens(self, audio: Tensor, audio_mask: Tensor, has_audio: Tensor) -> Tensor:
         """Speech tokens [B, P + W + lookahead, D]; they do not depend on t, so a window needs them once.
 
         Args:
@@ -258,7 +258,7 @@ class Denoiser(nn.Module):
 
         Args:
             motion: [B, P + W, K + 6] previous frames, then noisy frames.
-            speech: tokens of ``listen``; those beyond P + W have done their work there.
+            speech: of ``speech_tokens``; those beyond P + W have done their work there.
             t: [B] timesteps, 0 to train_timesteps - 1.
             continued: [B] bool, whether there is a piece before.
             identity: [B, identity_dim]; has_identity: [B] bool, false where left out.
@@ -298,8 +298,8 @@ class Denoiser(nn.Module):
 
     def forward(self, motion: Tensor, audio: Tensor, audio_mask: Tensor, t: Tensor, *, has_audio: Tensor,
                 hook: Optional[ExpressionHook] = None, **conditions) -> Tensor:
-        """``heads(trunk(.., listen(..), ..))``: predicted noise [B, W, K + 6]."""
-        speech = self.listen(audio, audio_mask, has_audio)
+        """``heads(trunk(.., speech_tokens(..), ..))``: predicted noise [B, W, K + 6]."""
+        speech = self.speech_tokens(audio, audio_mask, has_audio)
         return self.heads(self.trunk(motion, speech, t, **conditions), motion, t, hook)
 
 

@@ -48,11 +48,11 @@ class PlaymateMotionModel(WindowedMotionModel):
     motion of the kind it knows however strong the emotion.
 
     Attributes:
-        config: sizes, and the encoder it listens to.
+        config: sizes, and the speech encoder whose features it takes.
         sampling: defaults that came with the weights: ``audio_guidance``, ``emotion_guidance``, ``temperature``.
         reached: figures measured when the weights were made.
         controller, emotion_means: the emotion head and [7, 63] mean expressions, None for stage 1 alone.
-        articulation: a regression that has a say in how far lips part, or None.
+        articulation: a regression that corrects how far lips part, or None.
         acceleration: one of ``runtime.acceleration.ACCELERATIONS``; other than "none" records CUDA graphs where
             there is CUDA.
     """

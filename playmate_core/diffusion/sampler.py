@@ -74,7 +74,7 @@ def guided_denoiser(denoiser: Denoiser, guidance: Guidance, controller: Optional
     """Eq. 8 as one function of tensors: noise [W, K + 6] from
 
     * motion [previous + W, K + 6], previous frames and then noisy ones;
-    * speech [terms, previous + W + lookahead, D], tokens of ``Denoiser.listen`` with and without speech;
+    * speech [terms, previous + W + lookahead, D], tokens of ``Denoiser.speech_tokens`` with and without speech;
     * t [] timestep, continued [] bool;
     * emotion_weights [previous + W, 7], or empty without a controller;
     * the parts of a row of ``conditions_of``.
@@ -120,7 +120,7 @@ def denoise_window(denoiser: Denoiser, predict: Callable[..., Tensor], noise: Te
     config, device = denoiser.config, audio.device
     terms = 1 if guidance.audio == 1.0 else 2
     clean = torch.zeros(config.previous, config.motion_dim, device=device) if before is None else before
-    speech = denoiser.listen(audio.expand(terms, *audio.shape), audio_mask.expand(terms, *audio_mask.shape),
+    speech = denoiser.speech_tokens(audio.expand(terms, *audio.shape), audio_mask.expand(terms, *audio_mask.shape),
                              torch.tensor([True, False][:terms], device=device))
     continued = torch.tensor(before is not None, device=device)
     emotion_weights = audio.new_zeros(0) if emotion_weights is None else emotion_weights

@@ -128,7 +128,7 @@ def crops_through(landmarks: Tensor, fps: float) -> tuple[Tensor, Tensor]:
 
 
 def read_clip(extractor: MotionExtractor, pictures: Iterable[Tensor], landmarks: Tensor, seen: Tensor, fps: float,
-              told: Callable[[int], None] = lambda number: None) -> Readings:
+              on_picture: Callable[[int], None] = lambda number: None) -> Readings:
     """M's latents of the frames that show the face.
 
     Args:
@@ -137,7 +137,7 @@ def read_clip(extractor: MotionExtractor, pictures: Iterable[Tensor], landmarks:
         landmarks: [N, 478, 3] of the frames that show the face, pixels.
         seen: [N] their numbers, increasing.
         fps: frames a second.
-        told: called with the number of pictures looked at.
+        on_picture: called with the number of pictures looked at.
 
     Raises:
         PlaymateError: fewer pictures than were seen before, or scales that no head has.
@@ -150,7 +150,7 @@ def read_clip(extractor: MotionExtractor, pictures: Iterable[Tensor], landmarks:
         for number, picture in enumerate(pictures):
             if number in wanted:
                 yield sample(as_rgb(picture), wanted[number], INPUT_SIZE, "zeros")
-            told(number + 1)
+            on_picture(number + 1)
 
     found = extract(extractor, crops())
     if len(found["exp"]) != len(seen):
@@ -172,12 +172,12 @@ def extract(extractor: MotionExtractor, pictures: Iterable[Tensor]) -> dict[str,
     A network is given them on its own device, anything else as they are; the results are on the CPU.
     """
     device = next(extractor.parameters()).device if isinstance(extractor, torch.nn.Module) else None
-    told: dict[str, list[Tensor]] = {name: [] for name in ("exp", "rotation", "t", "scale")}
+    latents: dict[str, list[Tensor]] = {name: [] for name in ("exp", "rotation", "t", "scale")}
     waiting: list[Tensor] = []
 
     def flush() -> None:
         found = extractor.motion(torch.stack(waiting).to(device))
-        for name, values in told.items():
+        for name, values in latents.items():
             values.append(found[name].float().cpu())
         waiting.clear()
 
@@ -188,7 +188,7 @@ def extract(extractor: MotionExtractor, pictures: Iterable[Tensor]) -> dict[str,
     if waiting:
         flush()
     shapes = {"exp": (KEYPOINTS, 3), "rotation": (3,), "t": (3,), "scale": (1,)}
-    return {name: torch.cat(values) if values else torch.zeros(0, *shapes[name]) for name, values in told.items()}
+    return {name: torch.cat(values) if values else torch.zeros(0, *shapes[name]) for name, values in latents.items()}
 
 
 def neutral_latents(latents: Tensor, bridged: Tensor, bridge, calm_share: float) -> Tensor:

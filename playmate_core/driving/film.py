@@ -52,7 +52,7 @@ _SHAPE_FRAMES = 512  # frames from which the face's own shape is taken
 
 
 @dataclass(frozen=True)
-class FaceTrack:
+class FilmedFace:
     """One face through a clip.
 
     Attributes:
@@ -120,7 +120,7 @@ def motion_from_frames(analyzer, bridge: LatentBridge, frames: Frames, fps: floa
 def follow_clip(analyzer, frames: Frames, fps: float, *, total: int | None = None, face: str = "largest",
                 face_index: int = 0, strict: bool = False, extractor: str = "auto",
                 motion_extractor: MotionExtractor | None = None,
-                progress: Progress = None) -> tuple[FaceTrack, Readings | None]:
+                progress: Progress = None) -> tuple[FilmedFace, Readings | None]:
     """What is seen in a clip, for :func:`motion_from_track`: the face's landmarks, and M's latents where M is used.
 
     Arguments and errors as in :func:`motion_from_frames` and :func:`track_face`.
@@ -150,7 +150,7 @@ def check_choices(**choices: str) -> None:
 
 
 def track_face(analyzer, frames: Frames, fps: float, *, total: int | None = None, face: str = "largest",
-               face_index: int = 0, strict: bool = False, progress: Progress = None) -> FaceTrack:
+               face_index: int = 0, strict: bool = False, progress: Progress = None) -> FilmedFace:
     """Follows one face through a clip; arguments as in :func:`motion_from_frames`.
 
     Args:
@@ -184,10 +184,10 @@ def track_face(analyzer, frames: Frames, fps: float, *, total: int | None = None
     # Stamps of damaged files repeat or run backwards; time must not.
     step = torch.arange(len(clock), dtype=torch.float64) * 1e-4 / fps
     clock = (clock - step).cummax(0).values + step
-    return FaceTrack(torch.stack(landmarks), torch.stack(blendshapes), torch.tensor(seen), clock, float(fps))
+    return FilmedFace(torch.stack(landmarks), torch.stack(blendshapes), torch.tensor(seen), clock, float(fps))
 
 
-def motion_from_track(track: FaceTrack, bridge: LatentBridge, *, readings: Readings | None = None,
+def motion_from_track(track: FilmedFace, bridge: LatentBridge, *, readings: Readings | None = None,
                       missing: str = "interpolate", neutral: str = "auto", use: str = "pose and expression",
                       smoothing: float = 0.0, output_fps: float | None = None) -> Motion:
     """Landmarks to latents; arguments and result as in :func:`motion_from_frames`.
@@ -228,7 +228,7 @@ def motion_from_track(track: FaceTrack, bridge: LatentBridge, *, readings: Readi
 # ---- expression
 
 
-def expressions(track: FaceTrack, bridge: LatentBridge, neutral: str = "auto") -> Tensor:
+def expressions(track: FilmedFace, bridge: LatentBridge, neutral: str = "auto") -> Tensor:
     """[N, 63] expression offsets of the frames that show the face, from one of ``NEUTRALS``.
 
     With "auto" the offsets are measured from the calmest frames, and what the blendshapes see in those is added: all
@@ -253,7 +253,7 @@ def expressions(track: FaceTrack, bridge: LatentBridge, neutral: str = "auto") -
     return latents - latents[calm].median(dim=0).values + _believed(own[calm].median(dim=0).values, bridge)
 
 
-def _neutral_of(latents: Tensor, track: FaceTrack, bridge: LatentBridge, neutral: str) -> Tensor:
+def _neutral_of(latents: Tensor, track: FilmedFace, bridge: LatentBridge, neutral: str) -> Tensor:
     """[63] from which a motion extractor's latents [N, 63] count, by one of ``NEUTRALS``."""
     if neutral == "first frame":
         return latents[0].clone()
@@ -300,7 +300,7 @@ def head_place(landmarks: Tensor) -> tuple[Tensor, Tensor]:
 # ---- time
 
 
-def at_steady_rate(track: FaceTrack, values: Tensor, fps: float, missing: str = "interpolate") -> Tensor:
+def at_steady_rate(track: FilmedFace, values: Tensor, fps: float, missing: str = "interpolate") -> Tensor:
     """Anything that was measured in the frames that show the face, in the frames of the motion.
 
     Args:
@@ -313,7 +313,7 @@ def at_steady_rate(track: FaceTrack, values: Tensor, fps: float, missing: str = 
     return _on_a_grid(track, values, torch.zeros(len(values), 3), missing, fps)[0]
 
 
-def _on_a_grid(track: FaceTrack, values: Tensor, rotation: Tensor, missing: str,
+def _on_a_grid(track: FilmedFace, values: Tensor, rotation: Tensor, missing: str,
                fps: float) -> tuple[Tensor, Tensor]:
     """Values [N, C] and angles [N, 3] of the frames that were seen -> of every frame at a steady ``fps``."""
     knots = track.times[track.seen]

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..motion.features import FPS
 from ..runtime.errors import PlaymateError
 from .curve import EmotionCurve
-from .offsets import attitude, onset, response
+from .offsets import attitude, expression_factors, onset
 
 MOST_EXPRESSION = 2.2
 """Factor on an emotion's mean expression that guidance and strength together do not pass."""
@@ -45,7 +45,7 @@ def conditioning(curve: Optional[EmotionCurve], frames: int, means: Optional[Ten
         raise PlaymateError(f"The emotion curve has {len(curve)} frames at {curve.fps:g} a second where the speech has "
                             f"{frames} at {FPS:g}; make it from the schedule for this speech.")
     weights = onset(curve.amounts, FPS)
-    factors = guidance * response(weights)
+    factors = guidance * expression_factors(weights)
     total = factors.sum(1, keepdim=True)
     factors = factors * (total.clamp(max=MOST_EXPRESSION) / total.clamp(min=1e-6))
     rotation, factor = attitude(weights)

@@ -1,4 +1,4 @@
-"""What the head should feel, over time: the type and its text form. ``emotion.plan`` chains and combines them.
+"""Emotions over time: the type and its text form. ``emotion.plan`` chains and combines them.
 
 Inside, emotions are amounts: [T, 7], the strength of each of ``EMOTIONS`` in every frame, 0 or more, 2 in all at most.
 """
@@ -141,7 +141,7 @@ class EmotionCurve:
 
 @dataclass(frozen=True)
 class EmotionKey:
-    """What is felt at one moment.
+    """The emotions of one moment.
 
     Attributes:
         time: seconds, 0 or later.

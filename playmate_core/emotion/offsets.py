@@ -59,7 +59,7 @@ def emotion_table() -> Tensor:
     return offsets[:NEUTRAL].float()
 
 
-def response(amounts: Tensor) -> Tensor:
+def expression_factors(amounts: Tensor) -> Tensor:
     """[..., 7] amounts -> [..., 7] factors on the expressions; linear to a total of 1, then flatter."""
     total = amounts.sum(-1, keepdim=True)
     reached = total.clamp(max=1.0) + BEYOND * (total - 1.0).clamp(min=0.0)
@@ -83,7 +83,7 @@ def onset(amounts: Tensor, fps: float) -> Tensor:
 
 def emotion_expression(curve: EmotionCurve) -> Tensor:
     """[T, 21, 3] latent offsets of a curve, without articulation, blinks or dynamics."""
-    return (response(curve.amounts) @ emotion_table()).reshape(-1, KEYPOINTS, 3)
+    return (expression_factors(curve.amounts) @ emotion_table()).reshape(-1, KEYPOINTS, 3)
 
 
 def attitude(amounts: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,5 +96,5 @@ def attitude(amounts: Tensor) -> tuple[Tensor, Tensor]:
         [T, 3] pitch, yaw, roll offsets in degrees, and [T] factor on the head's motion.
     """
     table = amounts.new_tensor([ATTITUDE[label] for label in EMOTIONS])
-    factors = response(amounts)
+    factors = expression_factors(amounts)
     return factors @ table[:, :3], 1.0 + factors @ (table[:, 3] - 1.0)

@@ -13,7 +13,7 @@ from .offsets import emotion_expression
 
 LAID_OVER = ("The loaded motion model has no emotion head, so the emotion is laid over the generated expression, and "
              "the way of speaking does not change with it.")
-"""What the user is told when emotions are drawn without stage 2."""
+"""What a user reads when emotions are drawn without stage 2."""
 
 CLOSED_LIPS = 0.01
 """Lip gap above the resting one, in outer-eye distances, below which generated lips are taken as shut."""
@@ -32,7 +32,7 @@ def lay_emotion_over(bridge: LatentBridge, motion: Motion, curve: EmotionCurve) 
     Args:
         bridge: reads the lip gap off latents.
         motion: T frames at any rate.
-        curve: what is felt from the motion's first frame on, at any rate; its last frame holds.
+        curve: the emotions from the motion's first frame on, at any rate; its last frame holds.
 
     Returns:
         Motion with the expression changed and all else as it was.

@@ -19,10 +19,10 @@ COMBINE = ("add", "replace")
 
 @dataclass(frozen=True)
 class EmotionLayer:
-    """What is felt, and when it counts.
+    """Emotions, and when they count.
 
     Attributes:
-        keys: what is felt at which second, eased in between (``curve.amounts_at``).
+        keys: the emotions at which second, eased in between (``curve.amounts_at``).
         start, end: seconds between which it counts; None for ``start``: from the beginning; for ``end``: for good.
         fade_in: seconds after ``start`` until it counts in full.
         fade_out: seconds before ``end`` from which it wanes. Fades that do not fit in are shortened alike.
@@ -146,7 +146,7 @@ class EmotionPlan:
         """This plan with one more layer.
 
         Args:
-            layer: what else is felt.
+            layer: the emotions that are added.
             combine: ``"add"``: its strengths add to those before; where the emotions of a frame come to more than 2
                 all are scaled down alike. ``"replace"``: in its time it stands instead of what was before, which
                 its fades cross over from and to; outside of its time nothing changes.

@@ -121,8 +121,8 @@ class Direction:
 
     Attributes:
         name: of ``FEATURES`` or ``ONE_SIDED``: the alternative that rises most.
-        change: felt minus neutral, of blendshape scores; for one-sided features how much more the leading side rises
-            than the other.
+        change: emotional minus neutral, of blendshape scores; for one-sided features how much more the leading side
+            rises than the other.
         log_odds: the same as a change of log-odds, which also shows in scores that stay near 0 or 1.
         rank: place of the change among all of ``FEATURES`` and ``ONE_SIDED``, 1 the largest rise.
         holds: whether it rises by more than the threshold.
@@ -140,12 +140,12 @@ class Direction:
                 "holds": self.holds}
 
 
-def feature_changes(neutral: Tensor, felt: Tensor) -> dict[str, tuple[float, float]]:
+def feature_changes(neutral: Tensor, emotional: Tensor) -> dict[str, tuple[float, float]]:
     """``(change, change of log-odds)`` of everything in ``FEATURES`` and ``ONE_SIDED``; inputs [52], 0 to 1."""
-    for name, vector in (("neutral", neutral), ("felt", felt)):
+    for name, vector in (("neutral", neutral), ("emotional", emotional)):
         _check(vector, name)
-    plain = (felt - neutral).double()
-    odds = (_logit(felt) - _logit(neutral))
+    plain = (emotional - neutral).double()
+    odds = (_logit(emotional) - _logit(neutral))
     changes = {}
     for name, shapes in FEATURES.items():
         columns = [NAMES.index(shape) for shape in shapes]
@@ -159,11 +159,11 @@ def feature_changes(neutral: Tensor, felt: Tensor) -> dict[str, tuple[float, flo
     return changes
 
 
-def directions(neutral: Tensor, felt: Tensor, label: str, threshold: float = 0.0) -> list[Direction]:
+def directions(neutral: Tensor, emotional: Tensor, label: str, threshold: float = 0.0) -> list[Direction]:
     """Whether an emotion changes the face as it should (``EXPECTED``).
 
     Args:
-        neutral, felt: [52] mean blendshapes of the same portrait and voice without and with the emotion.
+        neutral, emotional: [52] mean blendshapes of the same portrait and voice without and with the emotion.
         label: one of ``LABELS``; neutral expects nothing.
         threshold: least rise of the score that counts.
 
@@ -175,7 +175,7 @@ def directions(neutral: Tensor, felt: Tensor, label: str, threshold: float = 0.0
     """
     if label not in LABELS:
         raise PlaymateError(f"Emotion {label!r} is unknown; use one of {', '.join(LABELS)}.")
-    changes = feature_changes(neutral, felt)
+    changes = feature_changes(neutral, emotional)
     order = sorted(changes, key=lambda name: -changes[name][0])
     found = []
     for alternatives in EXPECTED.get(label, ()):
@@ -184,19 +184,19 @@ def directions(neutral: Tensor, felt: Tensor, label: str, threshold: float = 0.0
     return found
 
 
-def monotone(neutral: Tensor, felt: Sequence[tuple[float, Tensor]], label: str) -> dict[str, dict]:
+def monotone(neutral: Tensor, emotional: Sequence[tuple[float, Tensor]], label: str) -> dict[str, dict]:
     """Whether what an emotion does grows with its strength.
 
     Args:
         neutral: [52].
-        felt: (strength, [52]) of the same portrait and voice, two at least.
+        emotional: (strength, [52]) of the same portrait and voice, two at least.
         label: one of ``LABELS``.
 
     Returns:
         For each thing expected of the label (of alternatives the one that changes most at the greatest strength):
         ``strengths``, ``changes`` and whether they ``rise`` strictly.
     """
-    steps = sorted(felt, key=lambda step: step[0])
+    steps = sorted(emotional, key=lambda step: step[0])
     report = {}
     for direction in directions(neutral, steps[-1][1], label):
         changes = [feature_changes(neutral, vector)[direction.name][0] for _, vector in steps]

@@ -5,31 +5,12 @@ Gap and width are in units of the outer-eye distance, so that portraits of any s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Iterable, Sequence
+from typing import Sequence
 
 import torch
 from torch import Tensor
 
 from ..face.geometry import lip_gap, lip_width
-from ..runtime.progress import Progress, report
-
-if TYPE_CHECKING:
-    from ..face.analyzer import FaceAnalyzer
-
-
-def track_landmarks(frames: Iterable[Tensor], analyzer: FaceAnalyzer, total: int = 0,
-                    progress: Progress = None) -> Tensor:
-    """Landmarks [T, 478, 3] in pixels of every frame; a frame without a face is NaN.
-
-    Args:
-        frames: pictures [H, W, 3], float 0..1, in order.
-        total: number of frames, for progress only.
-    """
-    found = []
-    for index, face in enumerate(analyzer.track(frames)):
-        found.append(torch.full((478, 3), float("nan")) if face is None else face.landmarks.float().cpu())
-        report(progress, index + 1, max(total, index + 1))
-    return torch.stack(found) if found else torch.empty(0, 478, 3)
 
 
 def lip_curves(landmarks: Tensor) -> tuple[Tensor, Tensor]:

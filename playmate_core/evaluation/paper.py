@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..runtime.errors import PlaymateError
+from ..weights.tensors import load_weights
+from ..weights.unreadable import Unreadable
 
 CLIP_FRAMES = 16
 """Frames of a clip for FVD, as in its reference protocol."""
@@ -130,21 +132,18 @@ class Lpips:
         except ImportError as error:
             raise PlaymateError("LPIPS needs the package lpips, which is not installed; "
                                 "run 'pip install lpips' in this environment.") from error
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         path = Path(path)
         if not path.is_file():
             raise PlaymateError(f"There are no AlexNet weights (safetensors, torchvision's names) at {path}, needed "
                                 "for LPIPS; none ship with this package, so give your own file.")
         try:
-            weights = load_file(str(path))
+            weights = load_weights(path)
             self.network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False).eval()
             # The package slices torchvision's "features" into five parts that keep its numbers.
             backbone = self.network.net.state_dict()
             self.network.net.load_state_dict(
                 {name: weights["features." + name.split(".", 1)[1]] for name in backbone})
-        except (SafetensorError, KeyError, RuntimeError) as error:
+        except (Unreadable, KeyError, TypeError, RuntimeError) as error:
             raise PlaymateError(f"{path} does not hold AlexNet's weights in torchvision's names; save "
                                 "torchvision.models.alexnet's state_dict with safetensors.") from error
 

@@ -140,14 +140,14 @@ def emotions(labelled: Sequence[tuple[str, float, Clip]], templates: Mapping[str
         vectors[label][strength] = mean_blendshapes(clip.track)
     whole = {label: steps[min(steps, key=lambda s: (abs(s - 1), -s))] for label, steps in vectors.items()}
     neutral = whole.get("neutral")
-    felt = {label: vector for label, vector in whole.items() if label != "neutral"}
+    emotional = {label: vector for label, vector in whole.items() if label != "neutral"}
     report: dict = {}
-    if len(felt) > 1:
-        report["separation"] = separation(felt).as_dict()
-    if neutral is not None and felt:
-        report["from_neutral"] = {label: float((v - neutral).double().norm()) for label, v in felt.items()}
+    if len(emotional) > 1:
+        report["separation"] = separation(emotional).as_dict()
+    if neutral is not None and emotional:
+        report["from_neutral"] = {label: float((v - neutral).double().norm()) for label, v in emotional.items()}
         report["directions"] = {label: [d.as_dict() for d in directions(neutral, v, label)]
-                                for label, v in felt.items()}
+                                for label, v in emotional.items()}
         report["directions_hold"] = all(d["holds"] for found in report["directions"].values() for d in found)
         grown = {label: monotone(neutral, list(steps.items()), label) for label, steps in vectors.items()
                  if label != "neutral" and len(steps) > 1}

@@ -18,6 +18,8 @@ from torch.nn import functional as F
 
 from ..media.audio import SAMPLE_RATE
 from ..runtime.errors import PlaymateError
+from ..weights.tensors import load_weights
+from ..weights.unreadable import Unreadable
 
 if TYPE_CHECKING:
     from ..face.types import Face
@@ -74,17 +76,14 @@ def load_syncnet(path: str | PathLike) -> SyncNet:
     Raises:
         PlaymateError: no such file, or something else in it.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     path = Path(path)
     if not path.is_file():
         raise PlaymateError(f"There are no SyncNet weights at {path}, needed for Sync-C and Sync-D; none ship with "
                             "this package, so convert syncnet_v2.model to safetensors under its own names and give it.")
     network = SyncNet()
     try:
-        network.load_state_dict(load_file(str(path)))
-    except (SafetensorError, RuntimeError) as error:
+        network.load_state_dict(load_weights(path))
+    except (Unreadable, RuntimeError, TypeError) as error:
         raise PlaymateError(f"{path} does not hold SyncNet's weights; convert syncnet_v2.model to safetensors under "
                             "its own parameter names.") from error
     return network.eval()

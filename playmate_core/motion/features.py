@@ -16,7 +16,7 @@ LEAD = 2
 
 @dataclass(frozen=True)
 class SpeechFeatures:
-    """What the motion model hears, one row a motion frame; T = round(duration * fps).
+    """What a motion model is given, one row a motion frame; T = round(duration * fps).
 
     Attributes:
         features: [T, C] float32 encoder features, averaged over each frame's time.
@@ -24,7 +24,7 @@ class SpeechFeatures:
         pitch: [T] fundamental frequency in Hz, 0 where unvoiced.
         fps: frames a second.
         duration: seconds of the original sound.
-        encoder: name of the encoder, compared with what the motion model was trained on.
+        encoder: name of the encoder, compared with the one that the motion model was trained on.
     """
 
     features: Tensor
@@ -48,8 +48,8 @@ class JoyVasaFeatures(SpeechFeatures):
     """Speech features that still know their windows.
 
     Attributes:
-        windows: [W, L, C] what every window heard. Flattened, the first ``LEAD`` rows lie before the sound.
-        silence: [L, C] what a window without any sound hears.
+        windows: [W, L, C] features of every window. Flattened, the first ``LEAD`` rows lie before the sound.
+        silence: [L, C] features of a window without any sound.
     """
 
     windows: Optional[Tensor] = None

@@ -93,7 +93,7 @@ def encode_in_windows(encoder: SpeechEncoder, audio: Audio, rate: float, starts:
         encoder: whose name and width the features have, and on whose device they are averaged.
         audio: the sound.
         rate: encoder rows a second.
-        starts: first row of each window.
+        starts: first row of each window; a window may reach beyond either end of the sound.
         window: from a first row to the window's rows [L, C].
         weights: from a window's number to [L], how much its rows count; over all windows those of a row add up to 1.
         progress: see ``SpeechEncoder.encode``.
@@ -104,7 +104,8 @@ def encode_in_windows(encoder: SpeechEncoder, audio: Audio, rate: float, starts:
         mean = FrameMean(frames_of(audio), FPS, rate, encoder.features_dim, encoder.device)
         for index, start in enumerate(starts):
             report(told, index, len(starts))
-            mean.add(start, (window(start) * weights(index).to(encoder.device)[:, None])[:rows - start])
+            encoded = window(start) * weights(index).to(encoder.device)[:, None]
+            mean.add(max(start, 0), encoded[max(-start, 0):rows - start])
         return mean.values
 
     return with_prosody(audio, features, len(starts), encoder.name, progress)

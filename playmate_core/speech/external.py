@@ -33,7 +33,7 @@ def external_features(
         encoded: [1, N, C] or [N, C] rows over the sound, evenly spaced. Encoders that fill up with silence (Whisper:
             30 s) are longer than the sound; what lies beyond is cut off.
         encoded_samples: samples at 16 kHz that went into the encoder.
-        encoder: name of the encoder that the motion model listens to; the result carries it.
+        encoder: name of the encoder whose features the motion model takes; the result carries it.
         features_dim: width that the motion model takes.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Speech as JoyVASA hears it: its own HuBERT, window by window (reference/joyvasa SPEC.md sections 6 and 7).
+"""JoyVASA's speech features: its own HuBERT, window by window (reference/joyvasa SPEC.md sections 6 and 7).
 
 The encoder was trained further together with the motion generator and lies in the generator's checkpoint, so no other
 HuBERT stands in for it. Two frames of silence are put in front and windows never overlap: that is how the generator
@@ -39,7 +39,7 @@ class WindowPlan:
     Attributes:
         windows: W.
         samples: of all windows together.
-        padding: frames at the end of the last window that nothing is heard in.
+        padding: frames at the end of the last window that hold no sound.
     """
 
     windows: int

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Callable
 
 from ..runtime.errors import PlaymateError
-from .unpickle import Storage, StoredTensor, read_pickle, replaced
+from .pickled import Storage, StoredTensor
+from .unpickle import read_pickle, replaced
 from .unreadable import Unreadable
 
 if TYPE_CHECKING:

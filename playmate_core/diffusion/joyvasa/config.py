@@ -28,7 +28,7 @@ class JoyVasaConfig:
         feature_dim: width of the network, even and divisible by ``n_heads``.
         n_diff_steps: diffusion steps of the training.
         n_heads, n_layers, mlp_ratio: of the transformer.
-        align_mask_width: a frame hears the frames less than this far away; 1 is itself alone.
+        align_mask_width: a frame attends to the speech of frames less than this far away; 1 is its own alone.
         target: ``"sample"`` (released) or ``"noise"``: what the network predicts.
         schedule: ``"cosine"`` (released), ``"linear"``, ``"quadratic"`` or ``"sigmoid"``.
         positions: one of ``POSITIONS``.

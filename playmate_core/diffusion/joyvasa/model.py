@@ -44,7 +44,7 @@ class JoyVasaMotionModel(WindowedMotionModel):
     first frame can spoil. The head counts from the first frame, so that a portrait looks where it looked.
 
     Attributes:
-        config: sizes, and the encoder it listens to.
+        config: sizes, and the speech encoder whose features it takes.
     """
 
     def __init__(self, generator: MotionGenerator, template: MotionTemplate,

@@ -1,4 +1,4 @@
-"""JoyVASA's denoiser: a transformer over a window's frames that hears one row of speech a frame (SPEC.md section 4).
+"""JoyVASA's denoiser: a transformer over a window's frames; each attends to one row of speech (SPEC.md section 4).
 
 Parameters keep the published names. N is the batch, P frames are carried over, L are the window's, S = P + L, d the
 width, m the numbers of a frame's motion.
@@ -27,7 +27,7 @@ def sinusoids(rows: int, width: int) -> Tensor:
 
 
 def alignment_mask(length: int, width: int) -> Tensor:
-    """[length, length] bool, True where frame i must not hear frame j: ``width`` or more frames away."""
+    """[length, length] bool, True where frame i must not attend to frame j: ``width`` or more frames away."""
     frame = torch.arange(length)
     return (frame[:, None] - frame[None]).abs() >= width
 
@@ -113,7 +113,7 @@ class DenoisingNetwork(nn.Module):
         place = self.frames[:length] if self.config.positions == "per_frame" else self.frames[length]
         return self.feature_proj(motion) + place
 
-    def listen(self, memory: Tensor) -> list[Optional[Tensor]]:
+    def speech_terms(self, memory: Tensor) -> list[Optional[Tensor]]:
         """What each layer takes from speech ``memory`` [N, S, d], the same in every diffusion step; None where it
         also depends on the motion."""
         return [layer.multihead_attn.own_row(memory) if self.blocked is None else None
@@ -126,12 +126,12 @@ class DenoisingNetwork(nn.Module):
             motion: [N, S, m] carried motion, then the noisy window.
             memory: [N, S, d] speech of the same frames.
             step: [N] int64, 1 to ``n_diff_steps``.
-            from_speech: of ``listen``, if it is at hand.
+            from_speech: of ``speech_terms``, if it is at hand.
 
         Returns:
             [N, S, m]; the last L frames are the window's.
         """
-        from_speech = self.listen(memory) if from_speech is None else from_speech
+        from_speech = self.speech_terms(memory) if from_speech is None else from_speech
         x = self.embed_motion(motion) + self.embed_step(step)
         for layer, part in zip(self.transformer.layers, from_speech, strict=True):
             x = layer(x, part, memory, self.blocked)

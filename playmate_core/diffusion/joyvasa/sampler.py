@@ -58,7 +58,7 @@ def guided_generator(net: MotionGenerator, audio: Tensor, before_motion: Tensor,
         silent = torch.cat((before_audio, net.null_audio_feat[0].expand(len(audio), -1)))[None]
         memory = torch.cat((silent, memory))
     network = net.denoising_net
-    from_speech, rows = network.listen(memory), len(memory)
+    from_speech, rows = network.speech_terms(memory), len(memory)
 
     def predict(x: Tensor, step: int) -> Tensor:
         motion = torch.cat((before_motion, x))[None].expand(rows, -1, -1)
