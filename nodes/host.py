@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import comfy.model_management
 import comfy.utils
@@ -57,13 +57,13 @@ def picture(image: Tensor, index: int) -> Tensor:
     return image[index]
 
 
-def sound(audio: dict) -> tuple[Tensor, int]:
+def sound(audio: Mapping) -> tuple[Tensor, int]:
     """``(waveform [C, N], rate)`` of an AUDIO: the first entry of the batch that holds anything.
 
     Raises:
         PlaymateError: the AUDIO holds no sound.
     """
-    waveform = audio.get("waveform") if isinstance(audio, dict) else None
+    waveform = audio.get("waveform") if isinstance(audio, Mapping) else None
     if waveform is None or not waveform.numel():
         raise PlaymateError("The AUDIO is empty; connect a sound that lasts at least a fraction of a second.")
     entries = waveform.reshape(-1, *waveform.shape[-2:]) if waveform.ndim >= 2 else waveform[None, None]

@@ -6,6 +6,7 @@ from comfy_api.latest import InputImpl, io
 
 from ..playmate_core.driving.film import EXTRACTORS, MISSING, NEUTRALS, USES, motion_from_frames
 from ..playmate_core.face.selection import POLICIES
+from ..playmate_core.media.clip_sound import clip_sound
 from ..playmate_core.media.video_reader import open_video
 from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
@@ -43,7 +44,7 @@ class MotionFromVideo(io.ComfyNode):
                 io.Float.Input("smoothing", default=0.03, min=0.0, max=0.5, step=0.01,
                                tooltip="Seconds over which tremor is averaged. 0 keeps every tremor; from 0.1 on lips "
                                        "and blinks lose their edge."),
-                io.Float.Input("fps", default=0.0, min=0.0, max=120.0, step=1.0,
+                io.Float.Input("fps", default=0.0, min=0.0, max=120.0, step=0.001,
                                tooltip="Frames a second of the motion. 0 keeps the clip's own rate."),
                 io.Float.Input("start", default=0.0, min=0.0, max=36000.0, step=0.1,
                                tooltip="Seconds of the clip to leave out at its beginning."),
@@ -53,7 +54,7 @@ class MotionFromVideo(io.ComfyNode):
                                tooltip="How motion is read off the pictures. 'motion extractor' is LivePortrait's own "
                                        "network, which comes with the liveportrait packs; 'landmarks' needs none; "
                                        "auto takes the motion extractor where the loaded pack has it."),
-                io.Float.Input("image_fps", default=25.0, min=1.0, max=240.0, step=1.0,
+                io.Float.Input("image_fps", default=25.0, min=1.0, max=240.0, step=0.001,
                                tooltip="With images: the frames a second at which they were filmed."),
                 io.Video.Input("video", optional=True,
                                tooltip=f"The driving clip, from Load Video. {CLIP_TOOLTIP} It is read frame by frame."),
@@ -61,7 +62,11 @@ class MotionFromVideo(io.ComfyNode):
                                tooltip=f"The driving clip as a batch of pictures. {CLIP_TOOLTIP}"),
             ],
             outputs=[sockets.Motion.Output("clip_motion", display_name="motion",
-                                           tooltip="What the face in the clip does, for any motion node or renderer.")],
+                                           tooltip="What the face in the clip does, for any motion node or renderer."),
+                     io.Audio.Output("clip_audio", display_name="audio",
+                                     tooltip="The clip's own sound, in step with the motion also where the file starts "
+                                             "it later or earlier than the picture. Nothing for images or a silent "
+                                             "clip.")],
         )
 
     @classmethod
@@ -76,10 +81,11 @@ class MotionFromVideo(io.ComfyNode):
         from ..playmate_core.render.liveportrait.extraction import motion_extractor_of
 
         frames, rate, total = _clip(video, images, image_fps, start, seconds)
-        return io.NodeOutput(motion_from_frames(
+        motion = motion_from_frames(
             models.face, models.bridge, frames, rate, total=total, face=face, face_index=face_index, missing=missing,
             neutral=neutral, use=use, smoothing=smoothing, output_fps=fps or None, extractor=extractor,
-            motion_extractor=motion_extractor_of(models.renderer), progress=progress()))
+            motion_extractor=motion_extractor_of(models.renderer), progress=progress())
+        return io.NodeOutput(motion, _audio(video, start, seconds))
 
 
 def _clip(video, images, image_fps: float, start: float, seconds: float):
@@ -97,3 +103,18 @@ def _clip(video, images, image_fps: float, start: float, seconds: float):
         raise PlaymateError(f"The clip lasts {len(images) / image_fps:.2f} seconds; start before that.")
     images = images[first:first + max(round(seconds * image_fps), 1) if seconds else None]
     return [images], image_fps, len(images)
+
+
+def _audio(video, start: float, seconds: float):
+    """The AUDIO of the same part of a clip, or None."""
+    if video is None:
+        return None
+    if not isinstance(video, InputImpl.VideoFromComponents):
+        return clip_sound(video.get_stream_source(), start, seconds or None)
+    audio = video.get_components().audio
+    if audio is None:
+        return None
+    rate = audio["sample_rate"]
+    first = round(start * rate)
+    last = first + round(seconds * rate) if seconds else None
+    return {"waveform": audio["waveform"][..., first:last], "sample_rate": rate}

@@ -79,8 +79,8 @@ def _container(source: MediaFile, kind: str, closing: contextlib.ExitStack):
     except (av.error.FFmpegError, OSError, ValueError) as error:
         fault = "holds text and is no {}" if _is_text(source) else "is no {} that can be read, or it is damaged"
         reason = getattr(error, "strerror", None) or error
-        raise PlaymateError(f"{name_of(source, kind)} {fault.format(what)} ({reason}); export it again, or convert it to "
-                            f"{'wav or mp3' if kind == 'audio' else 'mp4'}.") from error
+        raise PlaymateError(f"{name_of(source, kind)} {fault.format(what)} ({reason}); export it again, or convert it "
+                            f"to {'wav or mp3' if kind == 'audio' else 'mp4'}.") from error
 
 
 def _av_open(opened):
