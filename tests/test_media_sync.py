@@ -1,8 +1,9 @@
-"""Picture and sound stay together: what a player shows and plays of a clip, it shows and plays of the film made of it."""
+"""Picture and sound stay together: the film of a clip's own motion and sound is in step as a player plays the clip."""
 
 from __future__ import annotations
 
 import io
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,7 @@ from playmate_core.media.video_reader import open_video
 
 from .driving_helpers import actor
 from .film_helpers import CODECS, FPS, events, make_film
+from .node_helpers import InputImpl, node_modules
 
 TURN = 20.0
 
@@ -126,3 +128,19 @@ def test_the_nodes_sound_of_a_clip_is_in_step_with_its_motion(tmp_path):
     assert part["waveform"].shape[-1] / part["sample_rate"] == pytest.approx(0.5, abs=1e-3)
     click = float((part["waveform"][0, 0].abs() > 0.25).nonzero()[0]) / part["sample_rate"]
     assert click == pytest.approx(0.2, abs=0.01)
+
+
+@pytest.mark.parametrize("later", [0.48, -0.48])
+def test_the_nodes_film_of_a_clip_is_in_step(monkeypatch, bridge, tmp_path, later):
+    """Load Video, Motion From Video, Render Video."""
+    clip = make_film(tmp_path / "clip.mkv", later)
+    models = SimpleNamespace(face=Watcher(bridge), bridge=bridge, renderer=None)
+    with node_modules("motion_from_video", "render_video") as nodes:
+        monkeypatch.setattr(nodes.pipeline, "render_frames", lambda models, appearance, motion, *rest: painted(motion))
+        motion, sound = nodes.motion_from_video.MotionFromVideo.execute(
+            models, "pose and expression", "largest", 0, "interpolate", "auto", 0.0, 0.0, 0.0, 0.0, "landmarks", 25.0,
+            video=InputImpl.VideoFromFile(str(clip))).args
+        film = nodes.render_video.RenderVideo.execute(models, None, motion, 16, 0, sound).args[0].get_stream_source()
+    flash, click = events(film)
+    os.unlink(film)
+    assert abs(flash - click) < 0.01 and abs(flash - 1.2) < 0.01
