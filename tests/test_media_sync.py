@@ -91,9 +91,13 @@ def test_early_sound_is_not_lost_and_the_first_picture_stays_until_its_time(quic
     clip = make_film(tmp_path / "clip.mkv", -0.48)
     reader = open_video(clip)
     stamps = [time for time, _ in reader]
-    assert stamps == pytest.approx([number / FPS for number in range(50)], abs=2e-3)
+    # 0.48 s, or 0.02 s more where a release of FFmpeg plays the encoder's run-up.
+    assert reader.clock.picture_lead == pytest.approx(0.48, abs=0.03)
+    assert stamps[:12] == pytest.approx([number / FPS for number in range(12)])
+    assert [time - reader.clock.picture_lead for time in stamps[12:]] == pytest.approx(
+        [number / FPS for number in range(38)], abs=2e-3)
     assert abs(reader.total - 50) <= 1 and read_audio(clip).duration == pytest.approx(2.0, abs=0.05)
-    assert events(quick(clip)) == pytest.approx((1.2, 1.2), abs=0.01)
+    assert events(quick(clip)) == pytest.approx(events(clip), abs=0.03)
 
 
 def test_a_pause_in_the_sound_stays_a_pause(quick, tmp_path):
@@ -143,4 +147,5 @@ def test_the_nodes_film_of_a_clip_is_in_step(monkeypatch, bridge, tmp_path, late
         film = nodes.render_video.RenderVideo.execute(models, None, motion, 16, 0, sound).args[0].get_stream_source()
     flash, click = events(film)
     os.unlink(film)
-    assert abs(flash - click) < 0.01 and abs(flash - 1.2) < 0.01
+    shown, played = events(clip)
+    assert abs((click - flash) - (played - shown)) < 0.01 and abs(flash - shown) < 0.03
