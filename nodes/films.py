@@ -1,4 +1,5 @@
-"""A VIDEO's pictures, one after another where it is a file: its trim and its crop are what the user sees of it."""
+"""A VIDEO's pictures, one after another where it is a file, and its sound: its trim and its crop are what the user sees
+of it."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Any
 from comfy_api.latest import InputImpl
 from torch import Tensor
 
+from ..playmate_core.media.clip_sound import clip_sound
 from ..playmate_core.media.video_reader import open_video
 from ..playmate_core.runtime.errors import PlaymateError
 from .values import pictures
@@ -17,7 +19,7 @@ SAME = 0.1
 
 
 def film(video: Any, start: float, seconds: float):
-    """``(frames, frames a second, how many)`` of a VIDEO.
+    """``(frames, frames a second, how many, the AUDIO of the same part or None)`` of a VIDEO.
 
     A film that is a file is read from it picture by picture, within its trim. One that is held in memory, or that
     shows its file otherwise than whole or trimmed (cropped, for instance), gives its pictures itself.
@@ -39,23 +41,34 @@ def film(video: Any, start: float, seconds: float):
             raise PlaymateError(f"The VIDEO is a {type(video).__name__}, which gives neither a file nor pictures; "
                                 "connect Load Video.")
         parts = video.get_components()
-        return part_of(pictures(parts.images, "video"), float(parts.frame_rate), start, seconds)
+        return (*part_of(pictures(parts.images, "video"), float(parts.frame_rate), start, seconds),
+                _part_of_sound(parts.audio, start, seconds))
     begin, length = trim
     if length and start >= length:
         raise PlaymateError(f"The clip lasts {length:.2f} seconds; start before that.")
     left = length - start if length else 0.0
     wanted = min((span for span in (seconds, left) if span), default=None)
     reader = open_video(source, begin + start, wanted)
-    return reader, reader.fps, reader.total
+    return reader, reader.fps, reader.total, clip_sound(source, begin + start, wanted)
 
 
 def part_of(images: Tensor, fps: float, start: float, seconds: float):
-    """The same of pictures [T, H, W, C] that were filmed at ``fps``."""
+    """``(frames, frames a second, how many)`` of a part of pictures [T, H, W, C] that were filmed at ``fps``."""
     first = round(start * fps)
     if first >= len(images):
         raise PlaymateError(f"The clip lasts {len(images) / fps:.2f} seconds; start before that.")
     images = images[first:first + max(round(seconds * fps), 1) if seconds else None]
     return [images], fps, len(images)
+
+
+def _part_of_sound(audio: Any, start: float, seconds: float):
+    """The AUDIO of the same part, None where there is none."""
+    if audio is None:
+        return None
+    rate = int(audio["sample_rate"])
+    first = round(start * rate)
+    return {"waveform": audio["waveform"][..., first:first + round(seconds * rate) if seconds else None],
+            "sample_rate": rate}
 
 
 def _file(video: Any):

@@ -46,7 +46,7 @@ class MotionFromVideo(Node):
                 io.Float.Input("smoothing", default=0.03, min=0.0, max=0.5, step=0.01,
                                tooltip="Seconds over which tremor is averaged. 0 keeps every tremor; from 0.1 on lips "
                                        "and blinks lose their edge."),
-                io.Float.Input("fps", default=0.0, min=0.0, max=120.0, step=1.0,
+                io.Float.Input("fps", default=0.0, min=0.0, max=120.0, step=0.001,
                                tooltip="Frames a second of the motion. 0 keeps the clip's own rate."),
                 io.Float.Input("start", default=0.0, min=0.0, max=36000.0, step=0.1,
                                tooltip="Seconds of the clip to leave out at its beginning."),
@@ -56,7 +56,7 @@ class MotionFromVideo(Node):
                                tooltip="How motion is read off the pictures. 'motion extractor' is LivePortrait's own "
                                        "network, which comes with the liveportrait packs; 'landmarks' needs none; "
                                        "auto takes the motion extractor where the loaded pack has it."),
-                io.Float.Input("image_fps", default=25.0, min=1.0, max=240.0, step=1.0,
+                io.Float.Input("image_fps", default=25.0, min=1.0, max=240.0, step=0.001,
                                tooltip="With images: the frames a second at which they were filmed."),
                 io.Video.Input("video", optional=True,
                                tooltip=f"The driving clip, from Load Video. {CLIP_TOOLTIP} It is read frame by frame."),
@@ -64,7 +64,11 @@ class MotionFromVideo(Node):
                                tooltip=f"The driving clip as a batch of pictures. {CLIP_TOOLTIP}"),
             ],
             outputs=[sockets.Motion.Output("clip_motion", display_name="motion",
-                                           tooltip="What the face in the clip does, for any motion node or renderer.")],
+                                           tooltip="What the face in the clip does, for any motion node or renderer."),
+                     io.Audio.Output("clip_audio", display_name="audio",
+                                     tooltip="The clip's own sound, in step with the motion also where the file starts "
+                                             "it later or earlier than the picture. Nothing for images or a silent "
+                                             "clip.")],
         )
 
     @classmethod
@@ -78,17 +82,18 @@ class MotionFromVideo(Node):
         say(cls.idle({"face_index": face_index, "image_fps": image_fps},
                      (face != "index", "face_index", "unless face is index"),
                      (images is None, "image_fps", "with a video, which has a frame rate of its own")))
-        frames, rate, total = _clip(video, images, image_fps, start, seconds)
-        return io.NodeOutput(motion_from_frames(
+        frames, rate, total, sound = _clip(video, images, image_fps, start, seconds)
+        motion = motion_from_frames(
             models.face, models.bridge, frames, rate, total=total, face=face, face_index=face_index, missing=missing,
             neutral=neutral, use=use, smoothing=smoothing, output_fps=fps or None, extractor=extractor,
-            motion_extractor=pipeline.motion_extractor(models), progress=progress()))
+            motion_extractor=pipeline.motion_extractor(models), progress=progress())
+        return io.NodeOutput(motion, sound)
 
 
 def _clip(video, images, image_fps: float, start: float, seconds: float):
-    """(frames, frames a second, how many) of whichever clip is connected."""
+    """(frames, frames a second, how many, the AUDIO or None) of whichever clip is connected."""
     if (video is None) == (images is None):
         raise PlaymateError("Motion From Video needs one clip; connect either video or images, not both.")
     if video is not None:
         return film(video, start, seconds)
-    return part_of(pictures(images, "images"), image_fps, start, seconds)
+    return *part_of(pictures(images, "images"), image_fps, start, seconds), None

@@ -37,7 +37,7 @@ class MotionSampler(Node):
                                        "0 takes the value that came with the motion model."),
                 io.Float.Input("head_motion", default=1.0, min=0.0, max=3.0, step=0.05,
                                tooltip="How much the head moves: 0 holds it still, 1 is natural, 2 is lively."),
-                io.Float.Input("fps", default=25.0, min=1.0, max=120.0, step=0.01, display_name="fps",
+                io.Float.Input("fps", default=25.0, min=1.0, max=120.0, step=0.001, display_name="fps",
                                tooltip="Frames a second of the result. The number of frames is the voice's length "
                                        "times fps, rounded."),
                 sockets.Appearance.Input("appearance", optional=True,

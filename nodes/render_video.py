@@ -9,11 +9,12 @@ import folder_paths
 from comfy_api.latest import InputImpl, io
 
 from ..playmate_core import pipeline
+from ..playmate_core.media.film_sound import seconds_of
 from ..playmate_core.media.video_writer import write_video
-from ..playmate_core.runtime.errors import PlaymateError
+from ..playmate_core.motion.lengths import SOUND_LENGTHS, fit_sound
 from . import sockets
-from .host import check_cancelled, progress, tell
-from .node import Node
+from .host import check_cancelled, one_of, progress
+from .node import Node, say, verdict
 from .values import sound
 
 
@@ -38,25 +39,28 @@ class RenderVideo(Node):
                 io.Audio.Input("audio", optional=True,
                                tooltip="The sound of the video: connect the voice. Without it the video is silent."),
                 sockets.size_input(),
+                io.Combo.Input("length", options=list(SOUND_LENGTHS), default=SOUND_LENGTHS[0], optional=True,
+                               tooltip="How long the video lasts when motion and sound differ: as the motion; cut ends "
+                                       "with the shorter of the two; hold, loop and mirror continue a shorter motion "
+                                       "until the sound ends."),
             ],
             outputs=[io.Video.Output("video", display_name="video",
                                      tooltip="The video with its sound, in ComfyUI's temp folder until it is saved.")],
         )
 
     @classmethod
-    def validate_inputs(cls, size=None) -> bool | str:
-        return sockets.size_error(size) or True
+    def validate_inputs(cls, size=None, length=None) -> bool | str:
+        return verdict(sockets.size_error(size), one_of(length, SOUND_LENGTHS, "length"))
 
     @classmethod
-    def execute(cls, models, appearance, motion, crf, batch_size, audio=None, size=pipeline.SIZE) -> io.NodeOutput:
-        tell(None)
-        if not len(motion):
-            raise PlaymateError("The motion has no frames; give one that lasts at least one frame.")
-        tell(pipeline.size_note(appearance, size, motion.fps))
+    def execute(cls, models, appearance, motion, crf, batch_size, audio=None, size=pipeline.SIZE,
+                length=SOUND_LENGTHS[0]) -> io.NodeOutput:
+        heard = None if audio is None else sound(audio)
+        motion, note = fit_sound(motion, seconds_of(heard), length)
+        say([told for told in (note, pipeline.size_note(appearance, size, motion.fps)) if told])
         path = os.path.join(folder_paths.get_temp_directory(), f"playmate_{uuid.uuid4().hex}.mp4")
         frames = pipeline.render_frames(models, appearance, motion, batch_size or None, _cancel, size=size)
-        write_video(path, frames, motion.fps, len(motion), audio=None if audio is None else sound(audio), crf=crf,
-                    progress=progress())
+        write_video(path, frames, motion.fps, len(motion), audio=heard, crf=crf, progress=progress())
         return io.NodeOutput(InputImpl.VideoFromFile(path))
 
 

@@ -36,7 +36,7 @@ class RetimeMotion(Node):
                                tooltip="How a wanted length is reached: stretch changes the speed; the others keep it "
                                        "and cut what is too long. What is too short: constant holds the last frame, "
                                        "cycle starts again, mirror runs backwards and forwards, cut leaves it short."),
-                io.Float.Input("fps", default=0.0, min=0.0, max=120.0, step=1.0,
+                io.Float.Input("fps", default=0.0, min=0.0, max=120.0, step=0.001,
                                tooltip="Frames a second of the result. 0 keeps the motion's own rate."),
                 io.Audio.Input("audio", optional=True,
                                tooltip="Brings the motion to the length of this sound, in place of seconds."),

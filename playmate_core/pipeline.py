@@ -15,13 +15,14 @@ import logging
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Iterator, Mapping, Tuple, Union
+from typing import TYPE_CHECKING, BinaryIO, Callable, Iterator, Mapping, Tuple, Union
 
 import torch
 from torch import Tensor
 
 from .emotion.overlay import LAID_OVER, lay_emotion_over
 from .media.pictures import check_image
+from .media.sound_file import SoundFile
 from .motion.features import SpeechFeatures
 from .motion.types import Motion
 from .render.base import Appearance, Renderer
@@ -43,8 +44,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-AudioSource = Union[str, PathLike, Tuple[Tensor, int]]
-"""A sound file, or ``(waveform, rate)`` with the waveform [.., C, N]."""
+AudioSource = Union[str, PathLike, BinaryIO, SoundFile, Tuple[Tensor, int]]
+"""A file with sound (its path, a binary file object, or what ``media.sound_file.open_sound`` made of either), or
+``(waveform, rate)`` with the waveform [.., C, N]."""
 
 PACKS = ("bundled", "liveportrait", "liveportrait-animal")
 """Sets of weights: what ships with the package, and LivePortrait's downloaded networks as the renderer."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
+import tempfile
 from types import ModuleType, SimpleNamespace
 from typing import Iterator
 
@@ -46,6 +47,24 @@ class _IO(ModuleType):
         return _Type(name.upper())
 
 
+class InputImpl:
+    """ComfyUI's VIDEO: a file, or frames and sound."""
+
+    class VideoFromFile:
+        def __init__(self, file) -> None:
+            self.file = file
+
+        def get_stream_source(self):
+            return self.file
+
+    class VideoFromComponents:
+        def __init__(self, components) -> None:
+            self.components = components
+
+        def get_components(self):
+            return self.components
+
+
 class Server:
     """Hears what nodes tell the front end: (text, node id)."""
 
@@ -73,10 +92,11 @@ def node_modules(*names: str) -> Iterator[SimpleNamespace]:
     bar = SimpleNamespace(update_absolute=lambda done, total: None)
     management = _module("comfy.model_management", throw_exception_if_processing_interrupted=lambda: None)
     utils = _module("comfy.utils", ProgressBar=lambda total: bar)
-    latest = _module("comfy_api.latest", io=_IO("io"),
+    latest = _module("comfy_api.latest", io=_IO("io"), InputImpl=InputImpl,
                      ui=_module("ui", PreviewText=lambda text: SimpleNamespace(as_dict=lambda: {"text": (text,)})))
     stand_ins = {
         PACK: _package(PACK, ROOT), f"{PACK}.nodes": _package(f"{PACK}.nodes", ROOT / "nodes"),
+        "folder_paths": _module("folder_paths", get_temp_directory=lambda: tempfile.gettempdir()),
         "comfy": _module("comfy", model_management=management, utils=utils), "comfy.model_management": management,
         "comfy.utils": utils, "comfy_api": _module("comfy_api", latest=latest), "comfy_api.latest": latest,
         "comfy_execution": _module("comfy_execution"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..render.staging import SIZE, check_size
 from ..runtime.errors import PlaymateError
+from .pose_option import MOTION_FILES
 from .progress_bar import ProgressBar
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,9 @@ def add_knobs(command: argparse.ArgumentParser) -> None:
     command.add_argument("--pose-mode", default="replace",
                          help='replace the generated pose, add to it or mix; or by axis: "yaw, pitch=add"')
     command.add_argument("--pose-amount", type=float, default=1.0, help="how much of the pose, 0 to 1")
+    command.add_argument("--pose-length", default="mirror",
+                         help="what a pose file that ends before the speech does: mirror (backwards and forwards), "
+                              "hold, loop, or cut the film")
     command.add_argument("--pose-easing", default="ease", help="how keyframes are joined: ease, linear or step")
     command.add_argument("--blink", type=float, default=None, metavar="RATE",
                          help="natural blinks a minute in place of the motion's own; 0 stops blinking")
@@ -68,6 +72,9 @@ def add_knobs(command: argparse.ArgumentParser) -> None:
     command.add_argument("--motion-out", default=None, metavar="FILE", help="also save the motion (.safetensors, .pkl)")
     command.add_argument("--from-motion", default=None, metavar="FILE",
                          help="draw this motion instead of generating one; the audio is only heard")
+    command.add_argument("--length", default="motion",
+                         help="with --from-motion, how long the film lasts: as the motion; cut ends with the shorter "
+                              "of motion and sound; hold, loop and mirror continue a shorter motion to the sound's end")
 
 
 def run_animate(args: argparse.Namespace) -> Path:
@@ -80,18 +87,33 @@ def run_animate(args: argparse.Namespace) -> Path:
     from ..driving.template import write_template
     from ..emotion.plan import EmotionPlan
     from ..face.manual import parse_box, parse_points
+    from ..media.film_sound import seconds_of
+    from ..media.output import check_output, refuse_same
     from ..media.pictures import read_image
-    from ..media.video_writer import check_suffix, write_video
+    from ..media.rates import exact_rate
+    from ..media.sound_file import open_sound
+    from ..media.video_writer import SUFFIXES, write_video
     from ..motion.blinks import plan_blinks
+    from ..motion.edits import resample
     from ..motion.eyes import direct_eyes
     from ..motion.files import load_motion, save_motion
     from ..motion.gaze import GazeKeyframes
+    from ..motion.lengths import SOUND_LENGTHS, fit_sound
     from ..motion.pose import MODES, override_pose, parse_axes
-    from .pose_option import parse_pose, read_pose
+    from .pose_option import POSE_LENGTHS, length_note, parse_pose, read_pose
 
     # What the user typed is checked before minutes are spent on it.
-    check_suffix(args.output)
     check_size(args.size)
+    inputs = (args.portrait, args.audio, args.from_motion, args.pose, args.motion_model)
+    check_output(args.output, "video", SUFFIXES, inputs=inputs)
+    fps = float(exact_rate(args.fps))
+    if args.motion_out:
+        _check_motion_out(args, fps, inputs)
+        refuse_same(args.output, args.motion_out)
+    for option, value, known in (("--length", args.length, SOUND_LENGTHS),
+                                 ("--pose-length", args.pose_length, POSE_LENGTHS)):
+        if value not in known:
+            raise PlaymateError(f"{option} is {value!r}; choose one of: {', '.join(known)}.")
     pose = None if args.pose is None else parse_pose(args.pose, args.pose_easing)
     pose_axes, pose_modes = (None, args.pose_mode) if args.pose_mode in MODES else parse_axes(args.pose_mode)
     if args.blink is not None:
@@ -101,34 +123,37 @@ def run_animate(args: argparse.Namespace) -> Path:
     box = None if args.face_box is None else parse_box(args.face_box)
     points = None if args.face_points is None else parse_points(args.face_points)
     policy, index = ("index", int(args.face)) if args.face.lstrip("-").isdigit() else (args.face, 0)
-    if args.motion_out and Path(args.motion_out).suffix not in (".safetensors", ".pkl"):
-        raise PlaymateError(f"The motion cannot be saved as {args.motion_out!r}; end the name in .safetensors or .pkl.")
     image = read_image(args.portrait)
+    # One reader for the speech encoder and the film: the same track, the same clock, one warning.
+    sound = open_sound(args.audio)
+    kept = load_motion(args.from_motion) if args.from_motion else None
 
     models = pipeline.load_models(args.pack, device=args.device,
                                   motion_model=args.motion_model, speech_encoder=args.speech_encoder,
                                   acceleration=args.acceleration)
     appearance = pipeline.extract_appearance(models, image, policy=policy, index=index, box=box, points=points,
                                              size=args.size)
-    if args.from_motion:
-        motion = load_motion(args.from_motion)
-        if motion.fps != args.fps:
-            from ..motion.edits import resample
-            motion = resample(motion, args.fps)
+    if kept is not None:
+        motion, note = fit_sound(resample(kept, fps), seconds_of(sound), args.length)
+        if note:
+            log.warning(note)
     else:
-        features = pipeline.encode_audio(models, args.audio, progress=ProgressBar("listening"))
+        features = pipeline.encode_audio(models, sound, progress=ProgressBar("listening"))
         motion = pipeline.generate_motion(
             models, features, appearance, seed=args.seed, steps=args.steps, scheduler=args.scheduler,
-            audio_guidance=args.audio_guidance, head_motion=args.head_motion, fps=args.fps, emotion=emotion,
+            audio_guidance=args.audio_guidance, head_motion=args.head_motion, fps=fps, emotion=emotion,
             emotion_guidance=args.emotion_guidance, progress=ProgressBar("moving"))
     if pose is not None:
         source = read_pose(pose, models.face, models.bridge, ProgressBar("watching"))
-        motion = override_pose(motion, source, pose_modes, pose_axes, args.pose_amount, length="mirror")
+        if note := length_note(source, motion, args.pose_length):
+            log.warning(note)
+        motion = override_pose(motion, source, pose_modes, pose_axes, args.pose_amount,
+                               length=POSE_LENGTHS[args.pose_length])
     if args.blink is not None or gaze is not None:
         motion = direct_eyes(motion, blink_mode="keep" if args.blink is None else "replace",
                              blink_rate=args.blink or 0.0, seed=args.seed, gaze_mode="replace", gaze=gaze)
     if args.motion_out:
-        if args.motion_out.endswith(".pkl"):
+        if args.motion_out.lower().endswith(".pkl"):
             write_template(motion, args.motion_out)
         else:
             save_motion(motion, args.motion_out)
@@ -136,5 +161,13 @@ def run_animate(args: argparse.Namespace) -> Path:
     if note is not None:
         log.warning(note)
     frames = pipeline.render_frames(models, appearance, motion, size=args.size)
-    return write_video(args.output, frames, motion.fps, len(motion), audio=args.audio,
-                       progress=ProgressBar("drawing"))
+    return write_video(args.output, frames, motion.fps, len(motion), audio=sound, progress=ProgressBar("drawing"))
+
+
+def _check_motion_out(args: argparse.Namespace, fps: float, inputs) -> None:
+    from ..media.output import check_output
+
+    path = check_output(args.motion_out, "motion", MOTION_FILES, inputs=inputs)
+    if path.suffix.lower() == ".pkl" and fps != round(fps):
+        raise PlaymateError(f"{path.name} is a template, which holds whole frame rates, and the film has {args.fps:g} "
+                            "frames a second; end the name in .safetensors, or give a whole --fps.")

@@ -111,12 +111,14 @@ def evaluate(args: argparse.Namespace, progress_bar: Callable = lambda label: No
     from ..evaluation.report import emotions, measure
     from ..face.analyzer import FaceAnalyzer
     from ..face.bridge import LatentBridge
+    from ..media.output import check_output
     from ..runtime.devices import usable_device
 
     # What the user typed is checked before minutes are spent on it.
     for name, suffix in (("json", ".json"), ("plot", ".png")):
-        if (path := getattr(args, name)) and Path(path).suffix.lower() != suffix:
-            raise PlaymateError(f"The {name} file cannot be written as {path!r}; end the name in {suffix}.")
+        if path := getattr(args, name):
+            check_output(path, f"{name} file", (suffix,), inputs=(
+                *args.clips, args.audio, args.reference, args.phones, args.pose, args.portrait, args.templates))
     if args.label and len(args.label) != len(args.clips):
         raise PlaymateError(f"There are {len(args.label)} labels for {len(args.clips)} clips; give one --label each.")
     labels = [parse_label(text) for text in args.label] if args.label else labels_of(
@@ -132,13 +134,15 @@ def evaluate(args: argparse.Namespace, progress_bar: Callable = lambda label: No
     if args.reference is not None:
         request = replace(request, reference=open_clip(args.reference, analyzer, bridge, cache=args.cache,
                                                        progress=progress_bar("reference")))
+    if args.audio is not None:
+        request = replace(request, samples=_speech(args.audio))
     report: dict = {"version": __version__, "clips": []}
     drawn, seen = [], []
     for path, label in zip(args.clips, labels, strict=True):
         watch = networks.watch(path, label, picture, face)
         clip = open_clip(path, analyzer, bridge, observers=list(watch.values()), cache=args.cache, policy=policy,
                          index=index, progress=progress_bar("watching"))
-        own = _with_sound(request, clip, args.audio)
+        own = _with_sound(request, clip)
         figures = measure(clip, own)
         if label is not None:
             figures["label"], figures["strength"] = label
@@ -276,21 +280,19 @@ def _portrait(args: argparse.Namespace, analyzer, policy: str, index: int):
                                 index=index)
 
 
-def _with_sound(request: Request, clip: Clip, audio: str | None) -> Request:
+def _with_sound(request: Request, clip: Clip) -> Request:
+    """With the clip's own sound, where no other was given."""
+    from ..media.sound_file import has_sound
+
+    if request.samples is not None or clip.kind != "video" or not has_sound(clip.path):
+        return request
+    return replace(request, samples=_speech(clip.path))
+
+
+def _speech(path: str | Path) -> Tensor:
     from ..media.sound import read_audio
 
-    if audio is not None:
-        return replace(request, samples=read_audio(audio).samples)
-    if clip.kind != "video" or not _has_sound(clip.path):
-        return request
-    return replace(request, samples=read_audio(clip.path).samples)
-
-
-def _has_sound(path: Path) -> bool:
-    import av
-
-    with av.open(str(path)) as container:
-        return bool(container.streams.audio)
+    return read_audio(path).samples
 
 
 def read_templates(path: str) -> dict[str, Tensor]:

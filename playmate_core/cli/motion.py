@@ -6,8 +6,6 @@ import argparse
 from pathlib import Path
 from typing import Callable
 
-from ..runtime.errors import PlaymateError
-
 SUFFIXES = (".safetensors", ".pkl")
 
 
@@ -53,28 +51,28 @@ def run_motion(args: argparse.Namespace, progress=None) -> Path:
     from ..driving.film import check_choices, follow_clip, motion_from_track
     from ..face.analyzer import FaceAnalyzer
     from ..face.bridge import LatentBridge
+    from ..media.output import check_output
     from ..media.video_reader import open_video
     from ..motion.files import save_motion
     from ..pipeline import motion_extractor
     from ..runtime.devices import usable_device
 
-    output = Path(args.output)
-    if output.suffix not in SUFFIXES:
-        raise PlaymateError(f"The motion cannot be saved as {args.output!r}; end the name in {' or '.join(SUFFIXES)}.")
+    output = check_output(args.output, "motion", SUFFIXES, inputs=[args.video])
     check_choices(use=args.use, neutral=args.neutral, missing=args.missing, extractor=args.extractor)
     policy, index = ("index", int(args.face)) if args.face.lstrip("-").isdigit() else (args.face, 0)
     device = usable_device(args.device)
     reader = open_video(args.video, args.start, args.seconds)
     extractor = None if args.extractor == "landmarks" else motion_extractor(args.pack, device)
     fps = args.fps
-    if output.suffix == ".pkl":  # templates hold whole frame rates
+    template = output.suffix.lower() == ".pkl"
+    if template:  # these hold whole frame rates
         fps = float(max(round(reader.fps if fps is None else fps), 1))
     track, readings = follow_clip(
         FaceAnalyzer.load(device=device), reader, reader.fps, total=reader.total, face=policy, face_index=index,
         strict=args.missing == "fail", extractor=args.extractor, motion_extractor=extractor, progress=progress)
     motion = motion_from_track(track, LatentBridge.load(), readings=readings, missing=args.missing,
                                neutral=args.neutral, use=args.use, smoothing=args.smoothing, output_fps=fps)
-    return save_motion(motion, output) if output.suffix != ".pkl" else _save_template(motion, track, args, output)
+    return _save_template(motion, track, args, output) if template else save_motion(motion, output)
 
 
 def _save_template(motion, track, args: argparse.Namespace, output: Path) -> Path:

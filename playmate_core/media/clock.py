@@ -86,15 +86,17 @@ def clock_of(source: MediaFile, kind: str = "video") -> Clock:
 
 
 def frame_rate(container, stream) -> float:
-    """Frames a second of a video stream, the average where they vary; 25 where the file says nothing.
+    """Frames a second of a video stream, the usual rate where it varies; 25 where the file says nothing.
 
-    Containers without a table of frames (WebM from a browser, for one) are judged by the stamps themselves: their
-    headers name the clock's ticks, or what the first second happened to have. Reads ``container`` onwards.
+    Headers of files with a varying rate (screen recorders, browsers) name the clock's ticks, the average over long
+    still parts, or what the first second happened to have, so these are judged by their stamps. May read ``container``
+    onwards.
     """
     import av
 
     told = float(stream.average_rate or stream.guessed_rate or stream.base_rate or 25)
-    if stream.frames:
+    steady = stream.average_rate and stream.guessed_rate and abs(stream.average_rate / stream.guessed_rate - 1) < 0.02
+    if stream.frames and steady:
         return told
     stamps: list[float] = []
     try:
@@ -105,10 +107,14 @@ def frame_rate(container, stream) -> float:
                 break
     except av.error.FFmpegError:
         pass
-    span = max(stamps) - min(stamps) if stamps else 0.0
-    if len(stamps) < 3 or span <= 0:
+    stamps.sort()
+    steps = sorted(after - before for before, after in zip(stamps[:-1], stamps[1:], strict=True) if after > before)
+    if len(steps) < 3:
         return told
-    measured = (len(stamps) - 1) / span
+    usual = steps[len(steps) // 2]
+    # Containers round to milliseconds, so the mean of the usual steps is nearer than their median.
+    near = [step for step in steps if 0.75 * usual < step < 1.25 * usual]
+    measured = len(near) / sum(near)
     return told if abs(measured / told - 1) < 0.02 else measured
 
 

@@ -79,8 +79,8 @@ def _container(source: MediaFile, kind: str, closing: contextlib.ExitStack):
     except (av.error.FFmpegError, OSError, ValueError) as error:
         fault = "holds text and is no {}" if _is_text(source) else "is no {} that can be read, or it is damaged"
         reason = getattr(error, "strerror", None) or error
-        raise PlaymateError(f"{name_of(source, kind)} {fault.format(what)} ({reason}); export it again, or convert it to "
-                            f"{'wav or mp3' if kind == 'audio' else 'mp4'}.") from error
+        raise PlaymateError(f"{name_of(source, kind)} {fault.format(what)} ({reason}); export it again, or convert it "
+                            f"to {'wav or mp3' if kind == 'audio' else 'mp4'}.") from error
 
 
 def _av_open(opened):
@@ -163,13 +163,19 @@ def _is_cover(stream) -> bool:
     """Whether a video stream is one still picture that belongs to a sound."""
     if stream.type != "video":
         return False
-    disposition = getattr(stream, "disposition", None)
+    disposition = _disposition(stream)
     if disposition is not None:
-        return bool(int(disposition) & _ATTACHED_PICTURE)
-    # Before PyAV 15: a still picture in a file that says nothing of a frame rate.
+        return bool(disposition & _ATTACHED_PICTURE)
+    # A PyAV without dispositions: a still picture in a file that says nothing of a frame rate.
     return stream.codec_context.name in ("mjpeg", "png", "bmp", "gif", "webp") and not stream.average_rate \
         and stream.frames <= 1
 
 
 def _is_default(stream) -> bool:
-    return bool(int(getattr(stream, "disposition", 0)) & _DEFAULT)
+    return bool((_disposition(stream) or 0) & _DEFAULT)
+
+
+def _disposition(stream) -> int | None:
+    """FFmpeg's bits; PyAV has them as an integer, as a flag of either kind, or not at all."""
+    disposition = getattr(stream, "disposition", None)
+    return None if disposition is None else int(getattr(disposition, "value", disposition))

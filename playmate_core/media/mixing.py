@@ -10,6 +10,8 @@ from torch import Tensor
 
 CANCELLED = 0.1
 """Power of a mix, as a part of what unrelated channels would leave, under which its channels cancel out."""
+FAR_LOUDER = 4.0
+"""Power of a bass channel, as a multiple of the loudest other channel's, from which it is a microphone."""
 STANDARD = {6: ("FL", "FR", "FC", "LFE", "BL", "BR"), 8: ("FL", "FR", "FC", "LFE", "BL", "BR", "SL", "SR")}
 """Speakers of sound in memory, by the number of channels, where there is a custom."""
 
@@ -67,8 +69,8 @@ class Levels:
             return None
         channels, loudest = len(self._powers), int(self._powers.argmax())
         used = self.weights.sum(0) > 0
-        if not bool(used[loudest]):
-            # A bass channel that is louder than all others is none: six microphones look like a cinema's speakers.
+        if float(self._powers[loudest]) > FAR_LOUDER * float(self._powers[used].max()):
+            # A bass channel that is far louder than all others is none: six microphones look like a cinema's speakers.
             return torch.full_like(self.weights, 1.0 / channels), "its channels are no loudspeakers, so all count alike"
         unrelated = self.weights.double().square() @ self._powers
         if float(self._mixed.sum()) < CANCELLED * float(unrelated.sum()):

@@ -152,6 +152,17 @@ def open_sound(source: MediaFile, start: float = 0.0, length: float | None = Non
                          start, length)
 
 
+def has_sound(source: MediaFile) -> bool:
+    """Whether a file has a sound track that can be decoded.
+
+    Raises:
+        PlaymateError: no such file, or nothing that can be read.
+    """
+    with open_media(source) as container:
+        stream = best_stream(container, "audio")
+        return stream is not None and stream.codec_context is not None
+
+
 class _Place:
     """Where the next frame belongs: how much silence before it, how much of it is too much.
 

@@ -151,7 +151,7 @@ def open_video(source: MediaFile, start: float = 0.0, seconds: float | None = No
         if stream.duration:
             told = float(stream.duration * stream.time_base)
         elif container.duration:
-            told = container.duration / av.time_base
+            told = max(((container.start_time or 0) + container.duration) / av.time_base - (clock.picture or 0.0), 0.0)
         shape = float(stream.sample_aspect_ratio or 1) or 1.0
         fps = frame_rate(container, stream)
     duration = told + clock.picture_lead if told else 0.0
