@@ -14,7 +14,6 @@ from aiohttp import web
 from server import PromptServer
 
 
-
 @PromptServer.instance.routes.get("/playmate_probe/loaded")
 async def loaded(_request):
     return web.json_response([told(entry) for entry in list(comfy.model_management.current_loaded_models)
