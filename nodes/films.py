@@ -30,23 +30,37 @@ def film(video: Any, start: float, seconds: float):
     Raises:
         PlaymateError: no film, or a start beyond its end.
     """
+    part = file_part(video, start, seconds)
+    if part is not None:
+        reader = open_video(*part)
+        return reader, reader.fps, reader.total
+    if not hasattr(video, "get_components"):
+        raise PlaymateError(f"The VIDEO is a {type(video).__name__}, which gives neither a file nor pictures; connect "
+                            "Load Video.")
+    parts = video.get_components()
+    return part_of(pictures(parts.images, "video"), float(parts.frame_rate), start, seconds)
+
+
+def file_part(video: Any, start: float, seconds: float) -> tuple[Any, float, float | None] | None:
+    """``(file, first second, how many or None for all)`` of a part of a film that is read from a file, else None.
+
+    Args:
+        video, start, seconds: as for ``film``.
+
+    Raises:
+        PlaymateError: a start beyond the film's end.
+    """
     if isinstance(video, (str, os.PathLike)):
-        video = InputImpl.VideoFromFile(os.fspath(video))
+        return os.fspath(video), start, seconds or None
     source = _file(video)
     trim = None if source is None else _trim(video, source)
     if trim is None:
-        if not hasattr(video, "get_components"):
-            raise PlaymateError(f"The VIDEO is a {type(video).__name__}, which gives neither a file nor pictures; "
-                                "connect Load Video.")
-        parts = video.get_components()
-        return part_of(pictures(parts.images, "video"), float(parts.frame_rate), start, seconds)
+        return None
     begin, length = trim
     if length and start >= length:
         raise PlaymateError(f"The clip lasts {length:.2f} seconds; start before that.")
     left = length - start if length else 0.0
-    wanted = min((span for span in (seconds, left) if span), default=None)
-    reader = open_video(source, begin + start, wanted)
-    return reader, reader.fps, reader.total
+    return source, begin + start, min((span for span in (seconds, left) if span), default=None)
 
 
 def part_of(images: Tensor, fps: float, start: float, seconds: float):

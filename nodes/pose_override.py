@@ -20,7 +20,7 @@ from ..playmate_core.motion.pose import (
 from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
 from .host import check_cancelled, one_of
-from .node import Node, say, verdict
+from .node import Node, say
 
 AXES = "pitch, yaw, roll"
 STILL = "still"
@@ -107,13 +107,15 @@ class PoseOverride(Node):
         wrong = one_of(mode, MODES, "mode") or one_of(source, SOURCES, "source") \
             or one_of(length, LENGTH_POLICIES, "length") or one_of(easing, EASINGS, "easing") \
             or one_of(preset, PRESETS, "preset")
+        if wrong:
+            return wrong
         if axes is not None:
             parse_axes(axes)
         if source in ("preset", "constant") and preset in PRESETS and period:
             PosePreset(preset, period)
         if keyframes is not None and (source == "keyframes" or source == "constant" and _typed(keyframes)):
             PoseKeyframes.parse(keyframes)
-        return verdict(wrong)
+        return True
 
     @classmethod
     def execute(cls, motion, mode, source, axes, keyframes, amount, length, pose_motion=None, easing="ease",
@@ -147,9 +149,9 @@ class PoseOverride(Node):
              f"while the head follows {' and '.join(FOLLOWED[name] for name in use) or 'a list of values'}"),
             ("motion" not in use and not lists, "length", "without a pose_motion or list of values that is used"))
         if lists:
-            motion = override_pose(motion, lists, modes, None, amount, length=length, tell=notes.append)
+            motion = override_pose(motion, lists, modes, None, amount, length=length, notify=notes.append)
         for name in use:
-            motion = override_pose(motion, found[name], modes, shares[name], amount, length=length, tell=notes.append)
+            motion = override_pose(motion, found[name], modes, shares[name], amount, length=length, notify=notes.append)
         say(notes)
         return io.NodeOutput(motion)
 

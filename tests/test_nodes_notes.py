@@ -199,7 +199,8 @@ def test_a_sound_is_what_behaves_as_one(pack):
 
 @pytest.mark.parametrize("audio, said", [
     (None, "empty"), ("voice.wav", "empty"), ({}, "empty"), ({"waveform": torch.zeros(1, 1, 0)}, "empty"),
-    (Lazy(waveform=OSError("ffmpeg: no\naudio"), sample_rate=1), "ffmpeg: no audio"),
+    (Lazy(waveform=OSError("ffmpeg: no\naudio"), sample_rate=1), r"\(ffmpeg: no audio\)"),
+    (Lazy(waveform=OSError("x failed:\nbuilt with much\nno stream.\n"), sample_rate=1), "x failed: ... no stream"),
     ({"waveform": torch.ones(1, 1, 4)}, "sample rate"), ({"waveform": torch.ones(4), "sample_rate": 0}, "sample rate"),
 ])
 def test_a_sound_that_is_none_is_told(pack, audio, said):
