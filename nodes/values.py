@@ -136,7 +136,7 @@ def plain_number(value: Any, kind: str, name: str) -> Any:
     Raises:
         PlaymateError: no number, or not a whole one for an INT.
     """
-    if value is None or type(value) is {"INT": int, "FLOAT": float, "BOOLEAN": bool}[kind]:
+    if value is None or kind == "INT" and type(value) is int or kind == "BOOLEAN" and isinstance(value, bool):
         return value
     found = value
     if isinstance(found, str):

@@ -1,5 +1,7 @@
 """Values as other packs hand them over, in a real ComfyUI: lazy sounds, pictures and masks in other forms, numbers."""
 
+import time
+
 import pytest
 
 from tests.comfy_prompts import PORTRAIT, appearance_of, ended_well, models, sentence
@@ -116,3 +118,24 @@ def test_a_cropped_film_is_followed_as_it_is_cropped(studio):
                                                           "form": "crop"}},
               "f": node("MotionFromVideo", models=["m", 0], video=["q", 0]), "s": node("SaveMotion", motion=["f", 0])}
     assert "face" in sentence(studio.run(prompt)).lower()
+
+
+def test_dates_and_widgets_in_a_file_s_name(studio):
+    """As the front end would fill them in for core's own nodes, here for a prompt over the API."""
+    prompt = {"l": {**node("LoadMotion", file="short.safetensors"), "_meta": {"title": "My motion"}},
+              "s": node("SaveMotion", motion=["l", 0],
+                        filename_prefix="motions/%date:yyyy-MM-dd%/%My motion.file%_%year%_%PlaymateLoadMotion.file%")}
+    (entry,) = ended_well(studio.run(prompt))["s"]["motions"]
+    year = time.strftime("%Y")
+    assert entry["subfolder"].replace("\\", "/").startswith(f"motions/{year}-")
+    assert entry["filename"] == f"short.safetensors_{year}_short.safetensors_00001_.safetensors"
+    prompt["s"]["inputs"]["filename_prefix"] = "%date:yyyy/../..%/x"
+    assert ended_well(studio.run(prompt))["s"]["motions"][0]["subfolder"] == f"{year}_.._.."
+
+
+def test_a_film_that_cannot_be_read_ends_in_one_sentence(studio, tmp_path):
+    (tmp_path / "broken.mp4").write_bytes(b"no film" * 100)
+    studio.upload(tmp_path / "broken.mp4")
+    prompt = {"m": models(), "v": {"class_type": "LoadVideo", "inputs": {"file": "broken.mp4"}},
+              "f": node("MotionFromVideo", models=["m", 0], video=["v", 0]), "s": node("SaveMotion", motion=["f", 0])}
+    assert "broken.mp4" in sentence(studio.run(prompt))

@@ -1,7 +1,10 @@
 """Values of every kind, widgets that do nothing, and what is told on a node; without a server."""
 
 import collections.abc
+import re
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 
@@ -219,3 +222,30 @@ def test_pictures_that_are_none_are_told(pack):
         pack.values.masks(torch.zeros(3))
     grey = torch.rand(5, 6)
     assert torch.equal(pack.values.pictures(grey), grey[None, ..., None])
+
+
+@pytest.mark.parametrize("kind, value, wanted", [
+    ("INT", 3.0, 3), ("INT", np.float32(3), 3), ("INT", np.int16(3), 3), ("INT", torch.tensor([3]), 3), ("INT", "3", 3),
+    ("INT", True, 1), ("INT", 24.9999999, 25), ("INT", 2**63, 2**63), ("INT", np.array(7), 7), ("INT", [4.0], 4),
+    ("FLOAT", 3, 3.0), ("FLOAT", np.float64(0.5), 0.5), ("FLOAT", Fraction(30000, 1001), 30000 / 1001),
+    ("FLOAT", "29,97", 29.97), ("FLOAT", torch.tensor(0.25, dtype=torch.float16), 0.25), ("BOOLEAN", 1, True),
+    ("BOOLEAN", np.bool_(False), False), ("BOOLEAN", "no", False), ("BOOLEAN", "Yes", True),
+])
+def test_numbers_of_every_kind(pack, kind, value, wanted):
+    found = pack.values.plain_number(value, kind, "steps")
+    assert found == wanted and type(found) is type(wanted)
+
+
+@pytest.mark.parametrize("kind, value, said", [
+    ("INT", 3.5, "steps is 3.5; give a whole number"), ("INT", "many", "steps is 'many'"),
+    ("FLOAT", float("nan"), "nan"), ("INT", float("inf"), "inf"), ("FLOAT", {"a": 1}, "{'a': 1}"),
+    ("FLOAT", object(), "give a number"),
+])
+def test_what_is_no_number_is_named(pack, kind, value, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        pack.values.plain_number(value, kind, "steps")
+
+
+def test_lists_of_numbers_are_left_alone(pack):
+    for value in ([1.0, 2.0], torch.ones(3), np.ones(4), None):
+        assert pack.values.plain_number(value, "FLOAT", "yaw_values") is value

@@ -17,6 +17,7 @@ from .edits import LENGTH_POLICIES, continued, fit_length, rebase, resample, sli
 from .geometry import apply_rotation, slerp_degrees
 from .keyframes import EASINGS, POSE_AXES, PoseKeyframes
 from .presets import PRESETS, PosePreset
+from .schedule import plain
 from .types import Motion, Neutral
 
 __all__ = [
@@ -280,7 +281,7 @@ def parse_axes(text: str, mode: str = "replace") -> tuple[tuple[str, ...] | None
         PlaymateError: an unknown axis or mode.
     """
     modes, named = dict.fromkeys(POSE_AXES, mode), []
-    for word in re.split(r"[\s,;+]+", re.sub(r"\s*[=:]\s*", "=", text.strip().lower())):
+    for word in re.split(r"[\s,;+]+", re.sub(r"\s*[=:]\s*", "=", plain(text).strip().lower())):
         if not word:
             continue
         axis, equals, own = word.partition("=")
