@@ -249,3 +249,18 @@ def test_what_is_no_number_is_named(pack, kind, value, said):
 def test_lists_of_numbers_are_left_alone(pack):
     for value in ([1.0, 2.0], torch.ones(3), np.ones(4), None):
         assert pack.values.plain_number(value, "FLOAT", "yaw_values") is value
+
+
+def test_what_is_not_used_is_not_judged_either(pose, turned):
+    note, _ = pose(source="motion", pose_motion=turned, keyframes="0 yaw=left", preset="nod", period=0.1)
+    assert "Keyframes are written, but source is motion" in note
+
+
+@pytest.mark.parametrize("given, why", [
+    ({"source": "keyframes", "keyframes": "0 yaw=5", "axes": "roll"}, "keyframes name yaw, which axes leaves out"),
+    ({"source": "preset", "preset": "nod", "axes": "x, y"}, r"none of the axes that axes names \(x, y\)"),
+])
+def test_a_pose_without_any_axis_is_refused(pose, given, why):
+    with pytest.raises(ValueError, match=why) as caught:
+        pose(**given)
+    assert str(caught.value).endswith(".")
