@@ -8,8 +8,8 @@ from ..playmate_core import pipeline
 from ..playmate_core.face.manual import mask_box, parse_box, parse_points
 from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
-from .host import check_cancelled, one_of, tell
-from .node import Node, verdict
+from .host import check_cancelled, one_of
+from .node import Node, say, verdict
 from .values import masks, picture
 
 POLICIES = ["largest", "left", "right", "index"]
@@ -67,8 +67,15 @@ class ExtractAppearance(Node):
         box, points = _marks(face_box, face_points, mask)
         if _asks_for_mask(face_box) and points is None and mask is None:
             raise PlaymateError("face_box is 'mask', but no mask is painted; connect one, or give the box in pixels.")
+        marked = box is not None or points is not None
+        notes = cls.idle({"face": face, "face_index": face_index, "face_box": face_box},
+                         (marked, ("face", "face_index"), "where face_box or face_points say which face it is"),
+                         (not marked and face != "index", "face_index", "unless face is index"),
+                         (points is not None, "face_box", "beside face_points, which are more exact"))
+        say(notes)
         return io.NodeOutput(pipeline.extract_appearance(models, chosen, policy=face, index=face_index, mask=mask,
-                                                         box=box, points=points, notify=tell))
+                                                         box=box, points=points,
+                                                         notify=lambda note: say([*notes, note])))
 
 
 def _asks_for_mask(face_box: str | None) -> bool:

@@ -6,10 +6,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from comfy_api.latest import InputImpl
+from comfy_api.latest import Input, InputImpl
 from torch import Tensor
 
-from ..playmate_core.media.clip_sound import clip_sound
 from ..playmate_core.media.video_reader import open_video
 from ..playmate_core.runtime.errors import PlaymateError
 from .values import pictures
@@ -32,24 +31,38 @@ def film(video: Any, start: float, seconds: float):
     Raises:
         PlaymateError: no film, or a start beyond its end.
     """
+    part = file_part(video, start, seconds)
+    if part is not None:
+        reader = open_video(*part)
+        return reader, reader.fps, reader.total, clip_sound(*part)
+    if not hasattr(video, "get_components"):
+        raise PlaymateError(f"The VIDEO is a {type(video).__name__}, which gives neither a file nor pictures; connect "
+                            "Load Video.")
+    parts = video.get_components()
+    return (*part_of(pictures(parts.images, "video"), float(parts.frame_rate), start, seconds),
+            _part_of_sound(parts.audio, start, seconds))
+
+
+def file_part(video: Any, start: float, seconds: float) -> tuple[Any, float, float | None] | None:
+    """``(file, first second, how many or None for all)`` of a part of a film that is read from a file, else None.
+
+    Args:
+        video, start, seconds: as for ``film``.
+
+    Raises:
+        PlaymateError: a start beyond the film's end.
+    """
     if isinstance(video, (str, os.PathLike)):
-        video = InputImpl.VideoFromFile(os.fspath(video))
+        return os.fspath(video), start, seconds or None
     source = _file(video)
     trim = None if source is None else _trim(video, source)
     if trim is None:
-        if not hasattr(video, "get_components"):
-            raise PlaymateError(f"The VIDEO is a {type(video).__name__}, which gives neither a file nor pictures; "
-                                "connect Load Video.")
-        parts = video.get_components()
-        return (*part_of(pictures(parts.images, "video"), float(parts.frame_rate), start, seconds),
-                _part_of_sound(parts.audio, start, seconds))
+        return None
     begin, length = trim
     if length and start >= length:
         raise PlaymateError(f"The clip lasts {length:.2f} seconds; start before that.")
     left = length - start if length else 0.0
-    wanted = min((span for span in (seconds, left) if span), default=None)
-    reader = open_video(source, begin + start, wanted)
-    return reader, reader.fps, reader.total, clip_sound(source, begin + start, wanted)
+    return source, begin + start, min((span for span in (seconds, left) if span), default=None)
 
 
 def part_of(images: Tensor, fps: float, start: float, seconds: float):
@@ -73,7 +86,8 @@ def _part_of_sound(audio: Any, start: float, seconds: float):
 
 def _file(video: Any):
     """The file that a film is read from, or None: what is only in memory would have to be encoded for it."""
-    if isinstance(video, InputImpl.VideoFromComponents) or not hasattr(video, "get_stream_source"):
+    gives = getattr(type(video), "get_stream_source", None)
+    if gives is None or gives is Input.Video.get_stream_source or isinstance(video, InputImpl.VideoFromComponents):
         return None
     return video.get_stream_source()
 
@@ -86,12 +100,10 @@ def _trim(video: Any, source) -> tuple[float, float] | None:
     window = getattr(video, "get_active_trim_window", None)
     begin, length = (float(value) for value in window()) if window else (0.0, 0.0)
     whole = InputImpl.VideoFromFile(source)
-    for told in ("get_dimensions", "get_duration"):
-        if not hasattr(video, told):
-            continue
-        shown, full = getattr(video, told)(), getattr(whole, told)()
-        if told == "get_dimensions" and tuple(shown) != tuple(full):
-            return None
-        if told == "get_duration" and not window and abs(shown - full) > SAME:
-            return None
-    return begin, length
+    try:
+        cropped = hasattr(video, "get_dimensions") and tuple(video.get_dimensions()) != tuple(whole.get_dimensions())
+        cut = not window and hasattr(video, "get_duration") and \
+            abs(video.get_duration() - whole.get_duration()) > SAME
+    except Exception:
+        return begin, length  # a file that cannot be read: who opens it says why
+    return None if cropped or cut else (begin, length)

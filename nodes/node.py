@@ -102,7 +102,7 @@ def _beyond(cls, given: Mapping[str, Any]) -> str | None:
     for entry in cls.define_schema().inputs:
         low, high, value = (getattr(entry, "min", None), getattr(entry, "max", None), given.get(entry.id))
         if isinstance(value, (int, float)) and None not in (low, high) and not low <= value <= high:
-            return f"{entry.id} is {value:g}; give {low:g} to {high:g}."
+            return f"{entry.id} is {value:g}, which is outside {low:g} to {high:g}."
     return None
 
 

@@ -20,7 +20,7 @@ from ..playmate_core.motion.pose import (
 from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
 from .host import check_cancelled, one_of
-from .node import Node, say, verdict
+from .node import Node, say
 
 AXES = "pitch, yaw, roll"
 STILL = "still"
@@ -107,13 +107,15 @@ class PoseOverride(Node):
         wrong = one_of(mode, MODES, "mode") or one_of(source, SOURCES, "source") \
             or one_of(length, LENGTH_POLICIES, "length") or one_of(easing, EASINGS, "easing") \
             or one_of(preset, PRESETS, "preset")
+        if wrong:
+            return wrong
         if axes is not None:
             parse_axes(axes)
         if source in ("preset", "constant") and preset in PRESETS and period:
             PosePreset(preset, period)
         if keyframes is not None and (source == "keyframes" or source == "constant" and _typed(keyframes)):
             PoseKeyframes.parse(keyframes)
-        return verdict(wrong)
+        return True
 
     @classmethod
     def execute(cls, motion, mode, source, axes, keyframes, amount, length, pose_motion=None, easing="ease",
@@ -122,20 +124,27 @@ class PoseOverride(Node):
         named, modes = parse_axes(axes, mode)
         lists = {axis: numbers[f"{axis}_values"] for axis in POSE_AXES if numbers.get(f"{axis}_values") is not None}
         given = {axis: numbers[axis] for axis in POSE_AXES if axis in numbers}
-        found: dict[str, PoseSource] = {}
         if source == "motion" and pose_motion is None:
             raise PlaymateError("Pose Override takes its pose from a motion, but pose_motion is not connected; "
                                 "connect one or choose another source.")
-        if source == "keyframes" or _typed(keyframes):
+        there = {"constant": True, "keyframes": _typed(keyframes), "preset": (preset or STILL) != STILL,
+                 "motion": pose_motion is not None}
+        found: dict[str, PoseSource] = {"constant": given}
+        if source == "keyframes" or source == "constant" and there["keyframes"]:
             found["keyframes"] = PoseKeyframes.parse(keyframes, easing or "ease")
-        if source == "preset" or preset != STILL:
+        if source == "preset" or source == "constant" and there["preset"]:
             found["preset"] = PosePreset(preset or STILL, period or None)
-        if pose_motion is not None:
+        if there["motion"]:
             found["motion"] = pose_motion
-        found["constant"] = given
         shares, notes = _shares(source, found, named, axes.split() != AXES.split(), set(lists))
 
         use = [name for name, directed in shares.items() if directed]
+        if not use and not lists:
+            raise PlaymateError(" ".join(notes) or f"Nothing directs the head: the {source} has none of the axes that "
+                                f"axes names ({', '.join(named or ())}).")
+        if source != "constant":
+            notes += [f"{PRESENT[name].capitalize()}, but source is {source}, so it does nothing."
+                      for name in ("keyframes", "motion") if there[name] and name != source]
         notes += cls.idle(
             {**given, "easing": easing, "preset": preset, "period": period, "length": length},
             ("constant" not in use, tuple(axis for axis in given if axis not in lists), f"while source is {source}"),
@@ -147,9 +156,9 @@ class PoseOverride(Node):
              f"while the head follows {' and '.join(FOLLOWED[name] for name in use) or 'a list of values'}"),
             ("motion" not in use and not lists, "length", "without a pose_motion or list of values that is used"))
         if lists:
-            motion = override_pose(motion, lists, modes, None, amount, length=length, tell=notes.append)
+            motion = override_pose(motion, lists, modes, None, amount, length=length, notify=notes.append)
         for name in use:
-            motion = override_pose(motion, found[name], modes, shares[name], amount, length=length, tell=notes.append)
+            motion = override_pose(motion, found[name], modes, shares[name], amount, length=length, notify=notes.append)
         say(notes)
         return io.NodeOutput(motion)
 
@@ -187,7 +196,8 @@ def _shares(source: str, found: dict[str, PoseSource], named: tuple[str, ...] | 
             own = found[name].axes if name == "preset" else POSE_AXES
             wanted = [axis for axis in own if axis in allowed]
         shares[name] = [axis for axis in wanted if axis not in taken]
-        _add(notes, [axis for axis in wanted if axis in taken] if name in ("keyframes", "preset") else [],
+        partly = name == "keyframes" or name == "preset" and shares[name]
+        _add(notes, [axis for axis in wanted if axis in taken] if partly else [],
              f"the {name} for {{}} {'do' if name == 'keyframes' else 'does'} nothing, since something else directs it")
         taken = taken | set(shares[name])
         if name != source and shares[name]:
@@ -195,9 +205,6 @@ def _shares(source: str, found: dict[str, PoseSource], named: tuple[str, ...] | 
     if source == "constant" and shares["constant"]:
         # Where a number is set, the others hold as well, but for what something else directs.
         shares["constant"] += [axis for axis in allowed if axis not in taken]
-    if source != "constant":
-        notes += [f"{PRESENT[name]}, but source is {source}, so it does nothing" for name in others
-                  if name not in (source, "preset")]
     return shares, [f"{note[0].upper()}{note[1:]}." for note in notes]
 
 

@@ -114,9 +114,15 @@ def _part(audio: Any, name: str) -> Any:
         return getattr(audio, name, None)
     except Exception as error:
         # Whatever the other pack raises when it decodes: the user needs its reason.
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise PlaymateError(f"The AUDIO cannot be had from the node that gives it ({reason[:200]}); choose another "
+        raise PlaymateError(f"The AUDIO cannot be had from the node that gives it ({_reason(error)}); choose another "
                             "sound.") from error
+
+
+def _reason(error: Exception) -> str:
+    """An error in one line: of many, the first and the last, between which FFmpeg lists what it is made of."""
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    lines = lines if len(lines) < 3 else [lines[0], "...", lines[-1]]
+    return " ".join(line if len(line) <= 150 else line[:147] + "..." for line in lines).rstrip(".")
 
 
 def plain_number(value: Any, kind: str, name: str) -> Any:
@@ -130,7 +136,7 @@ def plain_number(value: Any, kind: str, name: str) -> Any:
     Raises:
         PlaymateError: no number, or not a whole one for an INT.
     """
-    if value is None or type(value) is {"INT": int, "FLOAT": float, "BOOLEAN": bool}[kind]:
+    if value is None or kind == "INT" and type(value) is int or kind == "BOOLEAN" and isinstance(value, bool):
         return value
     found = value
     if isinstance(found, str):

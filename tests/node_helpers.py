@@ -23,7 +23,7 @@ class _Type:
         self.name = name
 
     def Input(self, id: str, **options) -> SimpleNamespace:  # noqa: N802 (ComfyUI's name)
-        return SimpleNamespace(id=id, type=self.name, **options)
+        return SimpleNamespace(id=id, type=self.name, get_io_type=lambda: self.name, **options)
 
     Output = Input
 

@@ -400,6 +400,7 @@ def test_axes_as_text():
     assert modes["yaw"] == modes["x"] == "replace"
     assert parse_axes("", "mix") == (None, dict.fromkeys(POSE_AXES, "mix"))
     assert parse_axes("pitch+yaw roll")[0] == ("pitch", "yaw", "roll")
+    assert parse_axes("Ｙaw，pitch＝add\u00a0x")[0] == ("yaw", "pitch", "x")
     for text, piece in (("nod", "'nod'"), ("yaw=double", "'double'"), ("yaw=", "''")):
         with pytest.raises(PlaymateError, match=piece):
             parse_axes(text)

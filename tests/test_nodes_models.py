@@ -103,6 +103,49 @@ def test_what_lies_in_the_folder_is_offered(studio):
     assert studio.node.fingerprint_inputs("bundled", "cpu", "joyvasa/motion_generator_hubert_chinese.pt") != state
 
 
+def test_an_encoder_that_is_found_beside_the_motion_model_counts(studio):
+    """A checkpoint names its encoder, which is looked for near it: another one there is another set of models."""
+    from dataclasses import asdict
+
+    from safetensors.torch import save_file
+
+    from playmate_core.diffusion.checkpoint import FORMAT
+    from playmate_core.diffusion.config import DenoiserConfig
+
+    def state(*more):
+        return studio.node.fingerprint_inputs("bundled", "cpu", "takes/mine.safetensors", *more)
+
+    folder = studio.models / "playmate" / "takes"
+    folder.mkdir(parents=True)
+    config = json.dumps(asdict(DenoiserConfig(encoder="wav2vec2-mine", features_dim=8)))
+    save_file({"x": torch.zeros(1)}, folder / "mine.safetensors", {"format": FORMAT, "config": config})
+    alone = state()
+    assert state() == alone
+    weights = put(studio.models / "playmate" / "wav2vec2-mine" / "model.safetensors", "weights")
+    put(weights.with_name("config.json"))
+    near = state()
+    assert near != alone
+    put(weights, "other weights")
+    assert state() != near
+    put(folder / "wav2vec2-mine" / "config.json")
+    put(folder / "wav2vec2-mine" / "model.safetensors", "other weights")
+    assert "takes/wav2vec2-mine" in state(), "the nearer one is taken"
+    assert "wav2vec2-mine" not in state("wav2vec2-mine").replace(str(weights.parent), ""), "the chosen one alone counts"
+
+
+def test_joyvasa_s_template_counts_wherever_it_is_found(studio):
+    def state():
+        return studio.node.fingerprint_inputs("bundled", "cpu", "joyvasa/motion_generator/net.pt")
+
+    put(studio.models / "playmate" / "joyvasa" / "motion_generator" / "net.pt")
+    alone = state()
+    template = put(studio.models / "playmate" / "joyvasa" / "motion_template" / "motion_template.pkl")
+    near = state()
+    assert near != alone
+    put(template, "other statistics")
+    assert state() != near
+
+
 @pytest.mark.parametrize("name", ["../elsewhere", "/etc", "none", ""])
 def test_speech_encoders_outside_the_folder_are_refused(studio, name):
     put(studio.models / "elsewhere" / "config.json")

@@ -17,6 +17,7 @@ from .edits import LENGTH_POLICIES, continued, fit_length, rebase, resample, sli
 from .geometry import apply_rotation, slerp_degrees
 from .keyframes import EASINGS, POSE_AXES, PoseKeyframes
 from .presets import PRESETS, PosePreset
+from .schedule import plain
 from .types import Motion, Neutral
 
 __all__ = [
@@ -75,7 +76,7 @@ def override_pose(
     limits: Mapping[str, tuple[float, float] | None] | None = None,
     length: str = "constant",
     start: float = 0.0,
-    tell: Callable[[str], None] = log.warning,
+    notify: Callable[[str], None] = log.warning,
 ) -> Motion:
     """Directs the head of a motion; the face is left alone.
 
@@ -100,7 +101,7 @@ def override_pose(
         length: policy for a source motion or a list of values that is shorter, see ``edits.fit_length``; "cut"
             shortens the result.
         start: seconds at the first frame, for keyframes, presets and lists over motion that arrives window by window.
-        tell: told in a sentence what had to be held at the limits.
+        notify: gets a sentence about what had to be held at the limits.
 
     Returns:
         Motion with the neutral frame and the expression of ``motion``.
@@ -159,7 +160,7 @@ def override_pose(
         column = POSE_AXES.index(axis)
         result[:, column] = _held(axis, result[:, column], allowed[axis], notes)
     if notes:
-        tell(f"The pose goes further than can be drawn and is held at the limit: {'; '.join(notes)}.")
+        notify(f"The pose goes further than can be drawn and is held at the limit: {'; '.join(notes)}.")
     return _with_pose(motion, result, chosen)
 
 
@@ -280,7 +281,7 @@ def parse_axes(text: str, mode: str = "replace") -> tuple[tuple[str, ...] | None
         PlaymateError: an unknown axis or mode.
     """
     modes, named = dict.fromkeys(POSE_AXES, mode), []
-    for word in re.split(r"[\s,;+]+", re.sub(r"\s*[=:]\s*", "=", text.strip().lower())):
+    for word in re.split(r"[\s,;+]+", re.sub(r"\s*[=:]\s*", "=", plain(text).strip().lower())):
         if not word:
             continue
         axis, equals, own = word.partition("=")

@@ -119,7 +119,8 @@ class LandmarkRenderer:
         report(progress, 0, total)
         if not total:
             return
-        prepared: portrait.Prepared = appearance.payload
+        # It may have been prepared by a renderer on another device.
+        prepared: portrait.Prepared = appearance.payload.to(self.device)
         image = appearance.image.to(self.device)
         response = self._response(appearance, motion)
         whole = plan(motion, self.bridge, prepared.frame, response)
@@ -148,7 +149,7 @@ class LandmarkRenderer:
 
     def _response(self, appearance: Appearance, motion: Motion) -> obedience.Response | None:
         """What the portrait makes of turns; it is tested the first time that a motion turns it visibly."""
-        prepared: portrait.Prepared = appearance.payload
+        prepared: portrait.Prepared = appearance.payload.to(self.device)
         response = prepared.response
         if self.tracker is None or not obedience.is_worth_it(requested_turn(motion)):
             return None
