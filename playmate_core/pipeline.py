@@ -266,7 +266,7 @@ def extract_appearance(models: Models, image: Tensor, policy: str = "largest", i
     else:
         faces = models.face.analyze(image[None])[0]
         face, seen = select_face(faces, tuple(image.shape[:2]), policy=policy, index=index, mask=mask), True
-    said = notes(image, face) if seen else [AVERAGE]
+    said = notes(models.face, image, face) if seen else [AVERAGE]
     if said:
         notify(" ".join(said))
     return prepare(models.renderer, image, face, size)

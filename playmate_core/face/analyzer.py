@@ -311,6 +311,12 @@ class FaceAnalyzer:
             return None
         return Face(landmarks[0], scores[0], bounds(landmarks[0]), 1.0, float(presence[0]))
 
+    @torch.no_grad()
+    def landmarks_in(self, image: Tensor, rois: Sequence[Roi]) -> Tensor:
+        """[N, 478, 3] landmarks that the mesh draws into squares of a picture [H, W, C], each read once as given."""
+        with one_thread(self.device):
+            return self._mesh([self._prepare(image)] * len(rois), rois)[0]
+
     def _follow(self, pictures: list[Tensor], last: Face, min_presence: float) -> list[Face | None]:
         """The face in frames that come soon after ``last``; None where the mesh does not see it any more."""
         with one_thread(self.device):
