@@ -1,12 +1,13 @@
 """Every workflow with either pack in a real ComfyUI: one widget is switched, and nothing else.
 
-LivePortrait's files are random, of the published format, and small; voice and clips last two frames here. Networks of
-the published size are loaded and drawn with in ``test_liveportrait_full_size``.
+LivePortrait's files are random and of the published format and size. Its networks take ten seconds a frame on a CPU,
+so voice and clips last two frames here.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.comfy_prompts import ROOT, appearance_of, check_video, ended_well, video_of
-from tests.published_weights import in_place, write_all
+from tests.published_weights import in_place, room_for_them, write_all
 from tests.test_comfy_workflows import NAMES, api, api_of
 
 FRAMES, FPS = 2, 25.0
@@ -54,7 +55,11 @@ def cut_clip(source: Path, target: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory):
-    return write_all(tmp_path_factory.mktemp("published"))
+    folder = tmp_path_factory.mktemp("published")
+    if not room_for_them(folder):
+        pytest.skip("less than 4 GB are free for weight files of the published size")
+    yield write_all(folder)
+    shutil.rmtree(folder)  # pytest would keep it for three more sessions
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +185,7 @@ def test_networks_are_unloaded_and_come_back_and_either_form_draws_the_same(stud
         pictures.append(still(weights["kijai"], batch))
         networks, = studio.held("Networks")
         assert networks["patcher"] == "ModelPatcher" and networks["device"] == "cpu"
-        assert networks["loaded"] == networks["bytes"] > 0
+        assert networks["loaded"] == networks["bytes"] > 450e6
         studio.unload()
         assert not studio.held("Networks")
     assert pictures[0].equal(pictures[1])
