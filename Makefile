@@ -1,11 +1,14 @@
 # make demo   a portrait and a voice become output/demo.mp4
-# make test   all tests, those against a real ComfyUI included
+# make check  lint, types, layers and the fast tests: a minute and a half on two cores
+# make test   all tests, those of the registry's archive in a real ComfyUI included: ten minutes on two cores
 # make comfy  a ComfyUI with these nodes, from nothing (CPU unless COMFY_ARGS says otherwise)
 
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8188
 COMFY_ARGS ?= --cpu
+# Workers that run tests side by side, one thread each (see tests/conftest.py): one a core, eight at most.
+JOBS ?= logical
 # Two spinning OpenMP threads slow small networks down a hundredfold on a busy machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
@@ -16,13 +19,28 @@ BIN := $(VENV)/bin
 endif
 RUN := $(BIN)/python
 
-.PHONY: demo test bench comfy clean
+.PHONY: demo check lint types test bench comfy clean
 
 demo: $(VENV)/.run-ready
 	$(RUN) -m playmate_core demo
 
+PYTEST := $(RUN) -m pytest --numprocesses=$(JOBS) --maxprocesses=8 --dist=loadgroup
+
+check: lint types $(VENV)/.test-ready
+	$(PYTEST) -m "not slow and not comfy"
+
+lint: $(VENV)/.test-ready
+	$(RUN) -m ruff check .
+
+# Under a name of its own, since the folder that ComfyUI loads as a package may have any.
+types: $(VENV)/.test-ready
+	mkdir -p .mypy_cache/under && ln -sfn ../.. .mypy_cache/under/playmate
+	cd .mypy_cache/under && MYPYPATH=. $(abspath $(RUN)) -m mypy --config-file ../../pyproject.toml \
+		--cache-dir .. -p playmate.playmate_core -p playmate.nodes
+
+# Coverage of what ships, wherever it runs: in workers, commands, and in the ComfyUI that the tests start.
 test: $(VENV)/.test-ready
-	$(RUN) -m pytest --cov --cov-report=term --cov-fail-under=90
+	$(PYTEST) --durations=20 --cov --cov-report=term --cov-fail-under=90
 
 bench: $(VENV)/.run-ready
 	$(RUN) -m laboratory.benchmarks
@@ -38,8 +56,8 @@ $(VENV)/.run-ready: requirements.txt constraints.txt
 	touch $@
 
 $(VENV)/.test-ready: $(VENV)/.run-ready pyproject.toml
-	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[test,train,comfy]" -c constraints.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[test,lint,train,comfy]" -c constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .comfyui output build *.egg-info
+	rm -rf $(VENV) .comfyui .mypy_cache output build *.egg-info

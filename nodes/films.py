@@ -9,6 +9,7 @@ from typing import Any
 from comfy_api.latest import Input, InputImpl
 from torch import Tensor
 
+from ..playmate_core.media.clip_sound import clip_sound
 from ..playmate_core.media.video_reader import open_video
 from ..playmate_core.runtime.errors import PlaymateError
 from .values import pictures

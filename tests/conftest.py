@@ -20,11 +20,21 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 
+SLOW = ("test_acceleration.py::test_compiled", "test_bad_inputs.py::test_two_faces", "test_corpus_", "test_devices",
+        "test_diffusion_sampler.py::test_memory", "test_driving.py::test_template_clips_left_out",
+        "test_emotions_rendered", "test_evaluation_command", "test_liveportrait_full_size", "test_liveportrait_planes",
+        "test_motion_eyes.py::test_rendered", "test_pose_obedience", "test_render_tracked",
+        "test_speech_encoder.py::test_chunk_edges", "test_training_")
+"""How the names of tests begin that take seconds each, or belong to the laboratory: ``make check`` leaves them out."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """How ``--dist loadgroup`` shares out: a file is one piece, since its fixtures are, and everything that needs the
-    running ComfyUI is one, since that is started once."""
+    """Marks the slow ones, and how ``--dist loadgroup`` shares out: a file is one piece, since its fixtures are, and
+    everything that needs the running ComfyUI is one, since that is started once."""
     for item in items:
+        if f"{item.path.name}::{item.name}".startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
         group = "comfy" if item.get_closest_marker("comfy") else item.path.name
         item.add_marker(pytest.mark.xdist_group(group))
 

@@ -1,12 +1,13 @@
-"""Every workflow with either pack in a real ComfyUI: one widget is switched, and nothing else.
+"""Workflows with either pack in a real ComfyUI: one widget is switched, and nothing else.
 
-LivePortrait's files are random, of the published format, and small; voice and clips last two frames here. Networks of
-the published size are loaded and drawn with in ``test_liveportrait_full_size``.
+LivePortrait's files are random and of the published format and size. Its networks take fifteen seconds a frame on a
+core, so voice and clips last two frames here, and one workflow is drawn with them, which reads clips by them too.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.comfy_prompts import ROOT, appearance_of, check_video, ended_well, video_of
-from tests.published_weights import in_place, write_all
+from tests.published_weights import in_place, room_for_them, write_all
 from tests.test_comfy_workflows import NAMES, api, api_of
 
 FRAMES, FPS = 2, 25.0
@@ -54,7 +55,11 @@ def cut_clip(source: Path, target: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory):
-    return write_all(tmp_path_factory.mktemp("published"))
+    folder = tmp_path_factory.mktemp("published")
+    if not room_for_them(folder):
+        pytest.skip("less than 4 GB are free for weight files of the published size")
+    yield write_all(folder)
+    shutil.rmtree(folder)  # pytest would keep it for three more sessions
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +129,9 @@ def test_bundled(drawn, name):
     assert drawn(name, "bundled").shape == (FRAMES, 512, 512, 3)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_liveportrait_by_switching_one_widget(drawn, weights, name):
+@pytest.mark.slow
+def test_liveportrait_by_switching_one_widget(drawn, weights):
+    name = "splice_video"
     frames, bundled = drawn(name, "liveportrait", weights["kijai"]), drawn(name, "bundled")
     assert frames.shape == bundled.shape
     # Random networks draw noise where the face is, and leave what lies outside of the crop as it is.
@@ -145,11 +151,6 @@ def test_the_variants_are_the_workflows_with_that_widget_switched(path):
                              for key, node in prompt.items()}
 
 
-def test_animals(drawn, weights):
-    animal = drawn("quick_start", "liveportrait-animal", weights["kijai"])
-    assert abs(animal - drawn("quick_start", "liveportrait", weights["kijai"])).mean() > 8
-
-
 @pytest.fixture(scope="module")
 def still(studio, tmp_path_factory):
     """One frame [H, W, 3] as a lossless picture, from given files. Another batch size is of no effect on it, save that
@@ -161,12 +162,12 @@ def still(studio, tmp_path_factory):
     sample = load_motion(ROOT / "workflows" / "inputs" / "look_around.safetensors")
     studio.upload(save_motion(slice_frames(sample, 20, 21), tmp_path_factory.mktemp("still") / "still.safetensors"))
     prompt = appearance_of(["i", 0], {"i": {"class_type": "LoadImage", "inputs": {"image": "portrait.jpg"}}})
-    prompt["m"]["inputs"]["pack"], prompt["l"]["inputs"]["file"] = "liveportrait", "still.safetensors"
+    prompt["l"]["inputs"]["file"] = "still.safetensors"
     prompt["s"]["inputs"]["images"] = ["f", 0]
     del prompt["g"]
 
-    def draw(files: Path, batch: int):
-        prompt["f"]["inputs"]["batch_size"] = batch
+    def draw(files: Path, batch: int, pack: str = "liveportrait"):
+        prompt["m"]["inputs"]["pack"], prompt["f"]["inputs"]["batch_size"] = pack, batch
         with in_place(studio.base / "models", files):
             shown, = ended_well(studio.run(prompt, 600))["s"]["images"]
         return read_image(studio.base / shown["type"] / shown["subfolder"] / shown["filename"])
@@ -174,18 +175,21 @@ def still(studio, tmp_path_factory):
     return draw
 
 
+@pytest.mark.slow
 def test_networks_are_unloaded_and_come_back_and_either_form_draws_the_same(studio, still, weights):
     pictures = []
     for batch in (4, 8):
         pictures.append(still(weights["kijai"], batch))
         networks, = studio.held("Networks")
         assert networks["patcher"] == "ModelPatcher" and networks["device"] == "cpu"
-        assert networks["loaded"] == networks["bytes"] > 0
+        assert networks["loaded"] == networks["bytes"] > 450e6
         studio.unload()
         assert not studio.held("Networks")
     assert pictures[0].equal(pictures[1])
     # To a level of 255: where tensors lie in memory decides which of the processor's ways to add is taken.
     assert (still(weights["kwai"], 4) - pictures[0]).abs().max() < 1.5 / 255
+    animal = still(weights["kijai"], 4, "liveportrait-animal")
+    assert (animal - pictures[0]).abs().mean() > 8 / 255
     # Another pack takes their place, and nothing keeps them.
     assert studio.held("Networks")
     ended_well(studio.run(prompt_of("quick_start", "bundled")))

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.comfy
 VOICE_SECONDS = 6.05
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "splice_video"])  # which has a test of its own
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"quick_start", "splice_video"}))  # they have tests of their own
 def test_workflow_over_plain_http(studio, name):
     outputs = ended_well(studio.run(api(name)))
     check_video(video_of(studio, outputs), VOICE_SECONDS)
@@ -84,8 +84,7 @@ def test_head_mouth_and_brows_come_from_a_clip_a_voice_and_another_clip(studio, 
     assert correlation(yaw, shown(voice)[0]) < 0.6 and correlation(raised, shown(voice)[1]) < 0.6
 
 
-@pytest.mark.parametrize("name", ["quick_start", "splice_video"])
-def test_workflow_by_comfy_cli(studio, name, tmp_path):
+def test_workflow_by_comfy_cli(studio, tmp_path):
     """The UI form, as a user saved it; the command turns it into API form against the server's own schemas."""
     # Beside the interpreter first: an environment's programs are not on the path unless it is activated.
     comfy = shutil.which("comfy", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
@@ -95,7 +94,7 @@ def test_workflow_by_comfy_cli(studio, name, tmp_path):
     environment = {**os.environ, "DO_NOT_TRACK": "1", "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
     before = set((studio.base / "output" / "video").glob("*.mp4"))
     done = subprocess.run(
-        [comfy, "--skip-prompt", "run", "--workflow", str(WORKFLOWS / f"{name}.json"), "--wait",
+        [comfy, "--skip-prompt", "run", "--workflow", str(WORKFLOWS / "quick_start.json"), "--wait",
          "--host", "127.0.0.1", "--port", str(studio.port), "--timeout", "300"],
         env=environment, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
@@ -104,39 +103,35 @@ def test_workflow_by_comfy_cli(studio, name, tmp_path):
     check_video(new.pop(), VOICE_SECONDS)
 
 
-def until_running(comfy, prompt_id, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if any(item[1] == prompt_id for item in comfy.get("/queue")["queue_running"]):
+def followed(comfy, prompt):
+    """Queues a prompt and yields the server's messages about it, as the front end gets them."""
+    websocket = pytest.importorskip("websocket")
+    client = uuid.uuid4().hex
+    socket = websocket.create_connection(f"ws://127.0.0.1:{comfy.port}/ws?clientId={client}", timeout=120)
+    try:
+        status, answer = comfy.post("/prompt", {"prompt": prompt, "client_id": client})
+        assert status == 200, answer
+        while True:
+            message = socket.recv()
+            if isinstance(message, str):
+                told = json.loads(message)
+                yield told["type"], told["data"]
+    finally:
+        socket.close()
+
+
+def cancelled(comfy, prompt, key) -> None:
+    """Cancels as soon as a node tells that part of its work is done; it must be the one that stops, unfinished."""
+    furthest = 0.0
+    for kind, told in followed(comfy, prompt):
+        if kind == "progress" and told["node"] == key:
+            if not furthest:
+                comfy.post("/interrupt", {})
+            furthest = max(furthest, told["value"] / told["max"])
+        assert kind not in ("execution_error", "execution_success"), told
+        if kind == "execution_interrupted":
+            assert told["node_id"] == key and 0 < furthest < 1
             return
-        time.sleep(0.02)
-    raise TimeoutError(prompt_id)
-
-
-def cancel_after(comfy, prompt, delay):
-    """Seconds until the queue was free again, the node that was stopped, and the history."""
-    prompt_id = comfy.queue(prompt)
-    until_running(comfy, prompt_id)
-    time.sleep(delay)
-    start = time.monotonic()
-    comfy.post("/interrupt", {})
-    while comfy.get("/queue")["queue_running"]:
-        assert time.monotonic() - start < 30
-        time.sleep(0.02)
-    took = time.monotonic() - start
-    event, data = comfy.wait(prompt_id)["status"]["messages"][-1]
-    assert event == "execution_interrupted"
-    return took, data["node_type"]
-
-
-def best_cancel(comfy, prompt, delay, node, **changes):
-    """Cancels within 2 seconds, at the first of three attempts that other work on the machine does not disturb."""
-    node["inputs"].update(changes)
-    for _ in range(3):
-        took, stopped = cancel_after(comfy, prompt, delay)
-        if took < 2.0:
-            return stopped
-    raise AssertionError(f"the queue was free only {took:.1f} s after cancelling")
 
 
 def part_files(comfy):
@@ -146,8 +141,9 @@ def part_files(comfy):
 def test_cancel_in_the_middle_of_a_video(studio):
     prompt = api("quick_start")
     ended_well(studio.run(prompt))  # everything before the video is in the cache now
-    render = next(node for node in prompt.values() if node["class_type"] == "PlaymateRenderVideo")
-    assert best_cancel(studio, prompt, 1.5, render, crf=30) == "PlaymateRenderVideo"
+    render = next(key for key, node in prompt.items() if node["class_type"] == "PlaymateRenderVideo")
+    prompt[render]["inputs"]["crf"] = 30
+    cancelled(studio, prompt, render)
     assert not part_files(studio)
     ended_well(studio.run({"1": {"class_type": "PlaymateEmotionControl", "inputs": emotion()}, **preview_of_sample()}))
 
@@ -160,8 +156,8 @@ def test_cancel_in_the_middle_of_sampling(studio):
                                                                      "height": 256}}
     prompt[sampler]["inputs"].update(steps=1)
     ended_well(studio.run(prompt))
-    prompt[sampler]["inputs"].update(scheduler="ddim")
-    assert best_cancel(studio, prompt, 0.7, prompt[sampler], steps=100) == "PlaymateMotionSampler"
+    prompt[sampler]["inputs"].update(scheduler="ddim", steps=100)
+    cancelled(studio, prompt, sampler)
 
 
 def test_frames_and_their_rate_make_a_video_through_core_nodes(studio):
@@ -179,24 +175,15 @@ def test_frames_and_their_rate_make_a_video_through_core_nodes(studio):
 
 def test_progress_is_told_while_a_video_is_drawn(studio):
     """The front end's progress bar lives on these messages."""
-    websocket = pytest.importorskip("websocket")
-    socket = websocket.create_connection(f"ws://127.0.0.1:{studio.port}/ws?clientId=progress-test", timeout=60)
-    try:
-        prompt = api("quick_start")
-        render = next(key for key, node in prompt.items() if node["class_type"] == "PlaymateRenderVideo")
-        prompt[render]["inputs"]["crf"] = 35
-        studio.post("/prompt", {"prompt": prompt, "client_id": "progress-test"})
-        seen = []
-        while True:
-            message = socket.recv()
-            if isinstance(message, str):
-                told = json.loads(message)
-                if told["type"] == "progress" and told["data"]["node"] == render:
-                    seen.append((told["data"]["value"], told["data"]["max"]))
-                if told["type"] == "execution_success":
-                    break
-                assert told["type"] != "execution_error", told
-    finally:
-        socket.close()
+    prompt = api("quick_start")
+    render = next(key for key, node in prompt.items() if node["class_type"] == "PlaymateRenderVideo")
+    prompt[render]["inputs"]["crf"] = 35
+    seen = []
+    for kind, told in followed(studio, prompt):
+        assert kind != "execution_error", told
+        if kind == "progress" and told["node"] == render:
+            seen.append((told["value"], told["max"]))
+        if kind == "execution_success":
+            break
     assert len(seen) > 5 and seen[-1] == (151, 151)
     assert [value for value, _ in seen] == sorted(value for value, _ in seen)

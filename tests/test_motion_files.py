@@ -7,7 +7,6 @@ import os
 import pickle
 import pickletools
 import struct
-import time
 
 import numpy as np
 import pytest
@@ -345,16 +344,15 @@ def test_every_way_of_cutting_or_flipping_a_template_is_survived(tmp_path):
 
 
 def test_nested_references_cost_nothing(tmp_path):
-    # t = (t, t) a hundred times: as a dictionary key its hash would take for ever, as a value it must not be walked.
+    # t = (t, t) a hundred times: as a dictionary key its hash would take for ever (2^100 steps: this test would not
+    # end), as a value it must not be walked.
     bomb = b"\x80\x04}K\x01" + b"q\x00h\x00\x86" * 100
     path = tmp_path / "bomb.pkl"
-    started = time.perf_counter()
     for content in (bomb + b"K\x01s.", bomb[:4] + bomb[6:] + b".", b"\x80\x04}X\x01\0\0\0a" + bomb[3:] + b"s."):
         path.write_bytes(content)
         refused(path)
     looped = b"\x80\x04]\x94h\x00a."
     assert isinstance(unpickle.read_arrays(looped), list)
-    assert time.perf_counter() - started < 2
 
 
 def test_size_is_bounded(tmp_path, monkeypatch):

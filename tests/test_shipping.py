@@ -1,11 +1,14 @@
 """What ships is what is tested: the registry's archive, what it points to, its metadata, and the wheel."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
+import venv
 import zipfile
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -215,8 +218,8 @@ def test_the_wheel_holds_the_weights_and_their_licences(tmp_path):
 
 COMFYUI = {"torch": None, "torchvision": None, "torchaudio": None, "numpy": "1.25.0", "transformers": "4.50.3",
            "tokenizers": "0.13.3", "safetensors": "0.4.2", "pillow": None, "scipy": None, "tqdm": None, "psutil": None,
-           "av": "14.2.0", "einops": None, "pyyaml": None}
-"""What ComfyUI 0.3.75 requires, with its lower bounds."""
+           "av": "14.2.0", "einops": None, "pyyaml": None, "huggingface-hub": None}
+"""What ComfyUI 0.3.75 requires, with its lower bounds; transformers brings the last."""
 
 
 def requirements() -> list[str]:
@@ -232,11 +235,70 @@ def test_no_requirement_asks_for_more_than_comfyui_has():
     added = []
     for line in requirements():
         wanted = Requirement(line)
-        if wanted.name.lower() not in COMFYUI:
+        if wanted.name.lower().replace("_", "-") not in COMFYUI:
             added.append(wanted.name)
             continue
-        lowest = COMFYUI[wanted.name.lower()]
+        lowest = COMFYUI[wanted.name.lower().replace("_", "-")]
         for bound in wanted.specifier:
             assert bound.operator == ">=" and lowest is not None, f"{line}: ComfyUI may have an older one"
             assert Version(bound.version) <= Version(lowest), f"{line}: ComfyUI is content with {lowest}"
     assert added == ["diffusers"], "each more is one more that can pull others along"
+
+
+def closure(names: list[str]) -> dict[str, Path]:
+    """The metadata folders of distributions and all that they require, by normalised name, as installed here."""
+    import importlib.metadata as metadata
+
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    found: dict[str, Path] = {}
+    while names:
+        name = canonicalize_name(names.pop())
+        if name in found:
+            continue
+        try:
+            here = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue  # for another platform
+        found[name] = Path(str(here.locate_file(""))) / Path(str(here._path)).name
+        wanted = [Requirement(line) for line in here.requires or []]
+        names += [one.name for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
+    return found
+
+
+@pytest.mark.comfy
+@pytest.mark.slow
+def test_installing_it_beside_comfyui_changes_nothing(tmp_path):
+    """pip is shown an environment that holds what ComfyUI requires, by its metadata, and asked what it would install:
+    additions only."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    from tests.comfy_server import Unavailable, comfy_path
+
+    try:
+        listed = (comfy_path() / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    names = [Requirement(line).name for line in listed if line.strip() and not line.startswith("#")]
+    here = closure(names)
+    assert {"torch", "numpy", "transformers", "huggingface-hub"} <= set(here) and "diffusers" not in here
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = next((tmp_path / "venv").glob("bin/python")) if os.name != "nt" else tmp_path / "venv/Scripts/python.exe"
+    site = subprocess.run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+                          capture_output=True, text=True, check=True).stdout.strip()
+    for folder in here.values():
+        (Path(site) / folder.name).mkdir()
+        for file in ("METADATA", "WHEEL", "INSTALLER", "RECORD"):
+            if (folder / file).is_file():
+                shutil.copy(folder / file, Path(site) / folder.name / file)
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "--python", str(python), "install", "--dry-run", "--quiet", "--report", "-",
+         "--only-binary=:all:", "-r", str(ROOT / "requirements.txt")], capture_output=True, text=True)
+    if done.returncode and "No matching distribution" in done.stderr and not os.environ.get("PLAYMATE_REQUIRE_COMFY"):
+        pytest.skip("no package index can be reached")
+    assert done.returncode == 0, done.stderr[-2000:]
+    report = json.loads(done.stdout[done.stdout.index("{"):])
+    added = {canonicalize_name(entry["metadata"]["name"]): entry["metadata"]["version"] for entry in report["install"]}
+    assert "diffusers" in added and not set(added) & set(here), added

@@ -14,7 +14,7 @@ from ..motion.pose import ANGLES
 from ..runtime.errors import PlaymateError
 from .clips import Clip
 from .lips import on_frames, spread
-from .plot import BLUE, GREEN, ORANGE, PAPER, panel, write
+from .plot import BLUE, GREEN, ORANGE, PAPER, as_tensor, panel, write
 from .pose import on_base, requested_angles, tracked_angles
 from .report import Request, own_pose
 from .speech import openness_estimate, phone_curves
@@ -33,19 +33,19 @@ def chart(clips: Sequence[tuple[str, Clip, Request]], emotions: Mapping | None =
     Returns:
         [H, 1024, 3] float32 sRGB 0..1.
     """
-    import numpy as np
+    from PIL import Image
 
     panels = [entry for name, clip, request in clips[:MOST_CLIPS] for entry in _panels(name, clip, request)]
     matrix = (emotions or {}).get("separation")
     height = 16 + PANEL * len(panels) + (40 + CELL * len(matrix["labels"]) if matrix else 0)
-    canvas = np.full((height, WIDTH, 3), PAPER, np.uint8)
+    canvas = Image.new("RGB", (WIDTH, height), PAPER)
     top = 16
     for title, lines, least, centred, seconds in panels:
         panel(canvas, (54, top + 12, WIDTH - 12, top + PANEL - 28), title, lines, least, centred, seconds)
         top += PANEL
     if matrix:
         _matrix(canvas, top + 16, matrix["labels"], matrix["matrix"])
-    return torch.from_numpy(canvas).float() / 255.0
+    return as_tensor(canvas)
 
 
 def save_chart(picture: Tensor, path: str | PathLike) -> Path:
@@ -54,11 +54,13 @@ def save_chart(picture: Tensor, path: str | PathLike) -> Path:
     Raises:
         PlaymateError: the folder cannot be written.
     """
-    import cv2
+    import io
 
-    path = Path(path)
-    _, data = cv2.imencode(".png", (picture * 255).round().to(torch.uint8).numpy()[..., ::-1])
-    return write_file(path, data.tobytes())
+    from PIL import Image
+
+    data = io.BytesIO()
+    Image.fromarray((picture * 255).round().to(torch.uint8).numpy()).save(data, "PNG")
+    return write_file(Path(path), data.getvalue())
 
 
 def write_file(path: Path, content: bytes) -> Path:
@@ -110,8 +112,9 @@ def _scaled(curve: Tensor, like: Tensor) -> Tensor:
 
 
 def _matrix(canvas, top: int, labels: Sequence[str], matrix: Sequence[Sequence[float]]) -> None:
-    import cv2
+    from PIL import ImageDraw
 
+    draw = ImageDraw.Draw(canvas)
     most = max(max(row) for row in matrix) or 1.0
     write(canvas, "distance of mean blendshapes", (54, top))
     for i, row in enumerate(matrix):
@@ -121,6 +124,6 @@ def _matrix(canvas, top: int, labels: Sequence[str], matrix: Sequence[Sequence[f
             x = 150 + j * (CELL + 36)
             share = value / most
             colour = tuple(int(a + (b - a) * share) for a, b in zip(PAPER, BLUE, strict=True))
-            cv2.rectangle(canvas, (x, y), (x + CELL + 34, y + CELL - 2), colour, -1)
+            draw.rectangle((x, y, x + CELL + 34, y + CELL - 2), fill=colour)
             ink = (250, 250, 248) if share > 0.6 else (70, 70, 70)
             write(canvas, f"{value:.2f}" if i != j else labels[j], (x + 8, y + CELL // 2), ink)

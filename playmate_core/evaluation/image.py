@@ -32,15 +32,16 @@ def head_region(landmarks: Tensor, height: int, width: int, scale: float = HEAD_
     Args:
         landmarks: [478, 2 or 3] pixels.
     """
-    import cv2
     import numpy as np
+    from PIL import Image, ImageDraw
+    from scipy.spatial import ConvexHull
 
     outline = landmarks[list(OVAL), :2].double().cpu().numpy()
     middle = (outline.min(0) + outline.max(0)) / 2
-    hull = cv2.convexHull(((outline - middle) * scale + middle).round().astype(np.int32))
-    mask = np.zeros((height, width), np.uint8)
-    cv2.fillPoly(mask, [hull], 1)
-    return torch.from_numpy(mask).bool()
+    larger = (outline - middle) * scale + middle
+    mask = Image.new("1", (width, height))
+    ImageDraw.Draw(mask).polygon([(float(x), float(y)) for x, y in larger[ConvexHull(larger).vertices]], 1, 1)
+    return torch.from_numpy(np.array(mask))
 
 
 class BackgroundChange:
@@ -168,13 +169,16 @@ def read_onnx(path: str | PathLike, what: str):
     """An OpenCV network from an ONNX file.
 
     Raises:
-        PlaymateError: the file is missing, or OpenCV cannot read it.
+        PlaymateError: the file is missing, OpenCV is not installed or cannot read it.
     """
-    import cv2
-
     path = Path(path)
     if not path.is_file():
         raise PlaymateError(f"There is no {what} at {path}; none ships with this package, so give your own file.")
+    try:
+        import cv2  # not required: it would bring its own numpy, or write over the OpenCV of another pack
+    except ImportError:
+        raise PlaymateError(f"The {what} at {path} is run by OpenCV, which is not installed here; install it by: "
+                            "pip install opencv-python-headless") from None
     try:
         return cv2.dnn.readNetFromONNX(str(path))
     except cv2.error as error:

@@ -1,4 +1,4 @@
-"""A motion as a chart: lips, eyes and head over time. Drawn with OpenCV, to need no plotting library."""
+"""A motion as a chart: lips, eyes and head over time. Drawn with Pillow, to need no plotting library."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 CHUNK = 1024
 """Frames whose 478 landmarks are held at once."""
+FINE = 3
+"""How much larger curves are drawn than they are shown."""
 
 PAPER, _GRID, _INK = (250, 250, 248), (226, 226, 222), (70, 70, 70)
 BLUE, ORANGE, GREEN = (31, 98, 178), (214, 110, 30), (40, 140, 80)
@@ -68,7 +70,7 @@ def plot_motion(motion: Motion, bridge: LatentBridge, width: int = 1024, height:
     Raises:
         PlaymateError: no frames, or a chart too small to read.
     """
-    import numpy as np
+    from PIL import Image
 
     if not len(motion):
         raise PlaymateError("The motion has no frames, so there is nothing to plot.")
@@ -81,7 +83,7 @@ def plot_motion(motion: Motion, bridge: LatentBridge, width: int = 1024, height:
         ("head, degrees", 5.0, [("pitch", BLUE, curves["pitch"]), ("yaw", ORANGE, curves["yaw"]),
                                 ("roll", GREEN, curves["roll"])]),
     ]
-    canvas = np.full((height, width, 3), PAPER, np.uint8)
+    canvas = Image.new("RGB", (width, height), PAPER)
     top, bottom = 26, height - 24
     step = (bottom - top + 14) / len(panels)
     for number, (title, least, lines) in enumerate(panels):
@@ -89,7 +91,14 @@ def plot_motion(motion: Motion, bridge: LatentBridge, width: int = 1024, height:
         panel(canvas, box, title, lines, least, title.startswith("head"), motion.duration)
     seconds = f"{len(motion)} frames, {motion.fps:g} a second, {motion.duration:.2f} s"
     write(canvas, seconds, (54, height - 8))
-    return torch.from_numpy(canvas).float() / 255.0
+    return as_tensor(canvas)
+
+
+def as_tensor(canvas) -> Tensor:
+    """[H, W, 3] float32 0..1 of a picture of Pillow's."""
+    import numpy as np
+
+    return torch.from_numpy(np.array(canvas)).float() / 255.0
 
 
 def panel(canvas, box: tuple[int, int, int, int], title: str, lines: Sequence[Curve], least: float, centred: bool,
@@ -97,61 +106,68 @@ def panel(canvas, box: tuple[int, int, int, int], title: str, lines: Sequence[Cu
     """Draws curves over time.
 
     Args:
-        canvas: [H, W, 3] uint8, drawn on.
+        canvas: a picture of Pillow's in RGB, drawn on.
         box: x0, y0, x1, y1 of the axes, pixels; title and legend stand above, seconds below.
         lines: name, colour and [T] values of each; values that are not finite leave a gap.
         least: smallest top of the scale.
         centred: zero in the middle rather than at the bottom.
         duration: seconds that all curves span.
     """
-    import cv2
+    from PIL import Image, ImageDraw
 
+    draw = ImageDraw.Draw(canvas)
     x0, y0, x1, y1 = box
     tops = [float(seen.abs().max()) for _, _, curve in lines if len(seen := curve[torch.isfinite(curve)])]
     high = max([least, *tops]) * 1.05
     low = -high if centred else 0.0
 
-    def row(value: float) -> int:
-        return round(y1 - (value - low) / (high - low) * (y1 - y0))
+    def row(value: float) -> float:
+        return y1 - (value - low) / (high - low) * (y1 - y0)
 
     for value in _ticks(low, high, 3 if y1 - y0 < 90 else 5):
-        cv2.line(canvas, (x0, row(value)), (x1, row(value)), _GRID, 1)
-        write(canvas, f"{value:g}", (6, row(value) + 4))
+        level = round(row(value))
+        draw.line((x0, level, x1, level), _GRID)
+        write(canvas, f"{value:g}", (6, level + 4))
     for second in _ticks(0.0, duration, max((x1 - x0) // 90, 2)):
         column = round(x0 + second / duration * (x1 - x0))
-        cv2.line(canvas, (column, y0), (column, y1), _GRID, 1)
+        draw.line((column, y0, column, y1), _GRID)
         write(canvas, f"{second:g} s", (column - 8, y1 + 14))
     for _, colour, curve in lines:
-        cv2.polylines(canvas, _polylines(curve, x0, x1, row), False, colour, 1, cv2.LINE_AA)
-    cv2.rectangle(canvas, (x0, y0), (x1, y1), _INK, 1)
+        # Drawn larger and made smaller, for a smooth line.
+        mask = Image.new("L", (FINE * (x1 - x0), FINE * (y1 - y0)))
+        for points in _polylines(curve, x1 - x0, lambda value: row(value) - y0):
+            ImageDraw.Draw(mask).line([(FINE * x, FINE * y) for x, y in points], 255, FINE, "curve")
+        mask = mask.resize((x1 - x0, y1 - y0), Image.Resampling.BOX)
+        canvas.paste(colour, (x0, y0, x1, y1), mask)
+    draw.rectangle((x0, y0, x1, y1), outline=_INK)
     write(canvas, title, (x0, y0 - 6))
     column = x1
     for name, colour, _ in reversed(lines):
         column -= 8 * len(name) + 34
-        cv2.line(canvas, (column, y0 - 10), (column + 18, y0 - 10), colour, 2)
+        draw.line((column, y0 - 10, column + 18, y0 - 10), colour, 2)
         write(canvas, name, (column + 24, y0 - 6))
 
 
-def _polylines(curve: Tensor, x0: int, x1: int, row) -> list:
-    """[N, 1, 2] int32 points of each stretch without a gap; where frames are denser than pixels, the lowest and
-    highest of each column."""
+def _polylines(curve: Tensor, width: int, row) -> list[list[tuple[float, float]]]:
+    """Points of each stretch without a gap, pixels; where frames are denser than pixels, the lowest and highest of
+    each column."""
     import numpy as np
 
-    values, width = curve.double().numpy(), x1 - x0
+    values = curve.double().numpy()
     if len(values) <= 2 * width:
-        columns = x0 + (np.arange(len(values)) + 0.5) / len(values) * width
+        columns = (np.arange(len(values)) + 0.5) / len(values) * width
     else:
         edges = np.linspace(0, len(values), width + 1).astype(int)
         parts = [values[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
         values = np.array([[part.min(), part.max()] for part in parts]).ravel()
-        columns = np.repeat(x0 + np.arange(width) + 0.5, 2)
-    runs: list[list] = [[]]
+        columns = np.repeat(np.arange(width) + 0.5, 2)
+    runs: list[list[tuple[float, float]]] = [[]]
     for x, v in zip(columns, values, strict=True):
         if np.isfinite(v):
-            runs[-1].append([[round(x), row(v)]])
+            runs[-1].append((float(x), float(row(v))))
         elif runs[-1]:
             runs.append([])
-    return [np.array(run, np.int32) for run in runs if run]
+    return [[(x - 0.5, y), (x + 0.5, y)] if len(run) == 1 else run for run in runs if run for x, y in run[:1]]
 
 
 def _ticks(low: float, high: float, most: int) -> list[float]:
@@ -163,7 +179,10 @@ def _ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def write(canvas, text: str, corner: tuple[int, int], colour: tuple[int, int, int] = _INK) -> None:
-    """Text whose lower left corner is at (x, y), on [H, W, 3] uint8."""
-    import cv2
+    """Text whose baseline begins at (x, y), on a picture of Pillow's."""
+    from PIL import ImageDraw, ImageFont
 
-    cv2.putText(canvas, text, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.42, colour, 1, cv2.LINE_AA)
+    font = ImageFont.load_default()
+    # Pillow's own font stands on a baseline; the bitmap that an installation without FreeType has knows its top only.
+    place, anchor = (corner, "ls") if isinstance(font, ImageFont.FreeTypeFont) else ((corner[0], corner[1] - 10), None)
+    ImageDraw.Draw(canvas).text(place, text, colour, font, anchor)

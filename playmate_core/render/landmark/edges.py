@@ -16,6 +16,15 @@ def luminance(image: np.ndarray) -> np.ndarray:
     return image @ np.array([0.299, 0.587, 0.114], image.dtype)
 
 
+def blur(image: np.ndarray, down: float, across: float) -> np.ndarray:
+    """[H, W] or [H, W, C] softened by a Gaussian of so many pixels down and across."""
+    from scipy.ndimage import gaussian_filter1d
+
+    for axis, sigma in enumerate((down, across)):
+        image = gaussian_filter1d(image, sigma, axis, mode="mirror", radius=round(4 * sigma))
+    return image
+
+
 def read_bilinear(image: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Values of ``image`` [H, W] or [H, W, C] at ``points`` [..., 2], pixels with centres at + 0.5."""
     height, width = image.shape[:2]

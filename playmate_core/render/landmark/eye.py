@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import topology
-from .edges import read_bilinear
+from .edges import blur, read_bilinear
 from .grid import polygon_distance, smoothstep
 from .head import HeadFrame
 from .slit import Opened, heights
@@ -65,7 +65,7 @@ def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame, edges: n
 
 def _complete(crop: np.ndarray, points: np.ndarray, inside: np.ndarray, iris: np.ndarray, radius: float) -> np.ndarray:
     """The eyeball under the lids: the iris by its own symmetry, the white by what lies nearest."""
-    import cv2
+    from scipy.ndimage import distance_transform_edt
 
     out = crop.copy()
     known = inside.copy()
@@ -96,14 +96,11 @@ def _complete(crop: np.ndarray, points: np.ndarray, inside: np.ndarray, iris: np
     rest = ~known
     if rest.any():
         white = inside & ~(distance <= radius * 1.15)
-        base = np.where(known[..., None], out, 0)
-        paint = (base * 255).clip(0, 255).astype(np.uint8)
         trusted = white if white.sum() >= 8 else known
-        mask = (~trusted & rest).astype(np.uint8)
-        hidden = (~trusted).astype(np.uint8)
-        filled = cv2.inpaint(paint, hidden, 3, cv2.INPAINT_TELEA).astype(np.float64) / 255
-        soft = cv2.GaussianBlur(filled, (0, 0), max(1.0, 0.15 * radius))
-        out[mask > 0] = soft[mask > 0]
+        mask = ~trusted & rest
+        row, column = distance_transform_edt(~trusted, return_distances=False, return_indices=True)
+        softness = max(1.0, 0.15 * radius)
+        out[mask] = blur(out[row, column], softness, softness)[mask]
     return out
 
 

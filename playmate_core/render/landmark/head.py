@@ -89,10 +89,10 @@ def head_outline(landmarks: np.ndarray, frame: HeadFrame) -> np.ndarray:
     centre = frame.centre - down * 0.32 * frame.size
     angle = np.linspace(0, 2 * np.pi, 72, endpoint=False)
     ellipse = centre + np.cos(angle)[:, None] * across * half_width + np.sin(angle)[:, None] * down * half_height
-    import cv2
+    from scipy.spatial import ConvexHull
 
-    hull = cv2.convexHull(np.concatenate([ellipse, landmarks[list(topology.OVAL), :2]]).astype(np.float32))
-    return hull[:, 0].astype(np.float64)
+    points = np.concatenate([ellipse, landmarks[list(topology.OVAL), :2]]).astype(np.float32).astype(np.float64)
+    return points[ConvexHull(points).vertices]
 
 
 def limit_slope(depth: np.ndarray, grid: Grid, slope: float) -> np.ndarray:

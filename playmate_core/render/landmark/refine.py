@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import topology
-from .edges import luminance, read_bilinear
+from .edges import blur, luminance, read_bilinear
 from .grid import smoothstep
 
 COLUMNS, ROWS = 121, 61
@@ -51,8 +51,6 @@ class Line:
 
 def mouth_line(image: np.ndarray, landmarks: np.ndarray, size: float) -> Line | None:
     """The drawn line between the lips; None if nothing stands out."""
-    import cv2
-
     left, right = landmarks[topology.LIPS_INNER_UPPER[0], :2], landmarks[topology.LIPS_INNER_UPPER[-1], :2]
     axis = (right - left) / max(np.linalg.norm(right - left), 1e-6)
     down = np.array([-axis[1], axis[0]])
@@ -63,8 +61,8 @@ def mouth_line(image: np.ndarray, landmarks: np.ndarray, size: float) -> Line | 
     patch = read_bilinear(image, points)
     light = (0.5 * luminance(patch) + 0.5 * patch[..., 1]).astype(np.float32)
     per_unit = (ROWS - 1) / (2 * HALF_HEIGHT)
-    fine = cv2.GaussianBlur(light, (0, 0), 0.006 * per_unit)
-    wide = cv2.GaussianBlur(light, (0, 0), sigmaX=0.02 * per_unit, sigmaY=0.035 * per_unit)
+    fine = blur(light, 0.006 * per_unit, 0.006 * per_unit)
+    wide = blur(light, 0.035 * per_unit, 0.02 * per_unit)
     ridge = np.maximum(wide - fine, 0)
     top = float(np.quantile(ridge, 0.995))
     if top < 0.012:
