@@ -26,7 +26,7 @@ from .motion.features import SpeechFeatures
 from .motion.types import Motion
 from .render.base import Appearance, Renderer
 from .runtime.acceleration import NONE, check_acceleration
-from .runtime.devices import a_core_left_free, usable_device
+from .runtime.devices import a_core_left_free, each_with_a_core_left_free, runs_on, usable_device
 from .runtime.errors import PlaymateError
 from .runtime.host import Host
 from .runtime.progress import Progress
@@ -111,6 +111,8 @@ def load_models(pack: str = "bundled", device: str | torch.device = "cpu", *,
     bridge = LatentBridge.load()
     motion, speech = load_motion_and_speech(motion_model, speech_encoder, device, host, acceleration)
     face = FaceAnalyzer.load(device=device)
+    if not runs_on(device, "the face finder", lambda: _find_no_face(face)):
+        face = FaceAnalyzer.load()
     if pack == "bundled":
         from .render.landmark import LandmarkRenderer
 
@@ -129,6 +131,30 @@ def _liveportrait(pack: str, bridge: LatentBridge, device: torch.device,
     return LivePortraitRenderer(networks, bridge, device, animal=pack == "liveportrait-animal", **more)
 
 
+def _find_no_face(face: FaceAnalyzer) -> None:
+    """Every network of it once."""
+    from .face.crop import Roi
+
+    picture = torch.full((64, 64, 3), 0.5)
+    for detector in ("short", "full"):
+        face.analyze(picture, detector)
+    face.read(picture, Roi(32.0, 32.0, 48.0))
+
+
+def _hear_a_tone(speech: AnyEncoder) -> SpeechFeatures:
+    from .media.sound import from_waveform
+
+    time = torch.arange(3200) / 16000
+    return speech.encode(from_waveform(0.1 * torch.sin(2 * torch.pi * 200 * time)[None], 16000))
+
+
+def _move_to_a_tone(motion: AnyMotionModel, speech: AnyEncoder) -> None:
+    try:
+        motion.sample(_hear_a_tone(speech), steps=1)
+    except PlaymateError:
+        pass  # an encoder that does not belong to the model is told of when it is used
+
+
 def load_speech_encoder(path: str | PathLike | None, device: str | torch.device = "cpu",
                         host: Host = None) -> AnyEncoder:
     """The bundled encoder (None), a folder in transformers' format with wav2vec2 or HuBERT, or a file of Playmate's.
@@ -140,9 +166,16 @@ def load_speech_encoder(path: str | PathLike | None, device: str | torch.device 
     """
     if path is not None and Path(path).is_dir():
         from .speech.transformer_encoders import TransformerEncoder
-        return TransformerEncoder.load(path, device, host=host)
+
+        encoder: AnyEncoder = TransformerEncoder.load(path, device, host=host)
+        if not runs_on(device, "the speech encoder", lambda: _hear_a_tone(encoder)):
+            return TransformerEncoder.load(path)
+        return encoder
     from .speech.encoder import SpeechEncoder
-    return SpeechEncoder.load(path=path, device=device)
+
+    encoder = SpeechEncoder.load(path=path, device=device)
+    return encoder if runs_on(device, "the speech encoder", lambda: _hear_a_tone(encoder)) else \
+        SpeechEncoder.load(path=path)
 
 
 def load_motion_and_speech(motion_model: str | PathLike | None = None, speech_encoder: str | PathLike | None = None,
@@ -165,24 +198,38 @@ def load_motion_and_speech(motion_model: str | PathLike | None = None, speech_en
     """
     from .diffusion.joyvasa.checkpoint import is_joyvasa
 
-    if motion_model is None or not is_joyvasa(motion_model):
-        from .diffusion.model import MotionModel
-        model = MotionModel.load(path=motion_model, device=device, host=None if motion_model is None else host)
-        model.acceleration = acceleration
-        own = None if motion_model is None else _beside(Path(motion_model), model.encoder)
-        return model, load_speech_encoder(own if speech_encoder is None else speech_encoder, device, host)
+    if motion_model is not None and is_joyvasa(motion_model):
+        return _joyvasa(motion_model, speech_encoder, device, host)
+    from .diffusion.model import MotionModel
+
+    model = MotionModel.load(path=motion_model, device=device, host=None if motion_model is None else host)
+    own = None if motion_model is None else _beside(Path(motion_model), model.encoder)
+    speech = load_speech_encoder(own if speech_encoder is None else speech_encoder, device, host)
+    if not runs_on(device, "the motion model", lambda: _move_to_a_tone(model, speech)):
+        model = MotionModel.load(path=motion_model)
+    model.acceleration = acceleration
+    return model, speech
+
+
+def _joyvasa(motion_model: str | PathLike, speech_encoder: str | PathLike | None, device: str | torch.device,
+             host: Host) -> Tuple[AnyMotionModel, AnyEncoder]:
     from .diffusion.joyvasa.checkpoint import load_joyvasa
     from .diffusion.joyvasa.model import JoyVasa
+    from .speech.joyvasa import JoyVasaEncoder
+    from .speech.transformer_encoders import build_network
 
     checkpoint = load_joyvasa(motion_model)
     model = JoyVasa.of(checkpoint, device, host)
     if speech_encoder is not None:
-        return model, load_speech_encoder(speech_encoder, device, host)
-    from .speech.joyvasa import JoyVasaEncoder
-    from .speech.transformer_encoders import build_network
-
-    network = build_network("hubert", checkpoint.audio_config, checkpoint.audio, Path(motion_model).name)
-    return model, JoyVasaEncoder(network, model.config.n_motions, device, host)
+        speech = load_speech_encoder(speech_encoder, device, host)
+    else:
+        network = build_network("hubert", checkpoint.audio_config, checkpoint.audio, Path(motion_model).name)
+        speech = JoyVasaEncoder(network, model.config.n_motions, device, host)
+        if not runs_on(device, "the speech encoder", lambda: _hear_a_tone(speech)):
+            speech = JoyVasaEncoder(network, model.config.n_motions)
+    if not runs_on(device, "the motion model", lambda: _move_to_a_tone(model, speech)):
+        model = JoyVasa.of(checkpoint)
+    return model, speech
 
 
 def _beside(path: Path, encoder: str) -> Path | None:
@@ -310,11 +357,7 @@ def render_frames(models: Models, appearance: Appearance, motion: Motion, batch_
     if appearance.renderer != models.renderer.name:
         raise PlaymateError(f"The appearance was prepared for the {appearance.renderer} renderer, but "
                             f"{models.renderer.name} is loaded; extract it again with these models.")
-    return _drawn(models.renderer.render(appearance, motion, batch_size=batch_size, progress=progress))
-
-
-def _drawn(batches: Iterator[Tensor]) -> Iterator[Tensor]:
-    with a_core_left_free():
-        yield from batches
+    return each_with_a_core_left_free(models.renderer.render(appearance, motion, batch_size=batch_size,
+                                                             progress=progress))
 
 
