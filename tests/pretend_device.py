@@ -174,8 +174,8 @@ class Pretend(TorchDispatchMode):
         out = func(*plain_args, **plain_kwargs)
         if here and self.apple and any(isinstance(leaf, torch.Tensor) and leaf.dtype in WIDE
                                        for leaf in tree_flatten(out)[0]):
-            raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64. "
-                            "Please use float32 instead.")
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support "
+                            "float64. Please use float32 instead.")
         if func is aten.copy_.default:
             return args[0]
         return self._wrapped(func, args, kwargs, out) if here else out
