@@ -307,12 +307,12 @@ class LivePortraitRenderer:
         reference = Latents(neutral.expression[None], rotation_matrix(neutral.rotation)[None], neutral.scale[None],
                             neutral.translation[None])
         if self.animal:
-            return animate_animal(source, driving, self.options, stitching=networks.stitching, reference=reference)
+            return animate_animal(source, driving, reference, self.options, stitching=networks.stitching)
         if self.options.retarget_eyes or self.options.retarget_lips:
             driving = self._with_openings(driving, source, motion)
         speaks = bool((motion.expression_offset[:, list(LIP)].abs() > SPEAKS).any())
         options = replace(self.options, normalise_lip=self.options.normalise_lip and speaks)
-        return animate(source, driving, options, stitching=networks.stitching, reference=reference)
+        return animate(source, driving, reference, options, stitching=networks.stitching)
 
     def _with_openings(self, driving: Latents, source: Latents, motion: Motion) -> Latents:
         """The driving latents with how far they open eyes and lips, as the latent bridge reads it on a mean face.
