@@ -28,7 +28,7 @@ from .motion.types import Motion
 from .render.base import Appearance, Renderer
 from .render.staging import SIZE, check_size, drawn_size, prepare, stage_of, turned_back
 from .runtime.acceleration import NONE, check_acceleration
-from .runtime.devices import a_core_left_free, usable_device
+from .runtime.devices import a_core_left_free, each_with_a_core_left_free, runs_on, usable_device
 from .runtime.errors import PlaymateError
 from .runtime.host import Host
 from .runtime.progress import Progress
@@ -108,6 +108,8 @@ def load_models(pack: str = "bundled", device: str | torch.device = "cpu", *,
     bridge = LatentBridge.load()
     motion, speech = load_motion_and_speech(motion_model, speech_encoder, device, host, acceleration)
     face = FaceAnalyzer.load(device=device)
+    if not runs_on(device, "the face finder", lambda: _find_no_face(face)):
+        face = FaceAnalyzer.load()
     if pack == "bundled":
         from .render.landmark import LandmarkRenderer
 
@@ -131,6 +133,30 @@ def _liveportrait(pack: str, bridge: LatentBridge, device: torch.device,
     return LivePortraitRenderer(networks, bridge, device, animal=pack == "liveportrait-animal", **more)
 
 
+def _find_no_face(face: FaceAnalyzer) -> None:
+    """Every network of it once."""
+    from .face.crop import Roi
+
+    picture = torch.full((64, 64, 3), 0.5)
+    for detector in ("short", "full"):
+        face.analyze(picture, detector)
+    face.read(picture, Roi(32.0, 32.0, 48.0))
+
+
+def _hear_a_tone(speech: SpeechEncoder) -> SpeechFeatures:
+    from .media.sound import from_waveform
+
+    time = torch.arange(3200) / 16000
+    return speech.encode(from_waveform(0.1 * torch.sin(2 * torch.pi * 200 * time)[None], 16000))
+
+
+def _move_to_a_tone(motion: MotionModel, speech: SpeechEncoder) -> None:
+    try:
+        motion.sample(_hear_a_tone(speech), steps=1)
+    except PlaymateError:
+        pass  # an encoder that does not belong to the model is told of when it is used
+
+
 def load_speech_encoder(path: str | PathLike | None, device: str | torch.device = "cpu",
                         host: Host | None = None) -> SpeechEncoder:
     """The bundled encoder (None), a folder in transformers' format with wav2vec2 or HuBERT, or a file of Playmate's.
@@ -142,9 +168,16 @@ def load_speech_encoder(path: str | PathLike | None, device: str | torch.device 
     """
     if path is not None and Path(path).is_dir():
         from .speech.transformer_encoders import TransformersSpeechEncoder
-        return TransformersSpeechEncoder.load(path, device, host=host)
+
+        encoder: SpeechEncoder = TransformersSpeechEncoder.load(path, device, host=host)
+        if not runs_on(device, "the speech encoder", lambda: _hear_a_tone(encoder)):
+            return TransformersSpeechEncoder.load(path)
+        return encoder
     from .speech.encoder import WhisperSpeechEncoder
-    return WhisperSpeechEncoder.load(path=path, device=device)
+
+    encoder = WhisperSpeechEncoder.load(path=path, device=device)
+    return encoder if runs_on(device, "the speech encoder", lambda: _hear_a_tone(encoder)) else \
+        WhisperSpeechEncoder.load(path=path)
 
 
 def load_motion_and_speech(motion_model: str | PathLike | None = None, speech_encoder: str | PathLike | None = None,
@@ -167,24 +200,38 @@ def load_motion_and_speech(motion_model: str | PathLike | None = None, speech_en
     """
     from .diffusion.joyvasa.checkpoint import is_joyvasa
 
-    if motion_model is None or not is_joyvasa(motion_model):
-        from .diffusion.model import PlaymateMotionModel
-        model = PlaymateMotionModel.load(path=motion_model, device=device, host=None if motion_model is None else host)
-        model.acceleration = acceleration
-        own = None if motion_model is None else _beside(Path(motion_model), model.encoder)
-        return model, load_speech_encoder(own if speech_encoder is None else speech_encoder, device, host)
+    if motion_model is not None and is_joyvasa(motion_model):
+        return _joyvasa(motion_model, speech_encoder, device, host)
+    from .diffusion.model import PlaymateMotionModel
+
+    model = PlaymateMotionModel.load(path=motion_model, device=device, host=None if motion_model is None else host)
+    own = None if motion_model is None else _beside(Path(motion_model), model.encoder)
+    speech = load_speech_encoder(own if speech_encoder is None else speech_encoder, device, host)
+    if not runs_on(device, "the motion model", lambda: _move_to_a_tone(model, speech)):
+        model = PlaymateMotionModel.load(path=motion_model)
+    model.acceleration = acceleration
+    return model, speech
+
+
+def _joyvasa(motion_model: str | PathLike, speech_encoder: str | PathLike | None, device: str | torch.device,
+             host: Host | None) -> Tuple[MotionModel, SpeechEncoder]:
     from .diffusion.joyvasa.checkpoint import load_joyvasa
     from .diffusion.joyvasa.model import JoyVasaMotionModel
+    from .speech.joyvasa import JoyVasaSpeechEncoder
+    from .speech.transformer_encoders import build_network
 
     checkpoint = load_joyvasa(motion_model)
     model = JoyVasaMotionModel.of(checkpoint, device, host)
     if speech_encoder is not None:
-        return model, load_speech_encoder(speech_encoder, device, host)
-    from .speech.joyvasa import JoyVasaSpeechEncoder
-    from .speech.transformer_encoders import build_network
-
-    network = build_network("hubert", checkpoint.audio_config, checkpoint.audio, Path(motion_model).name)
-    return model, JoyVasaSpeechEncoder(network, model.config.n_motions, device, host)
+        speech = load_speech_encoder(speech_encoder, device, host)
+    else:
+        network = build_network("hubert", checkpoint.audio_config, checkpoint.audio, Path(motion_model).name)
+        speech = JoyVasaSpeechEncoder(network, model.config.n_motions, device, host)
+        if not runs_on(device, "the speech encoder", lambda: _hear_a_tone(speech)):
+            speech = JoyVasaSpeechEncoder(network, model.config.n_motions)
+    if not runs_on(device, "the motion model", lambda: _move_to_a_tone(model, speech)):
+        model = JoyVasaMotionModel.of(checkpoint)
+    return model, speech
 
 
 def files_beside(motion_model: str | PathLike, own_encoder: bool = True) -> list[Path]:
@@ -391,11 +438,6 @@ def render_frames(models: Models, appearance: Appearance, motion: Motion, batch_
                             f"{models.renderer.name} is loaded; extract it again with these models.")
     stage = stage_of(models.renderer, appearance, size)
     batches = models.renderer.render(stage.appearance, motion, batch_size=batch_size, progress=progress)
-    return _drawn(turned_back(batches, stage.turns))
-
-
-def _drawn(batches: Iterator[Tensor]) -> Iterator[Tensor]:
-    with a_core_left_free():
-        yield from batches
+    return each_with_a_core_left_free(turned_back(batches, stage.turns))
 
 

@@ -1,20 +1,51 @@
-"""A device that computes on the CPU and otherwise is as strict as a graphics card.
+"""Devices that compute on the CPU and otherwise are as strict as a graphics card, NVIDIA's ("cuda") or Apple's ("mps").
 
-Tensors on it are wrappers around the CPU's. What a real card refuses is refused: tensors of two devices in one
-operation. What waits for a card, reading a number back or copying to the CPU, is counted.
+Tensors on them are wrappers around the CPU's. What a real card refuses is refused: tensors of two devices in one
+operation, and on Apple's what torch has not got there (``LACKING``). What waits for a card, reading a number back or
+copying to the CPU, is counted.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
+
+from playmate_core.runtime import sampling
 
 aten = torch.ops.aten
 ANY_INDEX = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
 """Take indices from the CPU as well."""
+
+LACKING = frozenset((
+    "grid_sampler_3d", "cummax", "_cummax_helper", "cummin", "_cummin_helper", "index_copy", "index_copy_", "col2im",
+    "im2col", "isin", "histc", "searchsorted", "bucketize", "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa",
+    "avg_pool3d", "max_pool3d_with_indices", "conv_transpose3d", "unique_dim", "scatter_reduce", "index_reduce",
+    "_linalg_svd", "_linalg_det", "_linalg_eigh", "_linalg_solve_ex", "linalg_lstsq", "linalg_cholesky_ex",
+    "linalg_inv_ex", "linalg_qr", "linalg_eig", "linalg_lu_factor_ex", "angle", "frexp", "logcumsumexp"))
+"""Operations that some or all versions of torch from 2.4 on lack on Apple's GPUs (pytorch/pytorch#77764, #141287 and
+#154052), by name."""
+
+
+WIDE = (torch.float64, torch.complex128)
+
+
+def missing_on_apple(func, args, kwargs) -> str | None:
+    """What Apple's GPUs lack of a call, or None."""
+    name = func._schema.name.split("::")[1]
+    if name in LACKING:
+        return f"The operator 'aten::{name}' is not currently implemented for the MPS device."
+    if name == "grid_sampler_2d" and args[3] != 0:
+        return "MPS: Unsupported Border padding mode"
+    if name == "grid_sampler_2d" and not all(tensor.is_contiguous() for tensor in args[:2]):
+        return "MPS: Not supported: what is read is wrong where memory is not contiguous (made up; it is silent there)"
+    if name == "_adaptive_avg_pool2d" and any(side % wanted for side, wanted in zip(args[0].shape[-2:], args[1],
+                                                                                   strict=True)):
+        return "Adaptive pool MPS: input sizes must be divisible by output sizes. Not supported."
+    return None
 
 
 def _parts(index, axes: int):
@@ -67,6 +98,18 @@ class Wrapped(torch.Tensor):
         else:
             aten.index_put_.default(place, found[1], value)
 
+    @property
+    def device(self) -> torch.device:
+        return Pretend.now.shown
+
+    @property
+    def is_cuda(self) -> bool:
+        return Pretend.now.shown.type == "cuda"
+
+    @property
+    def is_mps(self) -> bool:
+        return Pretend.now.shown.type == "mps"
+
     def new_tensor(self, data, *, dtype=None, device=None):
         return torch.tensor(data, dtype=dtype or self.dtype, device=device or self.device)
 
@@ -89,7 +132,9 @@ class Pretend(TorchDispatchMode):
 
     def __init__(self, kind: str) -> None:
         super().__init__()
-        self.device = torch.device(kind, 0)
+        # torch knows how to guard NVIDIA's devices without one, and no others.
+        self.device, self.shown = torch.device("cuda", 0), torch.device(kind, 0)
+        self.apple = kind == "mps"
         self.waits: list[str] = []
         self.trace = None
 
@@ -120,9 +165,17 @@ class Pretend(TorchDispatchMode):
         if func is aten.copy_.default and wrapped and not isinstance(args[0], Wrapped):
             self.waits.append("cpu")
         plain_args, plain_kwargs = tree_map_only(Wrapped, lambda t: t.held, (args, kwargs))
+        if here and self.apple:
+            lacking = missing_on_apple(func, plain_args, plain_kwargs)
+            if lacking:
+                raise (RuntimeError if "MPS:" in lacking else NotImplementedError)(lacking)
         if target is not None and here:
             plain_kwargs = {**plain_kwargs, "device": torch.device("cpu")}
         out = func(*plain_args, **plain_kwargs)
+        if here and self.apple and any(isinstance(leaf, torch.Tensor) and leaf.dtype in WIDE
+                                       for leaf in tree_flatten(out)[0]):
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support "
+                            "float64. Please use float32 instead.")
         if func is aten.copy_.default:
             return args[0]
         return self._wrapped(func, args, kwargs, out) if here else out
@@ -142,10 +195,34 @@ class Pretend(TorchDispatchMode):
         return given[id(item)] if id(item) in given else Wrapped(item, self.device)
 
 
+class Renamed(TorchFunctionMode):
+    """Takes devices called ``kind`` for the one that torch can guard."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def _inner(self, value):
+        named = isinstance(value, torch.device) and value.type == self.kind
+        if named or isinstance(value, str) and value.split(":")[0] == self.kind:
+            return torch.device("cuda", 0)
+        return value
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.device:
+            return func(*args, **(kwargs or {}))
+        leaves, spec = tree_flatten((args, kwargs or {}))
+        args, kwargs = tree_unflatten([self._inner(leaf) for leaf in leaves], spec)
+        return func(*args, **kwargs)
+
+
 @contextmanager
 def pretended(kind: str, monkeypatch):
     """``with pretended("cuda", monkeypatch) as device:`` yields the mode; ``device.waits`` says what had to wait."""
     monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
+    monkeypatch.setattr(sampling, "_ways", {})
+    for name in ("empty_cache", "synchronize"):
+        monkeypatch.setattr(torch.mps, name, lambda: None)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (8 * 2**30, 16 * 2**30))
     for name in ("memory_reserved", "memory_allocated"):
         monkeypatch.setattr(torch.cuda, name, lambda *_: 0)
@@ -176,7 +253,7 @@ def pretended(kind: str, monkeypatch):
     torch._C._set_cudnn_enabled(False)
     Pretend.now = mode = Pretend(kind)
     try:
-        with mode:
+        with Renamed(kind) if kind != "cuda" else nullcontext(), mode:
             yield mode
     finally:
         torch._C._set_cudnn_enabled(library)

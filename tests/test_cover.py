@@ -9,8 +9,8 @@ from playmate_core import pipeline
 from playmate_core.face import cover, geometry
 from playmate_core.media.pictures import check_image, read_image, smaller
 
-LOWER_FACE = (234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361, 323, 454, 280,
-              5, 50)
+LOWER_FACE = (234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361, 323, 454,
+              280, 5, 50)
 
 
 @pytest.fixture(scope="module")

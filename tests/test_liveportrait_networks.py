@@ -10,22 +10,23 @@ import json
 import pytest
 import torch
 
+from laboratory.parity import liveportrait
 from playmate_core.render.liveportrait.appearance import AppearanceConfig, AppearanceExtractor
 from playmate_core.render.liveportrait.generator import Generator, GeneratorConfig
 from playmate_core.render.liveportrait.motion_extractor import MotionExtractor, MotionExtractorConfig
 from playmate_core.render.liveportrait.stitching import Stitching
+from playmate_core.render.liveportrait.upsampled import UpsampledConv
 from playmate_core.render.liveportrait.warping import WarpingConfig, WarpingModule
 from tests.liveportrait_helpers import (
     below,
     fixture,
-    kept_outputs,
     recipe,
     recipe_of,
     relative_error,
     skip_unless_the_whole_file_runs,
 )
 
-TOLERANCE = 1e-4
+TOLERANCE = liveportrait.SMALL
 SMALL = "FGMSW"
 
 
@@ -43,93 +44,33 @@ def reference(folder):
     return {kind: fixture(folder / f"parity_{kind}.safetensors") for kind in SMALL}
 
 
-@pytest.fixture
-def compare(record_property):
-    """Holds arrays to those of a file, and writes the errors down."""
-    def check(tensors, found):
-        for name, value in found.items():
-            error = relative_error(value, tensors[name])
-            record_property(name, error)
-            assert error < TOLERANCE, name
-    return check
-
-
 def ready(network, weights):
     network.load_state_dict(weights, strict=True)
     return network.eval().requires_grad_(False)
 
 
-def test_stitching(reference, compare):
-    tensors, _ = reference["S"]
-    network = ready(Stitching(), below(tensors, "sd."))
-    source, driving = tensors["in.kp_source"], tensors["in.kp_driving"]
-    compare(tensors, {
-        "out.stitching_raw": network.stitching(torch.cat([source.flatten(1), driving.flatten(1)], 1)),
-        "out.stitching_kp": network.stitch(source, driving),
-        "out.eye_delta": network.eye_delta(source, tensors["in.eye_ratio"]),
-        "out.lip_delta": network.lip_delta(source, tensors["in.lip_ratio"])})
+@pytest.mark.parametrize("letter, compute, way", [
+    ("S", liveportrait.stitching, None), ("M", liveportrait.motion_extractor, None),
+    ("F", liveportrait.appearance_extractor, None),
+    *(("W", liveportrait.warping, way) for way in liveportrait.WARPING_WAYS),
+    *(("G", liveportrait.generator, way) for way in liveportrait.GENERATOR_WAYS)])
+def test_every_array_is_the_references(reference, record_property, letter, compute, way):
+    tensors, metadata = reference[letter]
+    found = compute(tensors, metadata, **({} if way is None else {"way": way}))
+    for name, error in liveportrait.relative_errors(tensors, found).items():
+        record_property(name, error)
+        assert error < TOLERANCE, name
 
 
-def test_motion_extractor(reference, compare):
-    tensors, metadata = reference["M"]
-    config = MotionExtractorConfig(**metadata["constructor_args"])
-    weights = below(tensors, "sd.")
-    assert MotionExtractorConfig.of(weights) == config
-    network = ready(MotionExtractor(config), weights)
-    inner = {"mid.stem": "downsample_layers.0", "mid.stages.0.0": "stages.0.0", "mid.stages.3": "stages.3",
-             "mid.pooled_norm": "norm"}
-    kept = kept_outputs(network.detector, inner.values())
-    found = network(tensors["in.image"])
-    compare(tensors, {name: kept[part] for name, part in inner.items()})
-    compare(tensors, {f"out.{name}": value for name, value in found.items()})
-
-
-def test_appearance_extractor(reference, compare):
-    tensors, metadata = reference["F"]
-    config = AppearanceConfig(**metadata["constructor_args"])
-    weights = below(tensors, "sd.")
-    assert AppearanceConfig.of(weights) == config
-    network = ready(AppearanceExtractor(config), weights)
-    inner = ("first", "second", "resblocks_3d.3dr0")
-    kept = kept_outputs(network, inner)
-    found = network(tensors["in.image"])
-    compare(tensors, {f"mid.{name}": kept[name] for name in inner})
-    compare(tensors, {"out.f_s": found})
-
-
-@pytest.mark.parametrize("fused", [False, True])
-def test_warping_module(reference, compare, fused):
-    tensors, metadata = reference["W"]
-    network = ready(WarpingModule(WarpingConfig(**metadata["constructor_args"])), below(tensors, "sd."))
-    inner = {"compress_norm": "dense_motion_network.norm", "hourglass_input": "dense_motion_network.hourglass (in)",
-             "hourglass": "dense_motion_network.hourglass", "warped_flat": "third (in)", "third": "third",
-             "fourth": "fourth"}
-    if fused:
-        network.fold()
-        inner.pop("compress_norm")
-    kept = kept_outputs(network, {part.removesuffix(" (in)") for part in inner.values()})
-    found = network(network.source(tensors["in.feature_3d"], tensors["in.kp_source"]), tensors["in.kp_driving"])
-    compare(tensors, {f"mid.{name}": kept[part] for name, part in inner.items()})
-    compare(tensors, {f"out.{name}": found[name] for name in ("mask", "deformation", "occlusion_map", "out")})
-
-
-@pytest.mark.parametrize("fused", [False, True])
-def test_generator(reference, compare, fused):
-    tensors, metadata = reference["G"]
-    network = ready(Generator(GeneratorConfig(**metadata["constructor_args"])), below(tensors, "sd."))
-    if fused:
-        network.fold()
-    inner = ("fc", "G_middle_0", "G_middle_5", "up_0", "up_1", "conv_img")
-    kept = kept_outputs(network, inner)
-    found = network(tensors["in.feature"])
-    compare(tensors, {f"mid.{name}": kept[name] for name in inner})
-    compare(tensors, {"out.image": found})
-
-
-def test_sizes_of_w_and_g_are_read_off_the_weights(reference):
-    for kind, network, config in (("W", WarpingModule, WarpingConfig), ("G", Generator, GeneratorConfig)):
-        weights = below(reference[kind][0], "sd.")
+def test_sizes_are_read_off_the_weights(reference):
+    for kind, network, config in (("M", MotionExtractor, MotionExtractorConfig),
+                                  ("F", AppearanceExtractor, AppearanceConfig),
+                                  ("W", WarpingModule, WarpingConfig), ("G", Generator, GeneratorConfig)):
+        tensors, metadata = reference[kind]
+        weights = below(tensors, "sd.")
         ready(network(config.of(weights)), weights)
+        if kind in "MF":
+            assert config.of(weights) == config(**metadata["constructor_args"])
 
 
 def test_real_sizes_have_the_published_names_and_shapes(folder):
@@ -175,8 +116,6 @@ def test_every_array_was_compared(reference, folder, request):
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("axes", [2, 3])
 def test_convolution_before_upsampling(axes, scale):
-    from playmate_core.render.liveportrait.upsampled import UpsampledConv
-
     torch.manual_seed(0)
     conv = (torch.nn.Conv2d if axes == 2 else torch.nn.Conv3d)(3, 5, 3, padding=1).double()
     x = torch.randn(2, 3, *([4] if axes == 3 else []), 5, 6, dtype=torch.float64)
@@ -204,18 +143,39 @@ def test_narrow_convolution():
     assert torch.allclose(NarrowConv2d(conv)(x), conv(x), atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [(16, 16), (5, 7), (1, 30)])
-def test_winograd(size):
-    from playmate_core.render.liveportrait import winograd
+def test_a_network_laid_out_for_graphics_cards_is_compiled_once():
+    """Nothing changes in the first call that the compiler would have to see anew."""
+    from playmate_core.render.liveportrait.checkpoint import Networks
+    from playmate_core.render.liveportrait.renderer import lay_out
+    from playmate_core.runtime.acceleration import Compiled
+    from tests.liveportrait_helpers import small_networks, small_weights
 
-    torch.manual_seed(0)
-    for bias in (True, False):
-        conv = torch.nn.Conv2d(40, 36, 3, padding=1, bias=bias)
-        x = torch.randn(2, 40, *size)
-        assert relative_error(winograd.WinogradConv(conv)(x), conv(x)) < 2e-5
-    block = torch.nn.Sequential(torch.nn.Conv2d(512, 512, 3, padding=1), torch.nn.Conv2d(512, 512, 1))
-    winograd.replace_convolutions(block)
-    assert [type(m).__name__ for m in block] == ["WinogradConv", "Conv2d"]
+    made, weights = small_networks(4), small_weights(4)
+    networks = Networks(**{role: ready(network, weights[role]) for role, network in made.items()})
+    lay_out(networks, torch.float32, planes=True)
+    assert any(isinstance(part, UpsampledConv) and part.index is not None for part in networks.generator.modules())
+    random = torch.Generator().manual_seed(0)
+    volume, points = torch.randn(1, 4, 4, 16, 16, generator=random), torch.rand(3, 21, 3, generator=random) - 0.5
+
+    def draw(points):
+        return networks.generator(networks.warping(source, points)["out"])
+
+    with torch.no_grad():
+        source, recorded = networks.warping.source(volume, points[:1]), []
+
+        def counting(graph, inputs):
+            recorded.append(graph)
+            return graph.forward
+
+        torch._dynamo.reset()
+        fast = Compiled(draw)
+        fast.fast = torch.compile(draw, dynamic=False, backend=counting)
+        first = fast(points)
+        once = len(recorded)
+        second = fast(points + 0.01)
+    torch._dynamo.reset()
+    assert once >= 1 and len(recorded) == once, "the second call was recorded again"
+    assert first.shape == second.shape and not torch.equal(first, second)
 
 
 def test_folding_changes_nothing_without_reference():

@@ -11,7 +11,6 @@ from playmate_core import pipeline
 from playmate_core.motion.types import Motion
 from playmate_core.render.liveportrait.memory import batch_that_fits, bytes_for, most_frames
 from playmate_core.render.liveportrait.renderer import LivePortraitRenderer
-from playmate_core.runtime import sampling
 from playmate_core.runtime.acceleration import is_out_of_memory
 from playmate_core.runtime.errors import PlaymateError
 
@@ -214,38 +213,3 @@ def test_batch_that_fits(free, frames, monkeypatch):
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
     assert batch_that_fits(card, torch.float16, picture) == (most_frames(card) if frames is None else frames)
     assert batch_that_fits(torch.device("cpu"), torch.float32, picture) == most_frames(torch.device("cpu"))
-
-
-def test_indexing_samples_like_torch():
-    torch.manual_seed(0)
-    volume, grid = torch.randn(2, 3, 4, 5, 6), torch.rand(2, 3, 5, 4, 3) * 3 - 1.5
-    assert torch.allclose(sampling.by_indexing(volume, grid), sampling.sample(volume, grid), atol=1e-5)
-    crossed = grid.permute(0, 1, 3, 2, 4)
-    assert torch.allclose(sampling.sample(volume, crossed), sampling.sample(volume, crossed.contiguous()), atol=1e-5)
-
-
-class OtherDevice:
-    """Stands for a device that is not the CPU while its tensors are."""
-
-    type = "other"
-
-
-@pytest.mark.parametrize("fault", [None, "volumes", "everything"])
-def test_devices_are_tried_once(monkeypatch, fault):
-    monkeypatch.setattr(sampling, "_checked", {})
-    monkeypatch.setattr(torch.Tensor, "to", lambda self, *_, **__: self)
-    own, indexing = sampling._own, sampling.by_indexing
-    calls = []
-
-    def faulty(volume, grid):
-        calls.append(1)
-        return own(volume, grid) if len(calls) == 1 or fault is None else volume.new_ones(2, 3, 3, 4, 5)
-
-    monkeypatch.setattr(sampling, "_own", faulty)
-    if fault == "everything":
-        monkeypatch.setattr(sampling, "by_indexing", lambda *a: indexing(*a) + 1)
-        with pytest.raises(PlaymateError, match="wrongly"):
-            sampling.check_device(OtherDevice())
-    else:
-        sampling.check_device(OtherDevice())
-        assert sampling._checked == {"other": fault is None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from playmate_core.diffusion.joyvasa.config import JoyVasaConfig
-from playmate_core.diffusion.joyvasa.model import JoyVasa
+from playmate_core.diffusion.joyvasa.model import JoyVasaMotionModel
 from playmate_core.diffusion.joyvasa.network import MotionGenerator
 from playmate_core.diffusion.joyvasa.statistics import SIZES, MotionTemplate
 from playmate_core.motion.features import FPS, LEAD, JoyVasaFeatures
@@ -38,7 +38,7 @@ def joyvasa(setup: Setup, report: Report) -> None:
     generator = MotionGenerator(config).eval().requires_grad_(False)
     arrays = {name: torch.full((size,), 1.0 if "max" in name or "std" in name else 0.5)
               for name, size in SIZES.items()}
-    model = JoyVasa(generator, MotionTemplate.from_arrays(arrays), setup.device)
+    model = JoyVasaMotionModel(generator, MotionTemplate.from_arrays(arrays), setup.device)
     frames = round(FPS * setup.pick(60.0, 1.0))
     count = -(-(frames + LEAD) // config.n_motions)
     windows = torch.randn(count, config.n_motions, config.features_dim)

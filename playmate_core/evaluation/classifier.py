@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..emotion.curve import LABELS
+from ..runtime import sampling
 from ..runtime.errors import PlaymateError
 from .image import read_onnx
 
@@ -51,7 +52,7 @@ def square(picture: Tensor, middle: Tensor, half: float, size: int) -> Tensor:
     x = (middle[0] + steps) / width * 2 - 1
     y = (middle[1] + steps) / height * 2 - 1
     grid = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1)[None].float()
-    return F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+    return sampling.sample(pixels, grid, "border")
 
 
 class EmotionClassifier:

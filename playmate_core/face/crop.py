@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..runtime import sampling
 from ..runtime.errors import PlaymateError
 
 BACKDROP = 0.5
@@ -105,5 +106,4 @@ def sample(image: Tensor, roi: Roi, side: int, padding: str) -> Tensor:
     pixels = torch.stack([u, v], -1) @ matrix[:, :2].T + matrix[:, 2]
     local = (pixels - torch.tensor([x0, y0], device=image.device)) / block
     extent = torch.tensor([part.shape[-1], part.shape[-2]], device=image.device)
-    return F.grid_sample(part, (local * 2 / extent - 1)[None], mode="bilinear", padding_mode=padding,
-                         align_corners=False)[0]
+    return sampling.sample(part, (local * 2 / extent - 1)[None], padding)[0]

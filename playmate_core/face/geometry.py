@@ -169,11 +169,6 @@ def similarity(source: Tensor, target: Tensor, rounds: int = 0) -> tuple[Tensor,
     return scale, rotation, translation
 
 
-def _unit_shape(shape: Tensor) -> Tensor:
-    shape = shape - shape[list(RIGID)].mean(dim=0)
-    return shape / outer_eye_distance(shape)
-
-
 def lay_on(landmarks: Tensor, shape: Tensor, rounds: int = 0) -> Tensor:
     """[T, 478, 3] float64: every frame laid on ``shape`` [478, 3] by the similarity of its RIGID points."""
     rigid = list(RIGID)

@@ -1,13 +1,15 @@
-"""Looking volumes up at given places, and whether this device does it rightly.
+"""Looking pictures and volumes up at given places, rightly on every device.
 
-Apple's GPUs read a grid that is not contiguous wrongly and in silence, and some versions of torch lack volumes there
-altogether. So every device other than the CPU is tried once before it draws; where its own look-up fails, one made
-of plain indexing takes its place.
+torch's ``grid_sample`` is not the same everywhere. On Apple's GPUs older versions lack border padding and volumes, and
+read a grid that is not contiguous wrongly and in silence. So every device other than the CPU is tried once, and what
+it lacks is made of what it has: a border by moving places inside, a volume by plain indexing.
 """
 
 from __future__ import annotations
 
 import logging
+from itertools import product
+from typing import Callable
 
 import torch
 import torch.nn.functional as F
@@ -20,77 +22,112 @@ log = logging.getLogger(__name__)
 TOLERANCE = 2e-3
 """Largest difference from the CPU: graphics cards interpolate in their own way, faults are a hundred times larger."""
 
-_checked: dict[str, bool] = {}
-"""Device type -> whether its own look-up of volumes is right."""
+PADDINGS = ("zeros", "border")
+
+LookUp = Callable[[Tensor, Tensor, str, bool], Tensor]
+
+_ways: dict[str, dict[tuple[int, str], LookUp]] = {}
+"""Device type -> (axes, padding) -> how it looks up; only of devices that were tried and found right."""
 
 
-def sample(volume: Tensor, grid: Tensor) -> Tensor:
-    """Trilinear look-up with zeros outside and ``align_corners=False``; positions are float32 on every device.
+def sample(values: Tensor, places: Tensor, padding: str = "zeros", align_corners: bool = False) -> Tensor:
+    """Bilinear or trilinear look-up as ``torch.nn.functional.grid_sample``; computed in float32 at least.
 
     Args:
-        volume: [B, C, D, H, W].
-        grid: [B, d, h, w, 3] places (x, y, z), -1 to 1.
+        values: [B, C, H, W] pictures or [B, C, D, H, W] volumes.
+        places: [B, h, w, 2] (x, y) or [B, d, h, w, 3] (x, y, z), -1 to 1.
+        padding: what lies outside: "zeros", or "border" for the nearest value.
+        align_corners: -1 and 1 are the centres of the outermost cells; otherwise their outer edges.
 
     Returns:
-        [B, C, d, h, w] in the dtype of ``volume``.
+        [B, C, h, w] or [B, C, d, h, w] in the dtype of ``values``.
+
+    Raises:
+        PlaymateError: the device computes wrongly whichever way (see :func:`check_device`).
     """
-    look_up = _own if _checked.get(volume.device.type, True) else by_indexing
-    return look_up(volume.float().contiguous(), grid.float().contiguous()).to(volume.dtype)
+    device = values.device
+    dtype = torch.float64 if values.dtype == torch.float64 else torch.float32
+    found, places = values.to(dtype), places.to(dtype)
+    if values.ndim == 5 or device.type not in ("cpu", "cuda"):
+        found, places = found.contiguous(), places.contiguous()
+    if device.type == "cpu":
+        return as_torch_does(found, places, padding, align_corners).to(values.dtype)
+    if device.type not in _ways:
+        check_device(device)
+    return _ways[device.type][values.ndim - 2, padding](found, places, padding, align_corners).to(values.dtype)
 
 
-def _own(volume: Tensor, grid: Tensor) -> Tensor:
-    return F.grid_sample(volume, grid, padding_mode="zeros", align_corners=False)
+def as_torch_does(values: Tensor, places: Tensor, padding: str, align_corners: bool) -> Tensor:
+    """The device's own ``grid_sample``."""
+    return F.grid_sample(values, places, mode="bilinear", padding_mode=padding, align_corners=align_corners)
 
 
-def by_indexing(volume: Tensor, grid: Tensor) -> Tensor:
-    """The same as :func:`sample` in float32, without grid_sample."""
-    frames, channels, *size = volume.shape
-    flat = volume.flatten(2)
+def by_moving_inside(values: Tensor, places: Tensor, padding: str, align_corners: bool) -> Tensor:
+    """Border padding without it: places beyond the outermost cells' centres are moved onto them."""
+    return as_torch_does(values, _inside(values, places, align_corners) if padding == "border" else places, "zeros",
+                         align_corners)
+
+
+def by_indexing(values: Tensor, places: Tensor, padding: str, align_corners: bool) -> Tensor:
+    """The same without ``grid_sample``: every corner of a cell by its index, times its share."""
+    if padding == "border":
+        places = _inside(values, places, align_corners)
+    frames, channels, *size = values.shape
+    flat = values.flatten(2)
     axes = []
     for axis, length in enumerate(reversed(size)):
-        place = ((grid[..., axis] + 1) * length - 1) / 2
+        place = (places[..., axis] + 1) / 2 * (length - 1) if align_corners else \
+            ((places[..., axis] + 1) * length - 1) / 2
         low = place.floor()
         axes.append([(low, 1 - (place - low)), (low + 1, place - low)])
-    depth, height, width = size
-    out = volume.new_zeros(frames, channels, grid[0, ..., 0].numel())
-    for x, share_x in axes[0]:
-        for y, share_y in axes[1]:
-            for z, share_z in axes[2]:
-                inside = (x >= 0) & (x < width) & (y >= 0) & (y < height) & (z >= 0) & (z < depth)
-                index = ((z.clamp(0, depth - 1) * height + y.clamp(0, height - 1)) * width
-                         + x.clamp(0, width - 1)).long().flatten(1)
-                share = (share_x * share_y * share_z * inside).flatten(1)
-                out += flat.gather(2, index[:, None].expand(-1, channels, -1)) * share[:, None]
-    return out.reshape(frames, channels, *grid.shape[1:-1])
+    out = values.new_zeros(frames, channels, places[0, ..., 0].numel())
+    for corner in product(*axes):
+        index, share = 0, 1
+        for (cell, part), length in zip(reversed(corner), size, strict=True):
+            index = index * length + cell.clamp(0, length - 1)
+            share = share * part * ((cell >= 0) & (cell < length))
+        index, share = index.long().flatten(1), share.flatten(1)
+        out += flat.gather(2, index[:, None].expand(-1, channels, -1)) * share[:, None]
+    return out.reshape(frames, channels, *places.shape[1:-1])
+
+
+def _inside(values: Tensor, places: Tensor, align_corners: bool) -> Tensor:
+    if align_corners:
+        return places.clamp(-1, 1)
+    limits = [1 - 1 / length for length in reversed(values.shape[2:])]
+    return torch.stack([axis.clamp(-limit, limit) for axis, limit in zip(places.unbind(-1), limits, strict=True)], -1)
 
 
 def check_device(device: torch.device) -> None:
-    """Tries the look-ups on a device once, and settles how volumes are looked up there.
+    """Tries the look-ups on a device until it was found right once, and settles how it does each.
 
     Raises:
-        PlaymateError: the device computes wrongly whichever way.
+        PlaymateError: the device computes wrongly whichever way, this time and every time.
     """
-    if device.type == "cpu" or device.type in _checked:
+    if device.type == "cpu" or device.type in _ways:
         return
+    ways = {}
+    for axes, padding in product((2, 3), PADDINGS):
+        ways[axes, padding] = _way_of(device, axes, padding)
+    if ways[3, "zeros"] is by_indexing:
+        log.warning("The device %s cannot look volumes up itself; a slower way is used.", device)
+    _ways[device.type] = ways
+
+
+def _way_of(device: torch.device, axes: int, padding: str) -> LookUp:
     generator = torch.Generator().manual_seed(0)
-    volume = torch.randn(2, 3, 4, 5, 6, generator=generator)
-    # As the networks make them: the axes of a permuted tensor, at the border and beyond it.
-    grid = (torch.rand(2, 3, 4, 3, 5, generator=generator) * 2.4 - 1.2).permute(0, 1, 2, 4, 3)
-    wanted = _own(volume, grid.contiguous())
-    volume, grid = volume.to(device), grid.to(device).contiguous()
-    for own, look_up in ((True, _own), (False, by_indexing)):
+    values = torch.randn(2, 3, *(4, 5, 6)[-axes:], generator=generator)
+    # At the border and beyond it, with both meanings of the corners.
+    places = torch.rand(2, *(3, 4, 5)[-axes:], axes, generator=generator) * 2.4 - 1.2
+    there, at = values.to(device), places.to(device)
+    for way in (as_torch_does, by_moving_inside, by_indexing):
         try:
-            found = look_up(volume, grid).cpu()
+            right = all(float((way(there, at, padding, corners).cpu()
+                               - as_torch_does(values, places, padding, corners)).abs().max()) < TOLERANCE
+                        for corners in (False, True))
         except (RuntimeError, NotImplementedError):
             continue
-        if float((found - wanted).abs().max()) < TOLERANCE:
-            _checked[device.type] = own
-            break
-    else:
-        raise PlaymateError(f"The device {device} samples volumes wrongly; choose the device cpu or update torch.")
-    if not own:
-        log.warning("The device %s cannot look volumes up itself; a slower way is used.", device)
-    flat = F.grid_sample(volume[:, :, 0], grid[:, 0, ..., :2].contiguous(), align_corners=False).cpu()
-    plain = F.grid_sample(volume[:, :, 0].cpu(), grid[:, 0, ..., :2].cpu().contiguous(), align_corners=False)
-    if not float((flat - plain).abs().max()) < TOLERANCE:
-        raise PlaymateError(f"The device {device} samples pictures wrongly; choose the device cpu or update torch.")
+        if right:
+            return way
+    kind = "volumes" if axes == 3 else "pictures"
+    raise PlaymateError(f"The device {device} samples {kind} wrongly; choose the device cpu or update torch.")

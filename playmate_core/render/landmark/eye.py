@@ -13,7 +13,7 @@ from .edges import blur, read_bilinear
 from .grid import polygon_distance, smoothstep
 from .head import HeadFrame
 from .slit import Opened, heights
-from .warp import Pose, Texture, rigid
+from .warp import Pose, Texture, inverse_2x2, rigid
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def paint(eye: Eye, opened: Opened, pose: Pose, gaze: Tensor, shut: Tensor) -> T
     basis = torch.stack([placed[:, 1] - placed[:, 0], placed[:, 2] - placed[:, 0]], -1)
     rest = torch.stack([eye.anchor[1] - eye.anchor[0], eye.anchor[2] - eye.anchor[0]], -1)[:2]
     relative = (opened.pixels - placed[:, 0][:, None, None]).unsqueeze(-1)
-    units = torch.linalg.inv(basis)[:, None, None] @ relative
+    units = inverse_2x2(basis)[:, None, None] @ relative
     place = (rest @ units).squeeze(-1) + eye.anchor[0, :2]
     shift = (gaze @ rest.T)[:, None, None]
     # The iris moves as one; the white round it gives way over one more radius and a half.

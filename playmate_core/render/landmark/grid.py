@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from ...runtime import sampling
 from . import topology
 
 
@@ -64,7 +64,7 @@ class Grid:
     @staticmethod
     def sample_at(field: Tensor, places: Tensor) -> Tensor:
         """As :meth:`sample`, at :meth:`places`."""
-        return F.grid_sample(field, places, mode="bilinear", padding_mode="border", align_corners=True)
+        return sampling.sample(field, places, "border", align_corners=True)
 
 
 def gaussian_matrix(size: int, sigma: float) -> np.ndarray:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from ...runtime.sampling import sample
 from . import teeth, topology
 from .edges import luminance, read_bilinear
 from .expression import USUAL_MOUTH_WIDTH
@@ -16,7 +16,7 @@ from .grid import polygon_distance, smoothstep
 from .head import HeadFrame
 from .palette import Palette
 from .slit import Opened
-from .warp import Pose, Texture, rigid
+from .warp import Pose, Texture, inverse_2x2, rigid
 
 BEHIND = 0.07
 """How far the teeth lie behind the lips, outer-eye distances."""
@@ -157,8 +157,7 @@ def _own_teeth(image: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.nda
 def _layer(image: Tensor, box: tuple, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     x0, y0, x1, y1 = box
     place = torch.stack([(x - x0) / (x1 - x0) * 2 - 1, (y - y0) / (y1 - y0) * 2 - 1], -1)
-    value = F.grid_sample(image.expand(x.shape[0], -1, -1, -1), place, mode="bilinear", padding_mode="zeros",
-                          align_corners=False)
+    value = sample(image.expand(x.shape[0], -1, -1, -1), place)
     return value[:, :3], value[:, 3:]
 
 
@@ -174,7 +173,7 @@ def paint(mouth: Mouth, opened: Opened, pose: Pose, jaw: Tensor, source: Texture
     origin = placed[:, 0]
     basis = torch.stack([placed[:, 1] - origin, placed[:, 2] - origin], -1)
     local = (opened.pixels - origin[:, None, None]).unsqueeze(-1)
-    local = (torch.linalg.inv(basis)[:, None, None] @ local).squeeze(-1)
+    local = (inverse_2x2(basis)[:, None, None] @ local).squeeze(-1)
     x, y = local.unbind(-1)
     drop = (jaw * (mouth.size / mouth.unit))[:, :, None, None]
     jaw_y = y - drop[:, 1]
@@ -207,11 +206,10 @@ def paint(mouth: Mouth, opened: Opened, pose: Pose, jaw: Tensor, source: Texture
         place = mouth.origin[:2] + x[..., None] * mouth.axes[0, :2] + y[..., None] * mouth.axes[1, :2]
         x0, y0, width, height = mouth.own_box
         at = torch.stack([(place[..., 0] - x0) / width * 2 - 1, (place[..., 1] - y0) / height * 2 - 1], -1)
-        share = F.grid_sample(mouth.own.expand(frames, -1, -1, -1), at, mode="bilinear", padding_mode="zeros",
-                              align_corners=False)
+        share = sample(mouth.own.expand(frames, -1, -1, -1), at)
         own = source.read(place) * (0.45 + 0.55 * shade / shade.detach().amax((2, 3), keepdim=True).clamp_min(0.3))
         colour = colour + (own - colour) * share
     noise = mouth.noise.expand(frames, -1, -1, -1)
     tiled = torch.stack([x * mouth.unit / 32, y * mouth.unit / 32], -1)
-    grain = F.grid_sample(noise, (tiled + 1) % 2 - 1, mode="bilinear", padding_mode="reflection", align_corners=True)
+    grain = sample(noise, (tiled + 1) % 2 - 1, "border", align_corners=True)
     return (colour + grain).clamp(0, 1)

@@ -53,17 +53,15 @@ class Curve:
     stray: Tensor
 
 
-@dataclass
+@dataclass(frozen=True)
 class Response:
-    """What a portrait makes of requested pitch and yaw, found once and kept with it.
+    """What a portrait makes of requested pitch and yaw.
 
     Attributes:
         curves: of pitch and yaw; None where requests are taken at their word.
-        tested: the test was made, whatever came of it.
     """
 
     curves: tuple[Curve | None, Curve | None] = (None, None)
-    tested: bool = False
 
     def turn(self, asked: Tensor) -> Tensor:
         """The turns [T, 3] degrees to draw so that [T, 3] ``asked`` ones will be seen; zero stays zero."""
@@ -132,7 +130,7 @@ def read_response(asked: Tensor, landmarks: Tensor, image_size: tuple[int, int])
         curves.append(Curve(seen, given, stray) if rising else None)
         if not rising:
             log.debug("Turns about axis %d could not be tested: %s.", axis, angles[:, axis].tolist())
-    return Response((curves[0], curves[1]), tested=True)
+    return Response((curves[0], curves[1]))
 
 
 def is_worth_it(degrees: Tensor) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,23 +13,21 @@ from ...face.types import Face
 from ...runtime.errors import PlaymateError
 from . import edges, expression, eye, mouth, palette, refine, slit, topology
 from .head import HeadField, HeadFrame, build_field
-from .obedience import Response
 from .warp import Texture
 
 SMALLEST_FACE = 8.0
 """Outer-eye distance, pixels, below which there is nothing to animate."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prepared:
-    """The payload of a landmark renderer's Appearance.
+    """The payload of a landmark renderer's Appearance; compared by identity.
 
     Attributes:
         frame, field, shape: the head, its nodes and its proportions.
         texture: the part of the portrait that can move.
         mouth_slit, mouth: the lips' opening and what lies behind it.
         eye_slits, eyes: the same for both eyes, left to right in the picture.
-        response: what the portrait makes of a turn, once it was tested.
     """
 
     frame: HeadFrame
@@ -40,12 +38,11 @@ class Prepared:
     mouth: mouth.Mouth
     eye_slits: tuple
     eyes: tuple
-    response: Response = field(default_factory=Response, compare=False)
 
     def to(self, device) -> Prepared:
         return Prepared(self.frame, self.field, self.shape, self.texture.to(device), self.mouth_slit.to(device),
                         self.mouth.to(device), tuple(s.to(device) for s in self.eye_slits),
-                        tuple(e.to(device) for e in self.eyes), self.response)
+                        tuple(e.to(device) for e in self.eyes))
 
 
 def head_frame_shape(landmarks: np.ndarray, frame: HeadFrame) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from dataclasses import dataclass, replace
 from typing import Callable, Iterator
 
@@ -14,6 +15,8 @@ from ...face.geometry import identity_feature
 from ...face.types import Face
 from ...motion.edits import slice_frames
 from ...motion.types import Motion
+from ...runtime.acceleration import is_out_of_memory
+from ...runtime.devices import CPU, free_memory, told_to_leave
 from ...runtime.errors import PlaymateError
 from ...runtime.progress import Progress, report
 from ..base import Appearance, check_request
@@ -24,6 +27,8 @@ from .head import ClipField, cut
 from .warp import displacement, invert, with_slopes
 
 log = logging.getLogger(__name__)
+
+NAME = "the landmark renderer"
 
 PIXELS_AT_ONCE = 1_000_000
 """Pixels of moving picture in a batch, when the caller leaves the batch size open."""
@@ -37,6 +42,7 @@ class Stage:
     """One portrait and one clip, ready to be drawn in any batches.
 
     Attributes:
+        image: [H, W, 3] the portrait; prepared: what only it decides.
         source: [1, 3, h, w] the part of the portrait that moves.
         x0, y0: its first pixel.
         size: its rows and columns.
@@ -46,6 +52,8 @@ class Stage:
         mouth_around, eye_around: what the openings' nodes take over.
     """
 
+    image: Tensor
+    prepared: portrait.Prepared
     source: Tensor
     x0: int
     y0: int
@@ -64,7 +72,8 @@ class LandmarkRenderer:
 
     Args:
         bridge: reads latents as landmark displacements.
-        device: where frames are computed and returned.
+        device: where frames are computed and returned. When it turns out to lack an operation, a warning says so and
+            the rest is drawn on the CPU.
         tracker: finds a portrait's face in frames that were drawn of it. With it, heads are tested for how far they
             turn (see obedience.py); without, angles are taken at their word.
     """
@@ -76,6 +85,8 @@ class LandmarkRenderer:
         self.bridge = bridge
         self.tracker = tracker
         self.device = torch.device(device)
+        # By portrait, for as long as somebody holds it.
+        self._responses: weakref.WeakKeyDictionary[portrait.Prepared, obedience.Response] = weakref.WeakKeyDictionary()
 
     @torch.no_grad()
     def prepare(self, image: Tensor, face: Face) -> Appearance:
@@ -119,56 +130,63 @@ class LandmarkRenderer:
         report(progress, 0, total)
         if not total:
             return
-        # It may have been prepared by a renderer on another device.
-        prepared: portrait.Prepared = appearance.payload.to(self.device)
-        image = appearance.image.to(self.device)
-        response = self._response(appearance, motion)
-        whole = plan(motion, self.bridge, prepared.frame, response)
-        stage = self._stage(image, prepared, whole.reach)
-        if batch_size is None:
-            batch_size = max(1, min(16, PIXELS_AT_ONCE // max(1, stage.size[0] * stage.size[1])))
+        prepared: portrait.Prepared = appearance.payload
+        stage, count = None, 0
         done = start = stop = 0
         while done < total:
-            if done >= stop:
-                start, stop = done, min(done + FRAMES_AHEAD, total)
-                clip = perform(slice_frames(motion, start, stop), self.bridge, prepared.frame, prepared.shape,
-                               whole.speaks, response)
-            count = min(batch_size, stop - done)
+            smaller = False
             try:
-                frames = self._draw(image, prepared, stage, clip[done - start:done - start + count].to(self.device))
-            except torch.cuda.OutOfMemoryError:
-                if count == 1:
+                if stage is None:
+                    response = self._response(appearance, motion)
+                    whole = plan(motion, self.bridge, prepared.frame, response)
+                    stage = self._stage(appearance, whole.reach)
+                    if batch_size is None:
+                        batch_size = max(1, min(16, PIXELS_AT_ONCE // max(1, stage.size[0] * stage.size[1])))
+                if done >= stop:
+                    start, stop = done, min(done + FRAMES_AHEAD, total)
+                    clip = perform(slice_frames(motion, start, stop), self.bridge, prepared.frame, prepared.shape,
+                                   whole.speaks, response)
+                count = min(batch_size, stop - done)
+                frames = self._draw(stage, clip[done - start:done - start + count].to(self.device))
+            except (RuntimeError, TypeError, MemoryError) as error:
+                smaller = is_out_of_memory(error) and count > 1
+                if not smaller and not told_to_leave(error, self.device, NAME):
                     raise
+                frames = None
+            # Outside of the handler: until it ends, the error keeps the tensors that filled the memory.
+            if smaller:
                 batch_size = max(1, count // 2)
                 log.warning("Out of memory; going on with %d frames at once.", batch_size)
-                torch.cuda.empty_cache()
-                continue
-            done += count
-            yield frames
-            report(progress, done, total)
+                free_memory(self.device)
+            elif frames is None:
+                self.device, stage = CPU, None
+            else:
+                done += count
+                yield frames
+                frames = None  # or this batch would lie beside the next
+                report(progress, done, total)
 
     def _response(self, appearance: Appearance, motion: Motion) -> obedience.Response | None:
         """What the portrait makes of turns; it is tested the first time that a motion turns it visibly."""
-        prepared: portrait.Prepared = appearance.payload.to(self.device)
-        response = prepared.response
+        prepared: portrait.Prepared = appearance.payload
         if self.tracker is None or not obedience.is_worth_it(requested_turn(motion)):
             return None
-        if not response.tested:
+        if prepared not in self._responses:
             own = prepared.frame.angles().tolist()
             poses = obedience.trial_poses(obedience.view_limits((own[0], own[1]), FREE_VIEW))
             turning = replace(Motion.rest(len(poses)), rotation=poses)
-            image = appearance.image.to(self.device)
             clip = perform(turning, self.bridge, prepared.frame, prepared.shape, speaks=False)
-            stage = self._stage(image, prepared, plan(turning, self.bridge, prepared.frame).reach)
+            stage = self._stage(appearance, plan(turning, self.bridge, prepared.frame).reach)
             seen = []
             for number in range(len(poses)):
-                frames = self._draw(image, prepared, stage, clip[number:number + 1].to(self.device))
+                frames = self._draw(stage, clip[number:number + 1].to(self.device))
                 seen.append(self.tracker(frames, appearance.face))
-            found = obedience.read_response(poses, torch.cat(seen), tuple(image.shape[:2]))
-            response.curves, response.tested = found.curves, True
-        return response
+            size = tuple(appearance.image.shape[:2])
+            self._responses[prepared] = obedience.read_response(poses, torch.cat(seen), size)
+        return self._responses[prepared]
 
-    def _stage(self, image: Tensor, prepared: portrait.Prepared, reach: float) -> Stage:
+    def _stage(self, appearance: Appearance, reach: float) -> Stage:
+        image, prepared = appearance.image.to(self.device), appearance.payload.to(self.device)
         field = cut(prepared.field, prepared.frame, reach, self.device)
         x0, y0, x1, y1 = field.grid.box
         height, width = image.shape[:2]
@@ -179,14 +197,14 @@ class LandmarkRenderer:
         source = image[r0:r1, c0:c1].permute(2, 0, 1)[None].contiguous()
         nodes = field.grid.nodes_tensor(self.device).reshape(-1, 2)
         scale, origin = prepared.texture.scale(pixels)
-        return Stage(source, c0, r0, (r1 - r0, c1 - c0), field.grid.places(pixels)[None],
+        return Stage(image, prepared, source, c0, r0, (r1 - r0, c1 - c0), field.grid.places(pixels)[None],
                      ((pixels - origin) * scale - 1)[None], scale, field, nodes,
                      slit.Surround.of(prepared.mouth_slit, field),
                      tuple(slit.Surround.of(s, field) for s in prepared.eye_slits))
 
-    def _draw(self, image: Tensor, prepared: portrait.Prepared, stage: Stage, clip: Clip) -> Tensor:
-        frames = len(clip.moves)
-        out = image.expand(frames, -1, -1, -1).clone()
+    def _draw(self, stage: Stage, clip: Clip) -> Tensor:
+        frames, prepared = len(clip.moves), stage.prepared
+        out = stage.image.expand(frames, -1, -1, -1).clone()
         if not bool(clip.moves.any()):
             return out
         field, grid = stage.field, stage.field.grid
@@ -206,27 +224,26 @@ class LandmarkRenderer:
         picture.mul_(moved).add_(stage.source * (1 - moved))
 
         if clip.speaks:
-            self._mouth(picture, prepared, stage, clip, back)
+            self._mouth(picture, stage, clip, back)
         for side in (0, 1):
-            self._eye(picture, prepared, stage, clip, back, side)
+            self._eye(picture, stage, clip, back, side)
         rows, columns = stage.size
         out[:, stage.y0:stage.y0 + rows, stage.x0:stage.x0 + columns] = picture.permute(0, 2, 3, 1)
         return out
 
-    def _mouth(self, picture: Tensor, prepared: portrait.Prepared, stage: Stage, clip: Clip, back: Tensor) -> None:
-        size = prepared.frame.size
+    def _mouth(self, picture: Tensor, stage: Stage, clip: Clip, back: Tensor) -> None:
+        prepared, size = stage.prepared, stage.prepared.frame.size
         lips = list(topology.LIPS_INNER_UPPER + topology.LIPS_INNER_LOWER)
         share = smoothstep((clip.landmarks[:, lips, :2].norm(dim=-1).amax(1) - 0.1) / 0.6)
         if not bool((share > 0).any()):
             return
         opened = slit.open_up(prepared.mouth_slit, stage.mouth_around, clip.landmarks, clip.pose, back,
                               stage.field.grid, size, softness=max(1.0, 0.008 * size), deadzone=0.006 * size)
-        _lay(picture, stage, opened, share, prepared,
+        _lay(picture, stage, opened, share,
              lambda part: mouth.paint(prepared.mouth, part, clip.pose, clip.jaw, prepared.texture))
 
-    def _eye(self, picture: Tensor, prepared: portrait.Prepared, stage: Stage, clip: Clip, back: Tensor,
-             side: int) -> None:
-        size = prepared.frame.size
+    def _eye(self, picture: Tensor, stage: Stage, clip: Clip, back: Tensor, side: int) -> None:
+        prepared, size = stage.prepared, stage.prepared.frame.size
         opening = float(prepared.shape.openings[side].norm(dim=-1).max())
         activity = torch.maximum(clip.shut[:, side].abs() * opening, clip.gaze[:, side].norm(dim=-1)) * size
         share = smoothstep((activity - 0.1) / 0.6)
@@ -234,14 +251,15 @@ class LandmarkRenderer:
             return
         opened = slit.open_up(prepared.eye_slits[side], stage.eye_around[side], clip.landmarks, clip.pose, back,
                               stage.field.grid, size, softness=max(1.0, 0.006 * size))
-        _lay(picture, stage, opened, share, prepared,
+        _lay(picture, stage, opened, share,
              lambda part: eye.paint(prepared.eyes[side], part, clip.pose, clip.gaze[:, side], clip.shut[:, side]))
 
 
-def _lay(picture: Tensor, stage: Stage, opened: slit.Opened, share: Tensor, prepared: portrait.Prepared,
+def _lay(picture: Tensor, stage: Stage, opened: slit.Opened, share: Tensor,
          paint: Callable[[slit.Opened], Tensor]) -> None:
     """Puts an opening, what ``paint`` draws in it and the skin round it into ``picture`` [B, 3, h, w], in place."""
-    patch = prepared.texture.read(opened.upper) * opened.above + prepared.texture.read(opened.lower) * opened.below
+    texture = stage.prepared.texture
+    patch = texture.read(opened.upper) * opened.above + texture.read(opened.lower) * opened.below
     rows, columns = opened.hole()
     if rows.stop > rows.start:
         part = opened.window(rows, columns)

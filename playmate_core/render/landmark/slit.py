@@ -303,7 +303,7 @@ def _frame(upper: Tensor, lower: Tensor, pixels: Tensor, rest_gap: Tensor):
     tables = []
     for edge, share in ((upper, 0.5), (lower, -0.5)):
         from_left = edge - left[:, None]
-        x = ((from_left * axis[:, None]).sum(-1) / length).cummax(dim=1).values
+        x = running_maximum((from_left * axis[:, None]).sum(-1) / length)
         y = (from_left * normal[:, None]).sum(-1) + share * rest_gap
         tables.append(_interpolate(place, x, y))
     # The edges meet at the corners, however the two fields were smoothed there.
@@ -324,9 +324,19 @@ def _frame(upper: Tensor, lower: Tensor, pixels: Tensor, rest_gap: Tensor):
     return along, values[0], values[1], down, values[2]
 
 
+def running_maximum(x: Tensor) -> Tensor:
+    """[B, K] the largest so far in each row; Apple's GPUs have no cummax."""
+    reach = 1
+    while reach < x.shape[1]:
+        x = torch.cat([x[:, :reach], torch.maximum(x[:, reach:], x[:, :-reach])], 1)
+        reach *= 2
+    return x
+
+
 def _interpolate(queries: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """[B, Q] piecewise linear interpolation of rows (x, y) [B, K], x not falling, at ``queries`` [Q]."""
-    index = torch.searchsorted(x.contiguous(), queries.expand(x.shape[0], -1).contiguous()).clamp(1, x.shape[1] - 1)
+    # How many lie below: a search that every device has.
+    index = (x[:, :, None] < queries).sum(1).clamp(1, x.shape[1] - 1)
     x0, x1, y0, y1 = x.gather(1, index - 1), x.gather(1, index), y.gather(1, index - 1), y.gather(1, index)
     t = ((queries - x0) / (x1 - x0).clamp_min(1e-6)).clamp(0, 1)
     return y0 + (y1 - y0) * t

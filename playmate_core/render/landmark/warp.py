@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...runtime.sampling import sample
 from .grid import Grid
 
 MAX_SLOPE = 1.5
@@ -148,6 +149,13 @@ def _newton(field: Tensor, grid: Grid, y: Tensor, u: Tensor, steps: int, damped:
     return u, rx * rx + ry * ry
 
 
+def inverse_2x2(matrix: Tensor) -> Tensor:
+    """[..., 2, 2] inverted by hand: not every device has torch.linalg, and some wait for the CPU there."""
+    a, b, c, d = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 1, 0], matrix[..., 1, 1]
+    rows = torch.stack([torch.stack([d, -b], -1), torch.stack([-c, a], -1)], -2)
+    return rows / (a * d - b * c)[..., None, None]
+
+
 @dataclass(frozen=True)
 class Texture:
     """A piece of a picture at twice its resolution, so that a bilinear look-up is sharp.
@@ -191,8 +199,7 @@ class Texture:
 
     def read_at(self, places: Tensor) -> Tensor:
         """As :meth:`read`, at [B, H, W, 2] in -1..1."""
-        return F.grid_sample(self.pixels.expand(places.shape[0], -1, -1, -1), places, mode="bilinear",
-                             padding_mode="border", align_corners=True)
+        return sample(self.pixels.expand(places.shape[0], -1, -1, -1), places, "border", align_corners=True)
 
 
 def _twice(pixels: Tensor, axis: int) -> Tensor:
@@ -205,6 +212,6 @@ def _twice(pixels: Tensor, axis: int) -> Tensor:
     shape = list(pixels.shape)
     shape[axis] = 2 * size - 1
     out = pixels.new_empty(shape)
-    out.index_copy_(axis, 2 * torch.arange(size, device=pixels.device), pixels)
-    out.index_copy_(axis, 2 * index + 1, middle)
+    even, odd = ([slice(None)] * axis + [slice(first, None, 2)] for first in (0, 1))
+    out[tuple(even)], out[tuple(odd)] = pixels, middle
     return out

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ...runtime.devices import told_to_leave
 from ..base import Renderer
-from .renderer import LivePortraitRenderer
+from .renderer import NAME, LivePortraitRenderer
 
 
 class HostedExtractor:
@@ -17,8 +18,15 @@ class HostedExtractor:
     def motion(self, image: Tensor) -> dict[str, Tensor]:
         """[B, 3, 256, 256] on any device, as ``MotionExtractor.motion``."""
         # A batch takes far less than a drawn frame, for which room is asked.
-        self.renderer._make_ready(1)
-        return self.renderer.networks.motion.motion(image.to(self.renderer.device))
+        renderer = self.renderer
+        renderer._make_ready(1)
+        try:
+            return renderer.networks.motion.motion(image.to(renderer.device))
+        except (RuntimeError, TypeError) as error:
+            if not told_to_leave(error, renderer.device, NAME):
+                raise
+        renderer._leave_device()
+        return renderer.networks.motion.motion(image.to(renderer.device))
 
 
 def motion_extractor_of(renderer: Renderer) -> HostedExtractor | None:

@@ -154,6 +154,12 @@ class Generator(nn.Module):
         x = self.up_1(F.interpolate(x, scale_factor=2), feature)
         return self.conv_img(F.leaky_relu(x, SLOPE)).sigmoid()
 
+    def set_size(self, height: int, width: int) -> None:
+        """Makes the tables that the folded network needs for features of this size."""
+        for part in self.modules():
+            if isinstance(part, UpsampledConv):
+                part.set_size(height, width)
+
     def fold(self) -> None:
         """Folds spectral norms and lays together what the norms of a block convolve. Once, after loading."""
         blocks = [(f"G_middle_{number}", 1) for number in range(6)] + [("up_0", 2), ("up_1", 4)]

@@ -1,8 +1,6 @@
-"""How many frames fit at once, and what to do when they do not."""
+"""How many frames fit at once."""
 
 from __future__ import annotations
-
-import gc
 
 import torch
 
@@ -37,12 +35,3 @@ def batch_that_fits(device: torch.device, dtype: torch.dtype, picture: tuple[int
     free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     frame = bytes_for(1, dtype) + 4 * 4 * 3 * picture[0] * picture[1]
     return max(1, min(most, int(0.8 * free) // frame))
-
-
-def forget(device: torch.device) -> None:
-    """Gives back what is no longer used."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "mps":
-        torch.mps.empty_cache()

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...runtime.sampling import sample
+
 RAMP = 16
 """Pixels over which the paste-back mask of 512 fades towards the border."""
 
@@ -29,10 +31,7 @@ def warp(image: Tensor, matrix: Tensor, size: tuple[int, int], grid: Tensor | No
         image = F.avg_pool2d(image, block, ceil_mode=True)
     if grid is None:
         grid = places(matrix, size, image.shape[-2:], block, image.device)
-    grid = grid.to(image.dtype) if image.dtype == torch.float64 else grid
-    moved = F.grid_sample(image if image.dtype == grid.dtype else image.float(),
-                          grid.expand(len(image), -1, -1, -1), padding_mode="zeros", align_corners=False)
-    return moved.to(image.dtype)
+    return sample(image, grid.expand(len(image), -1, -1, -1))
 
 
 def _block(matrix: Tensor) -> int:

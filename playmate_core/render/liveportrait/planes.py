@@ -129,6 +129,12 @@ class PlanarDenseMotion(nn.Module):
                             mask.padding[1])
         self.mask_bias = nn.Parameter(mask.bias.detach().clone(), requires_grad=False)
 
+    def set_size(self, height: int, width: int) -> None:
+        """See ``WarpingModule.set_size``."""
+        for number, block in enumerate(self.up):
+            halvings = len(self.up) - number
+            block.conv.set_size(height >> halvings, width >> halvings)
+
     def source(self, volume: Tensor, kp_source: Tensor) -> WarpSource:
         """As ``DenseMotion.source``."""
         kp_source = kp_source.float()

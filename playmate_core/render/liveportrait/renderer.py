@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Callable, Iterator
 
 import torch
@@ -17,6 +18,7 @@ from ...face.types import Face
 from ...motion.geometry import rotation_matrix
 from ...motion.types import Motion
 from ...runtime.acceleration import NONE, Graphed, accelerated, is_out_of_memory, tuned
+from ...runtime.devices import CPU, free_memory, told_to_leave
 from ...runtime.errors import PlaymateError
 from ...runtime.progress import Progress, report
 from ...runtime.sampling import check_device
@@ -24,15 +26,16 @@ from ..base import Appearance, check_request
 from .animate import LIP, Latents, Options, animate, animate_animal
 from .checkpoint import Networks
 from .crop import CROP_SIZE, square_of_mesh
-from .memory import batch_that_fits, bytes_for, forget, most_frames
+from .memory import batch_that_fits, bytes_for, most_frames
 from .paste import Placement, warp
 from .source import WarpSource
-from .winograd import replace_convolutions
 
 log = logging.getLogger(__name__)
 
 INPUT_SIZE = 256
 """Side of the pictures that F and M see."""
+
+NAME = "LivePortrait's renderer"
 
 SPEAKS = 5e-3
 """Latent units by which a lip keypoint must move for a motion to count as speech: speech moves them by 0.05, and what
@@ -56,11 +59,53 @@ class Prepared:
     picture: Tensor
 
 
+@dataclass
+class Stage:
+    """A portrait and a motion, ready to be drawn in any batches.
+
+    Attributes:
+        picture: [3, H, W]; placement: where the drawn square goes in it.
+        keypoints: [T, K, 3], or None where nothing moves.
+        source: what W needs of the portrait.
+        batch_size: frames at once.
+    """
+
+    picture: Tensor
+    placement: Placement
+    keypoints: Tensor | None
+    source: WarpSource
+    batch_size: int
+
+
+class Retry(Enum):
+    """What to do with frames that could not be drawn."""
+
+    NO = 0
+    SMALLER = 1
+    ON_THE_CPU = 2
+
+
+@dataclass
+class Place:
+    """Where the networks are and how they are kept; shared by every renderer of the same networks.
+
+    Attributes:
+        device: where frames are computed and returned.
+        dtype: of W and G.
+        resident: what a host wants to be called before the networks are used, or None.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    resident: Callable[[int], None] | None = None
+
+
 class LivePortraitRenderer:
     """The renderer of LivePortrait's weights.
 
     W and G are fused (batch and spectral norms folded, convolutions laid together) and run in ``dtype``; F, M, S and
-    all arithmetic on keypoints stay float32.
+    all arithmetic on keypoints stay float32. When the device turns out to lack an operation, a warning says so and
+    everything goes on on the CPU from the frame on that could not be drawn.
 
     Args:
         networks: as ``checkpoint.load_networks`` gives them; taken over and changed.
@@ -81,29 +126,30 @@ class LivePortraitRenderer:
                  options: Options = Options(normalise_lip=True), acceleration: str = NONE,  # noqa: B008
                  host: Callable[[nn.Module], Callable[[int], None]] | None = None) -> None:
         self.name = "liveportrait-animal" if animal else "liveportrait"
-        self.device = torch.device(device)
-        self.dtype = dtype or (torch.float16 if self.device.type == "cuda" else torch.float32)
+        device = torch.device(device)
+        self.place = Place(device, dtype or (torch.float16 if device.type == "cuda" else torch.float32))
         self.animal, self.options, self.bridge = animal, options, bridge
-        check_device(self.device)
+        check_device(device)
         # Channels last pays on NVIDIA's matrix units in half precision, and only there.
-        planes = self.device.type == "cuda" and torch.version.hip is None and self.dtype != torch.float32
-        networks.warping.fold(planes)
-        networks.generator.fold()
-        networks.warping.to(self.dtype)
-        networks.generator.to(self.dtype)
-        if planes:
-            networks.generator.to(memory_format=torch.channels_last)
-        elif self.device.type == "cpu" and self.dtype == torch.float32:
-            replace_convolutions(networks.generator)
-            replace_convolutions(networks.warping.third)
+        lay_out(networks, self.dtype, device.type == "cuda" and torch.version.hip is None
+                and self.dtype != torch.float32)
         self.networks = networks
-        self.resident = None
         if host is None:
-            networks.to(self.device)
+            networks.to(device)
         else:
-            self.resident = host(networks)
+            self.place.resident = host(networks)
         self.acceleration = acceleration
         self._draw = accelerated(self._warp_and_generate, acceleration, (networks.warping, networks.generator))
+
+    @property
+    def device(self) -> torch.device:
+        """Where frames are computed and returned."""
+        return self.place.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of W and G."""
+        return self.place.dtype
 
     @property
     def side(self) -> int:
@@ -130,7 +176,16 @@ class LivePortraitRenderer:
         """
         if image.ndim != 3 or image.shape[2] != 3 or min(image.shape[:2]) < 2:
             raise PlaymateError(f"The portrait has shape {tuple(image.shape)} where [height, width, 3] is needed.")
-        image = image.detach().float().clamp(0, 1).to(self.device)
+        image = image.detach().float().clamp(0, 1)
+        try:
+            return self._prepared(image.to(self.device), face)
+        except (RuntimeError, TypeError) as error:
+            if not told_to_leave(error, self.device, NAME):
+                raise
+        self._leave_device()
+        return self._prepared(image.to(self.device), face)
+
+    def _prepared(self, image: Tensor, face: Face) -> Appearance:
         square = square_of_mesh(face.landmarks)
         picture = image.permute(2, 0, 1).contiguous()
         crop = warp(picture[None], torch.linalg.inv(square.matrix(CROP_SIZE)), (CROP_SIZE, CROP_SIZE))
@@ -169,6 +224,46 @@ class LivePortraitRenderer:
         if not total:
             return
         prepared: Prepared = appearance.payload
+        stage, retry = None, Retry.NO
+        try:
+            while done < total:
+                try:
+                    if stage is None:
+                        stage = self._stage(prepared, motion, total, batch_size)
+                    count = min(stage.batch_size, total - done)
+                    frames = self._draw_frames(stage, done, count)
+                    if not done:
+                        self._check(frames)
+                except (RuntimeError, TypeError, MemoryError) as error:
+                    if is_out_of_memory(error) and stage is not None and count > 1:
+                        retry = Retry.SMALLER
+                    elif told_to_leave(error, self.device, NAME):
+                        retry = Retry.ON_THE_CPU
+                    else:
+                        raise
+                # Outside of the handler: until it ends, the error keeps the tensors that filled the memory.
+                if retry is not Retry.NO:
+                    self._let_go()
+                    if retry is Retry.SMALLER:
+                        stage.batch_size = max(1, count // 2)
+                        log.warning("Out of memory; going on with %d frames at once.", stage.batch_size)
+                        free_memory(self.device)
+                        self._make_ready(stage.batch_size)
+                    else:
+                        stage = None
+                        self._leave_device()
+                    retry = Retry.NO
+                    continue
+                done += count
+                yield frames
+                report(progress, done, total)
+        finally:
+            if self.place.resident is not None:
+                # A host sees the weights only, not what a graph holds for its own.
+                self._let_go()
+
+    def _stage(self, prepared: Prepared, motion: Motion, total: int, batch_size: int | None) -> Stage:
+        """Everything that stays the same over the frames of a motion, on the device."""
         picture, placement = prepared.picture.to(self.device), prepared.placement.to(self.device)
         keypoints = None if self.options.relative and _at_rest(motion) else self.keypoints(prepared, motion)
         if batch_size is None:
@@ -177,47 +272,28 @@ class LivePortraitRenderer:
             batch_size = batch_that_fits(self.device, self.dtype, picture.shape[1:])
         batch_size = min(batch_size, total)
         self._make_ready(batch_size)
-        source = prepared.warp.to(self.device, self.dtype)
-        try:
-            while done < total:
-                count = min(batch_size, total - done)
-                try:
-                    if keypoints is None:
-                        frames = picture.permute(1, 2, 0).expand(count, -1, -1, -1).clone()
-                    else:
-                        crops = self._crops(source, keypoints[done:done + count], batch_size)
-                        if not done:
-                            self._check(crops[0])
-                        frames = placement.paste(crops, picture)
-                except RuntimeError as error:
-                    if count == 1 or not is_out_of_memory(error):
-                        raise
-                    batch_size = max(1, count // 2)
-                    log.warning("Out of memory; going on with %d frames at once.", batch_size)
-                    retry = True
-                else:
-                    retry = False
-                if retry:
-                    # Outside of the handler: until it ends, the error keeps the tensors that filled the memory.
-                    self._let_go()
-                    forget(self.device)
-                    self._make_ready(batch_size)
-                    continue
-                done += count
-                yield frames
-                report(progress, done, total)
-        finally:
-            if self.resident is not None:
-                # A host sees the weights only, not what a graph holds for its own.
-                self._let_go()
+        return Stage(picture, placement, keypoints, prepared.warp.to(self.device, self.dtype), batch_size)
+
+    def _draw_frames(self, stage: Stage, start: int, count: int) -> Tensor:
+        if stage.keypoints is None:
+            return stage.picture.permute(1, 2, 0).expand(count, -1, -1, -1).clone()
+        crops = self._crops(stage.source, stage.keypoints[start:start + count], stage.batch_size)
+        return stage.placement.paste(crops, stage.picture)
+
+    def _leave_device(self) -> None:
+        """From now on the networks are on the CPU, in float32; a host is not asked any more."""
+        self._let_go()
+        self.place.device, self.place.dtype, self.place.resident = CPU, torch.float32, None
+        self.networks.to(CPU)
+        self.networks.float()
 
     def _let_go(self) -> None:
         if isinstance(self._draw, Graphed):
             self._draw.release()
 
-    def _check(self, crop: Tensor) -> None:
+    def _check(self, frames: Tensor) -> None:
         """That a device does half precision rightly, once a clip; some older cards give no numbers."""
-        if self.dtype != torch.float32 and not bool(torch.isfinite(crop).all()):
+        if self.dtype != torch.float32 and not bool(torch.isfinite(frames[0]).all()):
             raise PlaymateError(f"The device {self.device} computes LivePortrait's networks wrongly in half precision; "
                                 "choose the device cpu, or start ComfyUI with --force-fp32.")
 
@@ -231,12 +307,12 @@ class LivePortraitRenderer:
         reference = Latents(neutral.expression[None], rotation_matrix(neutral.rotation)[None], neutral.scale[None],
                             neutral.translation[None])
         if self.animal:
-            return animate_animal(source, driving, self.options, stitching=networks.stitching, reference=reference)
+            return animate_animal(source, driving, reference, self.options, stitching=networks.stitching)
         if self.options.retarget_eyes or self.options.retarget_lips:
             driving = self._with_openings(driving, source, motion)
         speaks = bool((motion.expression_offset[:, list(LIP)].abs() > SPEAKS).any())
         options = replace(self.options, normalise_lip=self.options.normalise_lip and speaks)
-        return animate(source, driving, options, stitching=networks.stitching, reference=reference)
+        return animate(source, driving, reference, options, stitching=networks.stitching)
 
     def _with_openings(self, driving: Latents, source: Latents, motion: Motion) -> Latents:
         """The driving latents with how far they open eyes and lips, as the latent bridge reads it on a mean face.
@@ -263,8 +339,26 @@ class LivePortraitRenderer:
         return self.networks.generator(self.networks.warping(source, keypoints)["out"])
 
     def _make_ready(self, frames: int) -> None:
-        if self.resident is not None:
-            self.resident(bytes_for(frames, self.dtype))
+        if self.place.resident is not None:
+            self.place.resident(bytes_for(frames, self.dtype))
+
+
+@torch.no_grad()
+def lay_out(networks: Networks, dtype: torch.dtype, planes: bool) -> None:
+    """Fuses W and G, in place, and puts them into ``dtype``; ``planes`` lays them out for graphics cards.
+
+    Everything that depends on the pictures' size is worked out here: what changed in the first call would be compiled
+    twice.
+    """
+    networks.warping.fold(planes)
+    networks.generator.fold()
+    networks.warping.to(dtype)
+    networks.generator.to(dtype)
+    if planes:
+        networks.generator.to(memory_format=torch.channels_last)
+        side = INPUT_SIZE >> networks.appearance.config.num_down_blocks
+        networks.warping.set_size(side, side)
+        networks.generator.set_size(side, side)
 
 
 def _at_rest(motion: Motion) -> bool:

@@ -72,10 +72,15 @@ class UpsampledConv(nn.Module):
                 out[..., row, :, column] = y[:, p, q, ..., top:top + height, left:left + width]
         return out.flatten(-4, -3).flatten(-2, -1)
 
+    def set_size(self, height: int, width: int) -> None:
+        """Makes the table for pictures of this size, where channels come last. Without it the first call does, and
+        the network is compiled a second time for the second."""
+        if self.index is None or self.index_of != (height, width) or self.index.device != self.weight.device:
+            self.index, self.index_of = self._index(height, width).to(self.weight.device), (height, width)
+
     def _channels_last(self, y: Tensor, height: int, width: int) -> Tensor:
         """The places laid out in one look-up, without taking the channels of a pixel apart."""
-        if self.index is None or self.index_of != (height, width) or self.index.device != y.device:
-            self.index, self.index_of = self._index(height, width).to(y.device), (height, width)
+        self.set_size(height, width)
         flat = y.permute(0, 2, 3, 1).reshape(len(y), -1, self.channels)
         out = flat.index_select(1, self.index)
         return out.reshape(len(y), height * self.scale, width * self.scale, self.channels).permute(0, 3, 1, 2)

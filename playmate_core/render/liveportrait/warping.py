@@ -193,6 +193,11 @@ class WarpingModule(nn.Module):
             out = out * occlusion
         return {"out": out, "occlusion_map": occlusion, "deformation": deformation, "mask": mask}
 
+    def set_size(self, height: int, width: int) -> None:
+        """Makes the tables that the network laid out in planes needs for features of this size."""
+        if isinstance(self.dense_motion_network, PlanarDenseMotion):
+            self.dense_motion_network.set_size(height, width)
+
     def fold(self, planes: bool = False) -> None:
         """Folds batch norms, and convolves before upsampling instead of after it. Once, after loading.
 
