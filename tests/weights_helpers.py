@@ -69,6 +69,9 @@ class Hub:
         ranges: Range headers that were asked for, by path.
         lie: for these paths, what the server claims as checksum.
         deaf: paths for which Range is ignored.
+        gated: the token, or None, without which these paths are refused.
+        tokens: paths that were asked for with a token.
+        moved: paths whose contents lie on a second host, as those of large files do; asked for under another name.
     """
 
     def __init__(self) -> None:
@@ -78,6 +81,8 @@ class Hub:
         self.lie: dict[str, str] = {}
         self.deaf: set[str] = set()
         self.tokens: list[str] = []
+        self.gated: dict[str, str | None] = {}
+        self.moved: set[str] = set()
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -90,14 +95,31 @@ class Hub:
                 self.answer(head=False)
 
             def answer(self, head: bool) -> None:
+                stored = self.path.startswith("/store/")
                 repository, _, rest = self.path.lstrip("/").partition("/resolve/")
-                name = f"{repository}/{rest.partition('/')[2]}"
-                if self.headers.get("Authorization"):
-                    hub.tokens.append(name)
+                name = self.path.removeprefix("/store/") if stored else f"{repository}/{rest.partition('/')[2]}"
+                token = self.headers.get("Authorization")
+                if token:
+                    hub.tokens.append(self.path if stored else name)
+                if name in hub.gated and not stored and token != f"Bearer {hub.gated[name]}":
+                    self.send_response(403 if token else 401)
+                    self.send_header("X-Error-Code", "GatedRepo")
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
                 data = hub.files.get(name)
                 if data is None:
                     self.send_response(404)
                     self.send_header("X-Error-Code", "EntryNotFound")
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                if name in hub.moved and not stored:
+                    self.send_response(302)
+                    self.send_header("Location", f"http://localhost:{hub.server.server_port}/store/{name}")
+                    self.send_header("X-Linked-Size", str(len(data)))
+                    self.send_header("X-Linked-ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+                    self.send_header("X-Repo-Commit", "0" * 40)
                     self.send_header("Content-Length", "0")
                     self.end_headers()
                     return

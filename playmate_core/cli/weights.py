@@ -77,7 +77,7 @@ def run_download(args: argparse.Namespace, progress_bar: Callable) -> None:
         try:
             paths = download(name, _folders(args), args.form, lambda file: progress_bar(file[:28]))
         except KeyboardInterrupt:
-            raise PlaymateError("Stopped; run the same command again, it goes on where it stopped.") from None
+            raise PlaymateError("Stopped; run the same command again, files that are complete are kept.") from None
         entry = entry_of(name)
         sys.stdout.write("".join(f"{path}\n" for path in paths))
         sys.stdout.write(f"{entry.title}: licence {entry.licence}. {entry.note}\n".rstrip() + "\n")
