@@ -293,3 +293,36 @@ def test_a_torch_file_under_a_safetensors_name_is_refused(tmp_path):
     path = write_network(folder / "appearance_feature_extractor.pth", "liveportrait/appearance_feature_extractor")
     with pytest.raises(PlaymateError, match="not a torch file"):
         check_file(entry, entry.sources[1].files[0], path)
+
+
+@pytest.mark.parametrize("form", ["archive", "old", "safetensors"])
+def test_every_way_of_cutting_or_flipping_a_file_is_survived(tmp_path, form):
+    from safetensors.torch import save_file
+
+    path = tmp_path / ("a.safetensors" if form == "safetensors" else "a.pt")
+    tensors = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2, dtype=torch.float16)}
+    if form == "safetensors":
+        save_file(tensors, path)
+    else:
+        torch.save({"args": argparse.Namespace(root=pathlib.PurePosixPath("/x")), "model": OrderedDict(tensors)}, path,
+                   _use_new_zipfile_serialization=form == "archive")
+    good, random = path.read_bytes(), np.random.default_rng(0)
+    for number in range(300):
+        spoilt = bytearray(good[:random.integers(1, len(good))] if number % 6 == 0 else good)
+        for _ in range(random.integers(0, 5)):
+            spoilt[random.integers(len(spoilt))] = random.integers(256)
+        path.write_bytes(bytes(spoilt))
+        for read in (list_tensors, load_weights):
+            try:
+                read(path)
+            except Unreadable:
+                pass
+
+
+def test_a_length_that_the_file_does_not_hold_makes_no_room(tmp_path):
+    path = old_form(tmp_path / "a.pth", {"a": torch.zeros(4)})
+    data = path.read_bytes()
+    head = data[:data.index(b"uu.") + 3]  # what it is, and what machine wrote it; the tensors' own pickle comes next
+    for size in (2**62, 2**40):
+        path.write_bytes(head + b"\x80\x04\x8e" + struct.pack("<Q", size) + b".")
+        assert "damaged" in refuse(path)
