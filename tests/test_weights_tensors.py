@@ -17,7 +17,7 @@ import torch
 
 from playmate_core.runtime.errors import PlaymateError
 from playmate_core.weights.catalogue import entry_of, locate
-from playmate_core.weights.tensors import TensorInfo, list_tensors, load_table, load_weights
+from playmate_core.weights.tensors import TensorInfo, is_torch_archive, list_tensors, load_table, load_weights
 from playmate_core.weights.unpickle import read_pickle
 from playmate_core.weights.unreadable import Unreadable
 from tests.weights_helpers import listed, state_dict, write_network
@@ -259,6 +259,15 @@ def test_safetensors_that_lie(tmp_path):
     assert "does not fit its shape" in refuse(header(path, {"a": {**entry, "shape": [3]}}, b"\0" * 8))
     assert "impossible shape" in refuse(header(path, {"a": {**entry, "shape": [-2]}}, b"\0" * 8))
     assert "overlap" in refuse(header(path, {"a": entry, "b": entry}, b"\0" * 8))
+
+
+@pytest.mark.parametrize("length", [0x80, 0x180, 0x4B50, 0x3C20])
+def test_a_header_whose_length_looks_like_another_kind_of_file(tmp_path, length):
+    """The bytes of a length may be those at which a pickle, a zip archive or a web page begins."""
+    text = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}})
+    path = header(tmp_path / "a.safetensors", text.ljust(length).encode(), b"\0" * 8)
+    assert list_tensors(path) == {"a": TensorInfo("F32", (2,))} and not is_torch_archive(path)
+    assert torch.equal(load_weights(path)["a"], torch.zeros(2))
 
 
 def test_files_that_are_no_weights(tmp_path):

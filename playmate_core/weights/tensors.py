@@ -37,6 +37,7 @@ FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 MAX_ENTRIES = 100_000
 """Entries of a torch file's dictionaries; JoyVASA's has about four hundred."""
 
+ARCHIVE = b"PK\x03\x04"
 OLD_FORM = (0x1950A86A20F9469CFC6C, 1001)
 """What the two pickles at the beginning of torch's old form say."""
 
@@ -132,7 +133,7 @@ def load_safetensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[s
 def is_torch_archive(path: str | os.PathLike) -> bool:
     """Whether a file begins as torch's archives do, whatever it is called."""
     with open(path, "rb") as file:
-        return file.read(2) == b"PK"
+        return file.read(len(ARCHIVE)) == ARCHIVE
 
 
 def _opened(path: str | os.PathLike, use: Callable[[BinaryIO, str, int], Any]) -> Any:
@@ -149,11 +150,14 @@ def _kind(file: BinaryIO, path: Path) -> str:
     start = file.read(64)
     if not start:
         raise Unreadable("is empty")
+    # A safetensors file begins with a length, whose bytes may look like anything; its header comes next.
+    if start[8:9] == b"{":
+        return "safetensors"
     if start.startswith(b"version https://git-lfs"):
         raise Unreadable("is only a Git LFS pointer; the real file was not fetched")
     if start.lstrip()[:1] == b"<":
         raise Unreadable("is a web page, not weights; the download went wrong")
-    if start.startswith(b"PK"):
+    if start.startswith(ARCHIVE):
         return "archive"
     if start[:1] == b"\x80":
         return "old"
