@@ -151,7 +151,8 @@ def _kind(file: BinaryIO, path: Path) -> str:
     if not start:
         raise Unreadable("is empty")
     # A safetensors file begins with a length, whose bytes may look like anything; its header comes next.
-    if start[8:9] == b"{":
+    named_torch = path.suffix.lower() in (".pth", ".pt", ".bin", ".ckpt")
+    if start[8:9] == b"{" and not named_torch:
         return "safetensors"
     if start.startswith(b"version https://git-lfs"):
         raise Unreadable("is only a Git LFS pointer; the real file was not fetched")
@@ -161,7 +162,7 @@ def _kind(file: BinaryIO, path: Path) -> str:
         return "archive"
     if start[:1] == b"\x80":
         return "old"
-    if path.suffix.lower() in (".pth", ".pt", ".bin", ".ckpt"):
+    if named_torch:
         if tarfile.is_tarfile(path):  # torch unpacks its very oldest form to wherever it says
             raise Unreadable("is a tar archive, in which no weights are kept any more")
         raise Unreadable("is not a torch file, or its beginning is damaged")
