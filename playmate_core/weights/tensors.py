@@ -2,7 +2,7 @@
 
 Nothing that a file names is run. A safetensors file lists its tensors in a header. A torch file (``.pth``, ``.pt``,
 ``.bin``) holds a pickle, which ``weights.unpickle`` reads, and the numbers beside it: as a zip archive, or, as torch
-wrote them until 2020, one after another. What a file is, is read off its beginning, not its name.
+wrote them until 2020, one after another.
 """
 
 from __future__ import annotations
