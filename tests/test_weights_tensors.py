@@ -17,7 +17,7 @@ import torch
 
 from playmate_core.runtime.errors import PlaymateError
 from playmate_core.weights.catalogue import entry_of, locate
-from playmate_core.weights.tensors import TensorInfo, list_tensors, load_table, load_weights
+from playmate_core.weights.tensors import TensorInfo, is_torch_archive, list_tensors, load_table, load_weights
 from playmate_core.weights.unpickle import read_pickle
 from playmate_core.weights.unreadable import Unreadable
 from tests.weights_helpers import listed, state_dict, write_network
@@ -261,6 +261,15 @@ def test_safetensors_that_lie(tmp_path):
     assert "overlap" in refuse(header(path, {"a": entry, "b": entry}, b"\0" * 8))
 
 
+@pytest.mark.parametrize("length", [0x80, 0x180, 0x4B50, 0x3C20])
+def test_a_header_whose_length_looks_like_another_kind_of_file(tmp_path, length):
+    """The bytes of a length may be those at which a pickle, a zip archive or a web page begins."""
+    text = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}})
+    path = header(tmp_path / "a.safetensors", text.ljust(length).encode(), b"\0" * 8)
+    assert list_tensors(path) == {"a": TensorInfo("F32", (2,))} and not is_torch_archive(path)
+    assert torch.equal(load_weights(path)["a"], torch.zeros(2))
+
+
 def test_files_that_are_no_weights(tmp_path):
     path = tmp_path / "a.pth"
     path.write_bytes(b"")
@@ -293,3 +302,36 @@ def test_a_torch_file_under_a_safetensors_name_is_refused(tmp_path):
     path = write_network(folder / "appearance_feature_extractor.pth", "liveportrait/appearance_feature_extractor")
     with pytest.raises(PlaymateError, match="not a torch file"):
         check_file(entry, entry.sources[1].files[0], path)
+
+
+@pytest.mark.parametrize("form", ["archive", "old", "safetensors"])
+def test_every_way_of_cutting_or_flipping_a_file_is_survived(tmp_path, form):
+    from safetensors.torch import save_file
+
+    path = tmp_path / ("a.safetensors" if form == "safetensors" else "a.pt")
+    tensors = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2, dtype=torch.float16)}
+    if form == "safetensors":
+        save_file(tensors, path)
+    else:
+        torch.save({"args": argparse.Namespace(root=pathlib.PurePosixPath("/x")), "model": OrderedDict(tensors)}, path,
+                   _use_new_zipfile_serialization=form == "archive")
+    good, random = path.read_bytes(), np.random.default_rng(0)
+    for number in range(300):
+        spoilt = bytearray(good[:random.integers(1, len(good))] if number % 6 == 0 else good)
+        for _ in range(random.integers(0, 5)):
+            spoilt[random.integers(len(spoilt))] = random.integers(256)
+        path.write_bytes(bytes(spoilt))
+        for read in (list_tensors, load_weights):
+            try:
+                read(path)
+            except Unreadable:
+                pass
+
+
+def test_a_length_that_the_file_does_not_hold_makes_no_room(tmp_path):
+    path = old_form(tmp_path / "a.pth", {"a": torch.zeros(4)})
+    data = path.read_bytes()
+    head = data[:data.index(b"uu.") + 3]  # what it is, and what machine wrote it; the tensors' own pickle comes next
+    for size in (2**62, 2**40):
+        path.write_bytes(head + b"\x80\x04\x8e" + struct.pack("<Q", size) + b".")
+        assert "damaged" in refuse(path)

@@ -70,7 +70,7 @@ class MotionModel(Protocol):
 
 
 @dataclass(frozen=True)
-class Settings:
+class SamplingSettings:
     """Arguments of ``MotionModel.stream`` that are the model's own to judge."""
 
     seed: int
@@ -121,12 +121,12 @@ class WindowedMotionModel(ABC):
         if emotion is not None and not emotion.is_neutral and not self.has_emotion_head:
             raise PlaymateError("This motion model has no emotion head, so emotions other than neutral cannot be "
                                 "drawn by it; leave the emotion out or load a model that has one.")
-        settings = Settings(int(seed), steps, scheduler, audio_guidance, head_motion, emotion, emotion_guidance)
+        settings = SamplingSettings(int(seed), steps, scheduler, audio_guidance, head_motion, emotion, emotion_guidance)
         pieces = self._pieces(features, identity, settings, progress)
         return pieces if fps == FPS else resampled(pieces, float(fps), round(features.duration * fps))
 
     @abstractmethod
-    def _pieces(self, features: SpeechFeatures, identity: Optional[Tensor], settings: Settings,
+    def _pieces(self, features: SpeechFeatures, identity: Optional[Tensor], settings: SamplingSettings,
                 progress: Progress) -> Iterator[Motion]:
         """Motion at 25 frames a second, window by window. Raises for wrong settings when it is called, not when the
         first piece is asked for."""

@@ -17,7 +17,7 @@ from ..runtime.host import Host, settle
 from ..runtime.progress import Progress
 from ..weights import bundled
 from .articulation import Articulation
-from .base import Settings, WindowedMotionModel, check_range
+from .base import SamplingSettings, WindowedMotionModel, check_range
 from .checkpoint import BUNDLED, load_checkpoint, save_checkpoint
 from .config import POSE_DIM, DenoiserConfig
 from .controller import EmotionController
@@ -98,7 +98,7 @@ class PlaymateMotionModel(WindowedMotionModel):
         save_checkpoint(path, self.denoiser, self.statistics, self.sampling, self.reached, self.controller,
                         self.emotion_means, self.articulation)
 
-    def _pieces(self, features: SpeechFeatures, identity: Optional[Tensor], settings: Settings,
+    def _pieces(self, features: SpeechFeatures, identity: Optional[Tensor], settings: SamplingSettings,
                 progress: Progress) -> Iterator[Motion]:
         """Expression counts from the resting, closed mouth; rotation, translation and scale from a straight head.
 
@@ -141,7 +141,7 @@ class PlaymateMotionModel(WindowedMotionModel):
             yield Motion(expression.reshape(-1, KEYPOINTS, 3), pose[:, :3], pose[:, 3:6], pose[:, 6:], FPS,
                          Neutral.rest())
 
-    def _guidance(self, settings: Settings) -> Guidance:
+    def _guidance(self, settings: SamplingSettings) -> Guidance:
         audio = self._scale("audio_guidance", settings.audio_guidance, DEFAULT_AUDIO_GUIDANCE, 10.0)
         emotion = self._scale("emotion_guidance", settings.emotion_guidance, DEFAULT_EMOTION_GUIDANCE, 3.0)
         temperature = self._scale("temperature", None, DEFAULT_TEMPERATURE, 1.5)

@@ -2,7 +2,7 @@
 
 Nothing that a file names is run. A safetensors file lists its tensors in a header. A torch file (``.pth``, ``.pt``,
 ``.bin``) holds a pickle, which ``weights.unpickle`` reads, and the numbers beside it: as a zip archive, or, as torch
-wrote them until 2020, one after another. What a file is, is read off its beginning, not its name.
+wrote them until 2020, one after another.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import mmap
 import os
 import tarfile
 import zipfile
@@ -36,6 +37,7 @@ FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 MAX_ENTRIES = 100_000
 """Entries of a torch file's dictionaries; JoyVASA's has about four hundred."""
 
+ARCHIVE = b"PK\x03\x04"
 OLD_FORM = (0x1950A86A20F9469CFC6C, 1001)
 """What the two pickles at the beginning of torch's old form say."""
 
@@ -131,7 +133,7 @@ def load_safetensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[s
 def is_torch_archive(path: str | os.PathLike) -> bool:
     """Whether a file begins as torch's archives do, whatever it is called."""
     with open(path, "rb") as file:
-        return file.read(2) == b"PK"
+        return file.read(len(ARCHIVE)) == ARCHIVE
 
 
 def _opened(path: str | os.PathLike, use: Callable[[BinaryIO, str, int], Any]) -> Any:
@@ -148,15 +150,19 @@ def _kind(file: BinaryIO, path: Path) -> str:
     start = file.read(64)
     if not start:
         raise Unreadable("is empty")
+    # A safetensors file begins with a length, whose bytes may look like anything; its header comes next.
+    named_torch = path.suffix.lower() in (".pth", ".pt", ".bin", ".ckpt")
+    if start[8:9] == b"{" and not named_torch:
+        return "safetensors"
     if start.startswith(b"version https://git-lfs"):
         raise Unreadable("is only a Git LFS pointer; the real file was not fetched")
     if start.lstrip()[:1] == b"<":
         raise Unreadable("is a web page, not weights; the download went wrong")
-    if start.startswith(b"PK"):
+    if start.startswith(ARCHIVE):
         return "archive"
     if start[:1] == b"\x80":
         return "old"
-    if path.suffix.lower() in (".pth", ".pt", ".bin", ".ckpt"):
+    if named_torch:
         if tarfile.is_tarfile(path):  # torch unpacks its very oldest form to wherever it says
             raise Unreadable("is a tar archive, in which no weights are kept any more")
         raise Unreadable("is not a torch file, or its beginning is damaged")
@@ -211,7 +217,7 @@ def _archive(file: BinaryIO, size: int) -> tuple[Any, Reader]:
     """The object in an archive of torch's, its tensors as :class:`StoredTensor`, and what reads their numbers."""
     try:
         archive = zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, ValueError, OSError):
+    except Exception:  # zipfile has many names for damage
         raise Unreadable("is cut off or damaged: its table of contents at the end is missing") from None
     parts = {info.filename: info for info in archive.infolist()}
     # This one part is what torch knows TorchScript by.
@@ -241,41 +247,37 @@ def _archive(file: BinaryIO, size: int) -> tuple[Any, Reader]:
 def _part(archive: zipfile.ZipFile, name: str) -> bytes:
     try:
         return archive.read(name)
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError, RuntimeError):
+    except Exception:
         raise Unreadable(f"is damaged in its part {name[-40:]!r}") from None
 
 
 def _old_form(file: BinaryIO, size: int) -> tuple[Any, Reader]:
     """As :func:`_archive`, of a file as torch wrote it until 2020: five pickles, then every storage's length and
     numbers."""
-    file.seek(0)
-    head = io.BytesIO(file.read(64))
+    # Asked for more than there is, a mapped file gives what there is; a plain one first makes room for all of it.
+    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    head = io.BytesIO(mapped[:64])
     for said in OLD_FORM:
         found = read_pickle(head)[0]
         if type(found) is not int or found != said:
             raise Unreadable("is a pickle, but not one that torch wrote")
-    file.seek(head.tell())
-    machine = read_pickle(file)[0]
+    mapped.seek(head.tell())
+    machine = read_pickle(mapped)[0]
     if not isinstance(machine, dict) or machine.get("little_endian") is not True:
         raise Unreadable("was written on a machine with another byte order")
-    content, storages = read_pickle(file)
-    keys = read_pickle(file)[0]
+    content, storages = read_pickle(mapped)
+    keys = read_pickle(mapped)[0]
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) \
             or not set(storages) == set(keys) or len(set(keys)) < len(keys):
         raise Unreadable("lacks the numbers of one of its tensors")
     places = {}
     for key in keys:
-        count = int.from_bytes(file.read(8), "little")
-        places[key] = file.tell()
+        count = int.from_bytes(mapped.read(8), "little")
+        places[key] = mapped.tell()
         if count != storages[key].count or places[key] + _bytes(storages[key]) > size:
             raise Unreadable("is cut off, or damaged where the numbers of its tensors begin")
-        file.seek(_bytes(storages[key]), os.SEEK_CUR)
-
-    def read(storage: Storage) -> bytes:
-        file.seek(places[storage.key])
-        return file.read(_bytes(storage))
-
-    return content, read
+        mapped.seek(places[key] + _bytes(storages[key]))
+    return content, lambda storage: mapped[places[storage.key]:places[storage.key] + _bytes(storage)]
 
 
 _READERS: dict[str, Callable[[BinaryIO, int], tuple[Any, Reader]]] = {"archive": _archive, "old": _old_form}

@@ -140,7 +140,8 @@ def read_pickle(data: bytes | BinaryIO) -> tuple[Any, dict[str, Storage]]:
     """The object in a pickle, and the storages that its tensors refer to, by key.
 
     Args:
-        data: the pickle, or a file that stands at its beginning and afterwards stands behind it.
+        data: the pickle, or something with ``read`` and ``readline`` that stands at its beginning and afterwards
+            stands behind it. No plain file: that would make room for whatever length the pickle claims.
 
     Returns:
         dicts (keys are text or whole numbers), lists, tuples, numbers, text, bytes, None, read-only numpy arrays and

@@ -12,7 +12,7 @@ from ...motion.features import FPS, LEAD, SpeechFeatures
 from ...motion.types import Motion, Neutral
 from ...runtime.host import Host, settle
 from ...runtime.progress import Progress
-from ..base import Settings, WindowedMotionModel, check_range
+from ..base import SamplingSettings, WindowedMotionModel, check_range
 from ..schedule import check_sampler
 from ..windows import StepProgress
 from .checkpoint import Checkpoint
@@ -64,7 +64,7 @@ class JoyVasaMotionModel(WindowedMotionModel):
         """A model from a checkpoint that was read; ``host`` keeps its generator, see ``runtime.host``."""
         return JoyVasaMotionModel(checkpoint.generator, checkpoint.template, device, host)
 
-    def _pieces(self, features: SpeechFeatures, identity: Optional[Tensor], settings: Settings,
+    def _pieces(self, features: SpeechFeatures, identity: Optional[Tensor], settings: SamplingSettings,
                 progress: Progress) -> Iterator[Motion]:
         """Identity has no effect, nor has emotion guidance. Of ``steps`` at most the training's (50) are taken;
         ``ancestral``, the published sampling, takes them all. ``head_motion`` acts on what the released average leaves
