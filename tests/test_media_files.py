@@ -219,6 +219,17 @@ def test_what_is_no_film_is_no_pose(tmp_path):
         parse_pose(str(tmp_path / "m.SAFETENSORS"))
 
 
+@pytest.mark.parametrize("suffix", ["mp3", "m4a", "ogg", "flac"])
+def test_an_encoder_s_run_up_moves_no_word(tmp_path, suffix):
+    rate = 48000 if suffix == "ogg" else 44100
+    path = make_sound(tmp_path / f"a.{suffix}", voice(2.0, rate), rate)
+    made = write_video(tmp_path / "film.mp4", [torch.zeros(50, 16, 16, 3)], 25, 50, audio=path)
+    for source in (path, made):
+        audio = read_audio(source)
+        assert float((audio.samples.abs() > 0.25).nonzero()[0]) / 16000 == pytest.approx(0.6, abs=0.003)
+        assert audio.duration == pytest.approx(2.0, abs=0.03)
+
+
 # ---- damage
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..runtime.errors import PlaymateError
 from ..runtime.progress import Progress, report
 from .film_sound import FilmSound, SoundSource, film_sound
-from .output import check_output
+from .output import LEAST_SPACE, check_output
 from .rates import exact_rate
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,10 @@ def write_video(path: str | os.PathLike, frames: Iterable[Tensor], fps: float, t
     path, rate = check_output(path, "video", SUFFIXES), exact_rate(fps)
     if total_frames < 1:
         raise PlaymateError("There are no frames to write; give a motion of at least one frame.")
-    sound = film_sound(audio, float(total_frames / rate))
+    seconds = float(total_frames / rate)
+    sound = film_sound(audio, seconds)
+    # The sound's size is known beforehand, the picture's is not: a still one takes next to nothing.
+    check_output(path, "video", needed=LEAST_SPACE + (0 if sound is None else round(seconds * sound.bit_rate / 8)))
     temporary = path.with_name(f".{os.getpid()}-{os.urandom(4).hex()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +135,7 @@ class _Writer:
         if self.sound is not None:
             self.sound_stream = self.container.add_stream("aac", rate=self.sound.rate)
             self.sound_stream.layout = "mono" if self.sound.channels == 1 else "stereo"
-            self.sound_stream.bit_rate = 96_000 * self.sound.channels
+            self.sound_stream.bit_rate = self.sound.bit_rate
 
     def _sound(self, block: np.ndarray) -> None:
         self.container.mux(self.sound_stream.encode(_sound_frame(block, self.sound.rate, self.samples)))
