@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from playmate_core.cli import main as cli
+from playmate_core.driving.film import motion_from_frames
 from playmate_core.media import sound_file
 from playmate_core.media.clip_sound import clip_sound
 from playmate_core.media.clock import Clock
@@ -152,6 +153,18 @@ def test_the_nodes_film_of_a_clip_is_in_step(monkeypatch, bridge, tmp_path, late
     os.unlink(film)
     shown, played = events(clip)
     assert abs((click - flash) - (played - shown)) < 0.01 and abs(flash - shown) < 0.03
+
+
+@pytest.mark.parametrize("start", [0.2, 0.215, 0.225])
+def test_a_part_that_begins_between_two_frames_keeps_time(bridge, tmp_path, start):
+    clip = make_film(tmp_path / "clip.mp4", 0.48)
+    reader = open_video(clip, start, 1.5)
+    motion = motion_from_frames(Watcher(bridge), bridge, reader, reader.fps)
+    light = (motion.rotation[:, 1].abs() - motion.rotation[:, 1].abs().median()).clamp_min(0.5) - 0.5
+    flash = float((light * torch.arange(len(light))).sum() / light.sum()) / motion.fps
+    sound = clip_sound(clip, start, 1.5)
+    click = float((sound["waveform"][0, 0].abs() > 0.25).nonzero()[0]) / sound["sample_rate"]
+    assert flash == pytest.approx(1.2 - start, abs=0.01) and click == pytest.approx(1.2 - start, abs=0.01)
 
 
 # ---- the file's clock against the samples
