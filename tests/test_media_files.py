@@ -200,6 +200,19 @@ def test_sound_without_picture_and_picture_without_sound(tmp_path):
             open_video(source)
 
 
+def test_what_cannot_be_read_twice_is_said(tmp_path):
+    class Pipe(io.BytesIO):
+        def seek(self, *place):
+            raise OSError("this is a pipe")
+
+    with pytest.raises(PlaymateError, match="can seek"):
+        open_video(Pipe(b"film"))
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.wav")
+        with pytest.raises(PlaymateError, match="is a pipe"):
+            read_audio(tmp_path / "pipe.wav")
+
+
 @pytest.mark.parametrize("suffix", ["wmv", "ts", "flv", "mpg", "WEBM"])
 def test_any_film_is_a_pose(tmp_path, suffix):
     path = make_film(tmp_path / f"clip.{suffix}", seconds=0.4, event=0.2)

@@ -164,8 +164,8 @@ def open_sound(source: MediaFile, start: float = 0.0, length: float | None = Non
         names = tuple(channel.name for channel in layout.channels)
         seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else \
             (container.duration or 0) / av.time_base
-        return SoundFile(source, clock, stream.codec_context.sample_rate or 0, layout.nb_channels, names, seconds,
-                         start, length)
+        return SoundFile(source, clock, stream.codec_context.sample_rate or 48_000, layout.nb_channels or 2, names,
+                         seconds, start, length)
 
 
 def has_sound(source: MediaFile) -> bool:

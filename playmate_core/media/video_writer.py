@@ -63,8 +63,8 @@ def write_video(path: str | os.PathLike, frames: Iterable[Tensor], fps: float, t
         path.parent.mkdir(parents=True, exist_ok=True)
         _encode(temporary, frames, rate, total_frames, sound, crf, progress)
         os.replace(temporary, path)
-    except (OSError, av.error.FFmpegError) as error:
-        reason = error.strerror or str(error)
+    except (OSError, av.error.FFmpegError, UnicodeEncodeError) as error:  # the last: a folder's name in bytes
+        reason = getattr(error, "strerror", None) or str(error)
         raise PlaymateError(f"The video {path} could not be written ({reason}); "
                             "check the folder and the free space.") from error
     finally:
