@@ -77,7 +77,8 @@ def _encode(path: Path, frames: Iterable[Tensor], rate: Fraction, total: int, so
             progress: Progress) -> None:
     import av
 
-    with av.open(f"file:{path}", "w", options={"movflags": "+faststart"}) as container:
+    options = {} if path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
+    with av.open(f"file:{path}", "w", options=options) as container:
         # One batch is encoded while the next is drawn: the encoder does not hold Python's lock.
         with ThreadPoolExecutor(1) as pool:
             writer, pending = _Writer(container, rate, sound, crf), None
