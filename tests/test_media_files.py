@@ -200,6 +200,19 @@ def test_sound_without_picture_and_picture_without_sound(tmp_path):
             open_video(source)
 
 
+def test_what_cannot_be_read_twice_is_said(tmp_path):
+    class Pipe(io.BytesIO):
+        def seek(self, *place):
+            raise OSError("this is a pipe")
+
+    with pytest.raises(PlaymateError, match="can seek"):
+        open_video(Pipe(b"film"))
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.wav")
+        with pytest.raises(PlaymateError, match="is a pipe"):
+            read_audio(tmp_path / "pipe.wav")
+
+
 @pytest.mark.parametrize("suffix", ["wmv", "ts", "flv", "mpg", "WEBM"])
 def test_any_film_is_a_pose(tmp_path, suffix):
     path = make_film(tmp_path / f"clip.{suffix}", seconds=0.4, event=0.2)
@@ -217,6 +230,17 @@ def test_what_is_no_film_is_no_pose(tmp_path):
     (tmp_path / "m.SAFETENSORS").write_text("no motion")
     with pytest.raises(PlaymateError, match="m.SAFETENSORS"):
         parse_pose(str(tmp_path / "m.SAFETENSORS"))
+
+
+@pytest.mark.parametrize("suffix", ["mp3", "m4a", "ogg", "flac"])
+def test_an_encoder_s_run_up_moves_no_word(tmp_path, suffix):
+    rate = 48000 if suffix == "ogg" else 44100
+    path = make_sound(tmp_path / f"a.{suffix}", voice(2.0, rate), rate)
+    made = write_video(tmp_path / "film.mp4", [torch.zeros(50, 16, 16, 3)], 25, 50, audio=path)
+    for source in (path, made):
+        audio = read_audio(source)
+        assert float((audio.samples.abs() > 0.25).nonzero()[0]) / 16000 == pytest.approx(0.6, abs=0.003)
+        assert audio.duration == pytest.approx(2.0, abs=0.03)
 
 
 # ---- damage

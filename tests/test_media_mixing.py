@@ -1,6 +1,7 @@
 """Many channels to one or two: as loud as the source, without clipping, and with nothing lost."""
 
 import math
+import wave
 
 import numpy as np
 import pytest
@@ -75,6 +76,16 @@ def test_unknown_layouts_are_averaged(channels):
     apart = torch.stack([tone(200 + 50 * number, 0.4) for number in range(channels)])
     mixed = from_waveform(apart, RATE).samples
     assert float(mixed.abs().max()) <= 1.0 and loudness(mixed) > 0.6 * loudness(apart)
+
+
+@pytest.mark.parametrize("channels", [4, 7, 10])
+def test_files_of_any_number_of_channels(tmp_path, channels):
+    sound = tone().expand(channels, -1)
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setparams((channels, 2, RATE, 0, "NONE", ""))
+        file.writeframes((sound.T * 32767).short().contiguous().numpy().tobytes())
+    assert loudness(read_audio(tmp_path / "a.wav").samples) == pytest.approx(loudness(sound), rel=2e-3)
+    assert loudness(played(tmp_path / "a.wav")) == pytest.approx(loudness(sound), rel=2e-3)
 
 
 def test_channels_that_cancel_are_handled_in_films_too():

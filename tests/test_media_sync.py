@@ -10,8 +10,12 @@ import pytest
 import torch
 
 from playmate_core.cli import main as cli
+from playmate_core.driving.film import motion_from_frames
+from playmate_core.media import sound_file
 from playmate_core.media.clip_sound import clip_sound
+from playmate_core.media.clock import Clock
 from playmate_core.media.sound import read_audio
+from playmate_core.media.sound_file import _Place, open_sound
 from playmate_core.media.video_reader import open_video
 
 from .driving_helpers import actor
@@ -149,3 +153,58 @@ def test_the_nodes_film_of_a_clip_is_in_step(monkeypatch, bridge, tmp_path, late
     os.unlink(film)
     shown, played = events(clip)
     assert abs((click - flash) - (played - shown)) < 0.01 and abs(flash - shown) < 0.03
+
+
+@pytest.mark.parametrize("start", [0.2, 0.215, 0.225])
+def test_a_part_that_begins_between_two_frames_keeps_time(bridge, tmp_path, start):
+    clip = make_film(tmp_path / "clip.mp4", 0.48)
+    reader = open_video(clip, start, 1.5)
+    motion = motion_from_frames(Watcher(bridge), bridge, reader, reader.fps)
+    light = (motion.rotation[:, 1].abs() - motion.rotation[:, 1].abs().median()).clamp_min(0.5) - 0.5
+    flash = float((light * torch.arange(len(light))).sum() / light.sum()) / motion.fps
+    sound = clip_sound(clip, start, 1.5)
+    click = float((sound["waveform"][0, 0].abs() > 0.25).nonzero()[0]) / sound["sample_rate"]
+    assert flash == pytest.approx(1.2 - start, abs=0.01) and click == pytest.approx(1.2 - start, abs=0.01)
+
+
+# ---- the file's clock against the samples
+
+
+def placed(stamps, frame=0.02):
+    """Seconds of silence and seconds left out in all, for frames of so many seconds stamped so."""
+    place = _Place(Clock(0.0, stamps[0]), 1e4)
+    silence, left_out = zip(*(place.put(frame, stamp) for stamp in stamps), strict=True)
+    return sum(silence), sum(left_out), len(stamps) * frame + sum(silence) - sum(left_out)
+
+
+def test_jitter_is_no_gap():
+    generator = torch.Generator().manual_seed(0)
+    shaken = [0.02 * number + 0.016 * float(torch.rand((), generator=generator) - 0.5) for number in range(3000)]
+    assert placed([0.0, *shaken[1:]])[:2] == (0.0, 0.0)
+    assert placed([round(0.02 * number, 2) for number in range(500)])[:2] == (0.0, 0.0)
+    assert placed([None if number % 7 else 0.02 * number for number in range(500)])[:2] == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("speed", [1.0005, 0.9995])
+def test_a_clock_that_runs_away_is_followed(speed):
+    """A microphone on another clock than the camera: half a second in a thousand."""
+    silence, left_out, length = placed([0.02 * number * speed for number in range(50_000)])
+    assert abs(length - 1000 * speed) < 0.02 and (silence > 0.4 if speed > 1 else left_out > 0.4)
+
+
+def test_stamps_that_begin_anew_cost_nothing():
+    joined = [0.02 * number for number in range(100)]
+    assert placed(joined + joined)[2] == pytest.approx(4.0)
+    assert placed([*joined, *(1e6 + stamp for stamp in joined)])[2] == pytest.approx(4.0)
+
+
+def test_a_short_sound_is_decoded_once(tmp_path, monkeypatch):
+    clip = make_film(tmp_path / "clip.mkv", 0.48)
+    first = read_audio(sound := open_sound(clip))
+    monkeypatch.setattr(sound_file, "open_media", None)
+    again = read_audio(sound)
+    assert torch.equal(first.samples, again.samples) and first.duration == again.duration
+    monkeypatch.undo()
+    monkeypatch.setattr(sound_file, "KEPT", 1000)
+    long = open_sound(clip)
+    assert torch.equal(read_audio(long).samples, read_audio(long).samples) and not long._kept

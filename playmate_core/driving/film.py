@@ -60,7 +60,8 @@ class FilmedFace:
         blendshapes: [N, 52] scores, 0 to 1.
         seen: [N] int64 numbers of these frames.
         times: [T] float64 seconds of all frames, increasing.
-        fps: frames a second, the average where they vary.
+        fps: frames a second, the usual rate where it varies.
+        start: seconds at which the motion begins; None: with the first frame.
     """
 
     landmarks: Tensor
@@ -68,11 +69,17 @@ class FilmedFace:
     seen: Tensor
     times: Tensor
     fps: float
+    start: float | None = None
+
+    @property
+    def begin(self) -> float:
+        """Seconds at which the motion begins."""
+        return float(self.times[0]) if self.start is None else self.start
 
     @property
     def duration(self) -> float:
-        """Seconds from the first frame to the end of the last."""
-        return float(self.times[-1] - self.times[0]) + 1.0 / self.fps
+        """Seconds from there to the end of the last frame."""
+        return float(self.times[-1]) - self.begin + 1.0 / self.fps
 
 
 def motion_from_frames(analyzer, bridge: LatentBridge, frames: Frames, fps: float, *, total: int | None = None,
@@ -184,7 +191,9 @@ def track_face(analyzer, frames: Frames, fps: float, *, total: int | None = None
     # Stamps of damaged files repeat or run backwards; time must not.
     step = torch.arange(len(clock), dtype=torch.float64) * 1e-4 / fps
     clock = (clock - step).cummax(0).values + step
-    return FilmedFace(torch.stack(landmarks), torch.stack(blendshapes), torch.tensor(seen), clock, float(fps))
+    # A part of a clip may begin between two frames; its sound does.
+    start = 0.0 if abs(float(clock[0])) < 1.0 / fps else None
+    return FilmedFace(torch.stack(landmarks), torch.stack(blendshapes), torch.tensor(seen), clock, float(fps), start)
 
 
 def motion_from_track(track: FilmedFace, bridge: LatentBridge, *, readings: Readings | None = None,
@@ -322,7 +331,7 @@ def _on_a_grid(track: FilmedFace, values: Tensor, rotation: Tensor, missing: str
         last = (torch.searchsorted(track.seen, torch.arange(len(track.times)), right=True) - 1).clamp_min(0)
         values, rotation, knots = values[last], rotation[last], track.times
     frames = max(round(track.duration * fps), 1)
-    clock = track.times[0] + torch.arange(frames, dtype=torch.float64) / fps
+    clock = track.begin + torch.arange(frames, dtype=torch.float64) / fps
     result = monotone_cubic(knots, values, clock).float()
     right = torch.searchsorted(knots, clock).clamp(1, max(len(knots) - 1, 1))
     left = right - 1

@@ -69,7 +69,11 @@ def _container(source: MediaFile, kind: str, closing: contextlib.ExitStack):
             # FFmpeg takes "take%03d.gif" for a row of pictures, and PyAV knows no names outside of Unicode.
             opened = closing.enter_context(_Nameless(source))
     else:
-        source.seek(0)
+        try:
+            source.seek(0)
+        except (AttributeError, OSError, ValueError) as error:
+            raise PlaymateError(f"{name_of(source, kind)} cannot be read from its beginning ({error}); give a file, or "
+                                "an open file object that can seek.") from error
         opened = _Borrowed(source)
     try:
         return _av_open(opened)

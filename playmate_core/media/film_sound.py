@@ -40,6 +40,11 @@ class FilmSound:
     channels: int
     blocks: Iterator[np.ndarray]
 
+    @property
+    def bit_rate(self) -> int:
+        """Bits a second of the encoded sound."""
+        return 96_000 * self.channels
+
 
 def film_sound(source: SoundSource, duration: float) -> FilmSound | None:
     """The first ``duration`` seconds of a sound; None stays None.

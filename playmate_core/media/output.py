@@ -40,6 +40,8 @@ def check_output(path: str | os.PathLike, what: str, suffixes: Sequence[str] = (
                 if source is not None and _same(path, source):
                     raise PlaymateError(f"The {what} would overwrite {source}, which it is made from; give the output "
                                         "another name.")
+            if not os.access(path, os.W_OK):
+                raise PlaymateError(f"The {what} {path} is there already and write-protected; give another name.")
         folder = path.absolute().parent
         while not folder.exists() and folder != folder.parent:
             folder = folder.parent

@@ -28,7 +28,8 @@ class VideoReader:
     Yields ``(seconds, picture)``: the time since the part's first wanted moment, as the file stamps it (frame rates
     may vary), and [H, W, 3] uint8 RGB, turned as the file's rotation says, with square pixels. The file counts from
     ``Clock.zero``, as its sound does. Where the part begins between two pictures, or the sound clearly before the first
-    one, the picture that a player shows meanwhile is given repeatedly, at ``fps``, until the next one's time.
+    one, the picture that a player shows meanwhile is given repeatedly, at ``fps``, until the next one's time. A picture
+    of up to half a frame before the part is the first, at its time below 0.
 
     Attributes:
         source: path, or a binary file object.
@@ -66,7 +67,7 @@ class VideoReader:
             if time >= end - margin:
                 break
             given += 1
-            yield max(time, 0.0), self._picture(frame)
+            yield time if time < -1e-6 else max(time, 0.0), self._picture(frame)
         if not given and before is not None:
             yield 0.0, self._picture(before)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..runtime.errors import PlaymateError
 from ..runtime.progress import Progress, report
 from .film_sound import FilmSound, SoundSource, film_sound
-from .output import check_output
+from .output import LEAST_SPACE, check_output
 from .rates import exact_rate
 
 logger = logging.getLogger(__name__)
@@ -54,14 +54,17 @@ def write_video(path: str | os.PathLike, frames: Iterable[Tensor], fps: float, t
     path, rate = check_output(path, "video", SUFFIXES), exact_rate(fps)
     if total_frames < 1:
         raise PlaymateError("There are no frames to write; give a motion of at least one frame.")
-    sound = film_sound(audio, float(total_frames / rate))
+    seconds = float(total_frames / rate)
+    sound = film_sound(audio, seconds)
+    # The sound's size is known beforehand, the picture's is not: a still one takes next to nothing.
+    check_output(path, "video", needed=LEAST_SPACE + (0 if sound is None else round(seconds * sound.bit_rate / 8)))
     temporary = path.with_name(f".{os.getpid()}-{os.urandom(4).hex()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _encode(temporary, frames, rate, total_frames, sound, crf, progress)
         os.replace(temporary, path)
-    except (OSError, av.error.FFmpegError) as error:
-        reason = error.strerror or str(error)
+    except (OSError, av.error.FFmpegError, UnicodeEncodeError) as error:  # the last: a folder's name in bytes
+        reason = getattr(error, "strerror", None) or str(error)
         raise PlaymateError(f"The video {path} could not be written ({reason}); "
                             "check the folder and the free space.") from error
     finally:
@@ -74,7 +77,8 @@ def _encode(path: Path, frames: Iterable[Tensor], rate: Fraction, total: int, so
             progress: Progress) -> None:
     import av
 
-    with av.open(f"file:{path}", "w", options={"movflags": "+faststart"}) as container:
+    options = {} if path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
+    with av.open(f"file:{path}", "w", options=options) as container:
         # One batch is encoded while the next is drawn: the encoder does not hold Python's lock.
         with ThreadPoolExecutor(1) as pool:
             writer, pending = _Writer(container, rate, sound, crf), None
@@ -132,7 +136,7 @@ class _Writer:
         if self.sound is not None:
             self.sound_stream = self.container.add_stream("aac", rate=self.sound.rate)
             self.sound_stream.layout = "mono" if self.sound.channels == 1 else "stereo"
-            self.sound_stream.bit_rate = 96_000 * self.sound.channels
+            self.sound_stream.bit_rate = self.sound.bit_rate
 
     def _sound(self, block: np.ndarray) -> None:
         self.container.mux(self.sound_stream.encode(_sound_frame(block, self.sound.rate, self.samples)))
