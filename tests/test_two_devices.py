@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from playmate_core import pipeline
-from playmate_core.motion.edits import slice_frames
 from playmate_core.render.liveportrait import LivePortraitRenderer, load_networks
 from tests.joyvasa_helpers import write_checkpoint, write_encoder
 from tests.pretend_device import Wrapped, held, pretended
@@ -34,9 +33,9 @@ def test_the_landmark_renderer_draws_what_another_device_prepared(models, portra
     there = pipeline.load_models(device=CARD)
     kept = {name: pipeline.extract_appearance(using, portrait) for name, using in (("cpu", models), ("card", there))}
     assert isinstance(kept["card"].image, Wrapped) and not isinstance(kept["cpu"].image, Wrapped)
-    motion = turning(4)
+    motion = turning(2)
     wanted = film(models, kept["cpu"], motion)
-    for using, appearance in ((there, kept["cpu"]), (models, kept["card"]), (there, kept["card"])):
+    for using, appearance in ((there, kept["cpu"]), (models, kept["card"])):
         frames = list(pipeline.render_frames(using, appearance, motion))
         assert all(isinstance(batch, Wrapped) == (using is there) for batch in frames)
         error = (torch.cat([held(batch) for batch in frames]) - wanted).abs() * 255
@@ -51,24 +50,22 @@ def test_liveportrait_draws_what_another_device_prepared(models, portrait, small
         return replace(models, renderer=renderer)
 
     here, there = loaded("cpu"), loaded(CARD)
-    wanted = film(here, pipeline.extract_appearance(here, portrait), turning(3))
+    wanted = film(here, pipeline.extract_appearance(here, portrait), turning(2))
     for made, drawn in ((here, there), (there, here)):
-        frames = film(drawn, pipeline.extract_appearance(made, portrait), turning(3), batch_size=2)
+        frames = film(drawn, pipeline.extract_appearance(made, portrait), turning(2), batch_size=2)
         error = (frames - wanted).abs() * 255
         assert float(error.max()) < 6 and float(error.mean()) < 0.2
 
 
-def test_features_and_identity_of_another_device_become_motion(models, portrait, voice, card):
+def test_features_and_identity_of_another_device_become_motion(models, appearance, voice, card):
     there = pipeline.load_models(device=CARD)
-    features = {"cpu": pipeline.encode_audio(models, voice), "card": pipeline.encode_audio(there, voice).to(CARD)}
-    face = {"cpu": pipeline.extract_appearance(models, portrait), "card": pipeline.extract_appearance(there, portrait)}
-    wanted = pipeline.generate_motion(models, features["cpu"], face["cpu"], seed=3, steps=3, emotion="happy 0.5")
-    for using, other in ((there, "cpu"), (models, "card")):
-        motion = pipeline.generate_motion(using, features[other], face[other], seed=3, steps=3, emotion="happy 0.5")
+    features, face = pipeline.encode_audio(models, voice), appearance
+    wanted = pipeline.generate_motion(models, features, face, seed=3, steps=2, emotion="happy 0.5")
+    moved = features.to(CARD), replace(face, identity=face.identity.to(CARD))
+    for using, (heard, whose) in ((there, (features, face)), (models, moved)):
+        motion = pipeline.generate_motion(using, heard, whose, seed=3, steps=2, emotion="happy 0.5")
         assert motion.expression.device.type == "cpu"
         torch.testing.assert_close(motion.expression, wanted.expression, rtol=1e-3, atol=1e-4)
-        frames = film(using, face[other], slice_frames(motion, 0, 2))
-        assert frames.shape[0] == 2 and bool(torch.isfinite(frames).all())
 
 
 def test_joyvasa_s_features_of_another_device(tmp_path, voice, card):
