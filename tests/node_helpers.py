@@ -86,19 +86,22 @@ def _package(name: str, path) -> ModuleType:
 
 
 @contextlib.contextmanager
-def node_modules(*names: str) -> Iterator[SimpleNamespace]:
-    """The modules ``nodes/<name>.py``, and ``server`` that hears them, until the context is left."""
+def node_modules(*names: str, latest: dict | None = None) -> Iterator[SimpleNamespace]:
+    """The modules ``nodes/<name>.py``, and ``server`` that hears them, until the context is left.
+
+    ``latest``: what else ``comfy_api.latest`` holds.
+    """
     server = Server()
     bar = SimpleNamespace(update_absolute=lambda done, total: None)
     management = _module("comfy.model_management", throw_exception_if_processing_interrupted=lambda: None)
     utils = _module("comfy.utils", ProgressBar=lambda total: bar)
-    latest = _module("comfy_api.latest", io=_IO("io"), InputImpl=InputImpl,
+    newest = _module("comfy_api.latest", io=_IO("io"), **{"InputImpl": InputImpl, **(latest or {})},
                      ui=_module("ui", PreviewText=lambda text: SimpleNamespace(as_dict=lambda: {"text": (text,)})))
     stand_ins = {
         PACK: _package(PACK, ROOT), f"{PACK}.nodes": _package(f"{PACK}.nodes", ROOT / "nodes"),
         "folder_paths": _module("folder_paths", get_temp_directory=lambda: tempfile.gettempdir()),
         "comfy": _module("comfy", model_management=management, utils=utils), "comfy.model_management": management,
-        "comfy.utils": utils, "comfy_api": _module("comfy_api", latest=latest), "comfy_api.latest": latest,
+        "comfy.utils": utils, "comfy_api": _module("comfy_api", latest=newest), "comfy_api.latest": newest,
         "comfy_execution": _module("comfy_execution"),
         "comfy_execution.utils": _module("comfy_execution.utils",
                                          get_executing_context=lambda: SimpleNamespace(node_id="7")),

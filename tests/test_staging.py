@@ -1,5 +1,8 @@
 """Portraits that lie, stand on their heads or are larger than a film: what is drawn, and how large."""
 
+import importlib
+import sys
+import types
 from dataclasses import replace
 
 import numpy as np
@@ -175,8 +178,6 @@ def test_the_stream_says_so_too(tmp_path, height, width, fps):
 @pytest.fixture(scope="module")
 def nodes():
     with node_modules("render_frames", "extract_appearance") as modules:
-        import sys
-
         sys.modules["comfy.model_management"].get_free_memory = lambda device: 1e12
         yield modules
 
@@ -185,7 +186,7 @@ def test_render_frames_draws_at_its_size_and_says_so(nodes, portrait):
     models = nodes.pipeline.load_models()
     extract, render = nodes.extract_appearance.ExtractAppearance, nodes.render_frames.RenderFrames
     appearance = extract.execute(models, torch.rot90(portrait[None], 1, (1, 2)), "largest", 0, 0).args[0]
-    motion = sys_motion(nodes)
+    motion = pack_motion(nodes)
     assert render.execute(models, appearance, motion, 0).args[0].shape == (2, 256, 256, 3)
     assert not nodes.server.said
     assert render.execute(models, appearance, motion, 0, size=128).args[0].shape == (2, 128, 128, 3)
@@ -194,12 +195,9 @@ def test_render_frames_draws_at_its_size_and_says_so(nodes, portrait):
     assert [i.id for i in render.define_schema().inputs][-1] == "size"
 
 
-def sys_motion(nodes):
+def pack_motion(nodes):
     """A motion of the pack's own class."""
-    import importlib
-
-    types = importlib.import_module(nodes.pipeline.__name__.replace("pipeline", "motion.types"))
-    return types.Motion.rest(2)
+    return importlib.import_module(nodes.pipeline.__name__.replace("pipeline", "motion.types")).Motion.rest(2)
 
 
 def test_size_on_the_command_line(tmp_path, models, portrait, voice_path, caplog):
@@ -217,3 +215,36 @@ def test_size_on_the_command_line(tmp_path, models, portrait, voice_path, caplog
         assert (container.streams.video[0].width, container.streams.video[0].height) == (128, 128)
     assert cli.main(["animate", str(path), str(voice_path), "-o", str(tmp_path / "b.mp4"), "--size", "7"]) == 1
     assert not (tmp_path / "b.mp4").exists()
+
+
+def test_liveportrait_draws_stages_too(small_liveportrait, models, portrait):
+    """Small networks, made up: no likeness, but each frame in its place and size."""
+    other = pipeline.load_models("liveportrait", weights=small_liveportrait)
+    lying = pipeline.extract_appearance(other, torch.rot90(portrait, 1, (0, 1)).contiguous(), size=128)
+    assert lying.stage.turns == 3 and torch.equal(lying.stage.appearance.image, smaller(portrait, 128, 128))
+    frames = drawn(other, lying, speaking(models), size=128)
+    upright = torch.cat(list(other.renderer.render(lying.stage.appearance, speaking(models))))
+    assert frames.shape == (2, 128, 128, 3) and torch.equal(frames, torch.rot90(upright, 1, (1, 2)))
+    assert float((upright[1] - lying.stage.appearance.image).abs().max()) > 0.05
+
+
+VideoPath = types.SimpleNamespace(VideoFromFile=lambda path: path)
+"""Stands for ComfyUI's video of a file."""
+
+
+def test_render_video_writes_at_its_size(tmp_path, portrait, monkeypatch):
+    import av
+
+    folders = types.ModuleType("folder_paths")
+    folders.get_temp_directory = lambda: str(tmp_path)
+    monkeypatch.setitem(sys.modules, "folder_paths", folders)
+    with node_modules("render_video", "extract_appearance", latest={"InputImpl": VideoPath}) as found:
+        models = found.pipeline.load_models()
+        extract, render = found.extract_appearance.ExtractAppearance, found.render_video.RenderVideo
+        appearance = extract.execute(models, portrait[None, :, 26:], "largest", 0, 0).args[0]
+        video = render.execute(models, appearance, pack_motion(found), 20, 0, size=128).args[0]
+        assert "128" in found.server.said[-1][0]
+        with av.open(video) as container:
+            stream = container.streams.video[0]
+            assert (stream.width, stream.height) == (116, 128)
+        assert [i.id for i in render.define_schema().inputs][-1] == "size"
