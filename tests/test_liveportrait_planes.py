@@ -215,9 +215,12 @@ def test_traced_in_one_piece(seen, planes):
     warping, drawing = network(WarpingModule, WARPING, "W"), network(Generator, GENERATOR, "G")
     warping.fold(planes)
     drawing.fold()
+    volume, keypoints, driving = seen
     if planes:
         drawing.to(memory_format=torch.channels_last)
-    volume, keypoints, driving = seen
+        # As the renderer does, so that nothing changes in the first call.
+        for part in (warping, drawing):
+            part.set_size(*volume.shape[-2:])
 
     def draw(*tensors):
         return drawing(warping(WarpSource(*tensors[:-1]), tensors[-1])["out"])
