@@ -12,7 +12,7 @@ Host = Optional[Callable[[nn.Module], Callable[[int], None]]]
 beside the weights, and sees to it that they are on the device then; between two calls they may be anywhere."""
 
 
-def settle(network: nn.Module, device: str | torch.device, host: Host = None) -> Callable[[int], None]:
+def place_on_device(network: nn.Module, device: str | torch.device, host: Host = None) -> Callable[[int], None]:
     """Puts a network on ``device`` for good, or gives it to ``host``.
 
     Returns:

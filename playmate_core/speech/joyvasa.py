@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from ..media.audio import SAMPLE_RATE, Audio
 from ..motion.features import LEAD, JoyVasaFeatures
 from ..runtime.errors import PlaymateError
-from ..runtime.host import Host, settle
+from ..runtime.host import Host, place_on_device
 from ..runtime.progress import Progress, report
 from .frames import frame_count
 from .prosody import loudness, pitch, pitch_chunks
@@ -93,7 +93,7 @@ class JoyVasaEncoder:
     def __init__(self, network: torch.nn.Module, frames: int, device="cpu", host: Host = None) -> None:
         self.name, self.frames, self.device = NAME, frames, torch.device(device)
         self.network = network
-        self._make_ready = settle(network, self.device, host)
+        self._make_ready = place_on_device(network, self.device, host)
         self.features_dim = int(network.config.hidden_size)
         self._silence: Optional[Tensor] = None
 

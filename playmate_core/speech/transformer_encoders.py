@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from ..media.audio import Audio
 from ..motion.features import SpeechFeatures
 from ..runtime.errors import PlaymateError
-from ..runtime.host import Host, settle
+from ..runtime.host import Host, place_on_device
 from ..runtime.progress import Progress, report
 from ..weights.tensors import Unreadable, refuse_programs
 from .frames import FrameMean, frame_count
@@ -61,7 +61,7 @@ class TransformerEncoder:
         self.name = name
         self.device = torch.device(device)
         self.network = network
-        self._make_ready = settle(network, self.device, host)
+        self._make_ready = place_on_device(network, self.device, host)
         self.normalised = normalised
         self.features_dim = int(network.config.hidden_size)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...motion.features import FPS, LEAD, SpeechFeatures
 from ...motion.types import Motion, Neutral
 from ...runtime.errors import PlaymateError
-from ...runtime.host import Host, settle
+from ...runtime.host import Host, place_on_device
 from ...runtime.progress import Progress, report
 from ..retiming import FIELDS, retimed
 from .checkpoint import Checkpoint, load_joyvasa
@@ -57,7 +57,7 @@ class JoyVasa:
                  device: str | torch.device = "cpu", host: Host = None) -> None:
         self.device = torch.device(device)
         self.generator = generator.eval()
-        self._make_ready = settle(self.generator, self.device, host)
+        self._make_ready = place_on_device(self.generator, self.device, host)
         self.template = template.to(self.device)
         self._rest: dict[Sampling, Tensor] = {}
 
