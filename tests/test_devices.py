@@ -16,7 +16,7 @@ from playmate_core import pipeline
 from playmate_core.emotion.plan import EmotionPlan
 from playmate_core.motion.types import Motion
 from playmate_core.render.liveportrait import LivePortraitRenderer, load_networks
-from playmate_core.render.liveportrait.planes import PlanarDenseMotion
+from playmate_core.render.liveportrait.stacked_planes import PlanarDenseMotion
 from playmate_core.runtime.acceleration import GRAPHS
 from playmate_core.runtime.errors import PlaymateError
 from tests.joyvasa_helpers import write_checkpoint, write_encoder

@@ -152,7 +152,7 @@ def test_a_network_laid_out_for_graphics_cards_is_compiled_once():
 
     made, weights = small_networks(4), small_weights(4)
     networks = Networks(**{role: ready(network, weights[role]) for role, network in made.items()})
-    lay_out(networks, torch.float32, planes=True)
+    lay_out(networks, torch.float32, stacked_planes=True)
     assert any(isinstance(part, UpsampledConv) and part.index is not None for part in networks.generator.modules())
     random = torch.Generator().manual_seed(0)
     volume, points = torch.randn(1, 4, 4, 16, 16, generator=random), torch.rand(3, 21, 3, generator=random) - 0.5

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from playmate_core.face import geometry
-from playmate_core.render.landmark import edges, refine, slit, teeth, topology
+from playmate_core.render.landmark import edges, opening, refine, teeth, topology
 from playmate_core.render.landmark.grid import Grid, locate, polygon_distance, smooth
 from playmate_core.render.landmark.head import HeadFrame, limit_slope
 from playmate_core.render.landmark.palette import measure
@@ -130,7 +130,7 @@ def test_lip_line_finds_the_dark_line_beside_the_mesh():
     image, face = drawn_face(size=80.0)
     landmarks = face.landmarks.double().numpy()
     pixels = image.numpy().copy()
-    middle = slit.through((landmarks[list(topology.LIPS_INNER_UPPER), :2]
+    middle = opening.through((landmarks[list(topology.LIPS_INNER_UPPER), :2]
                            + landmarks[list(topology.LIPS_INNER_LOWER), :2]) / 2)
     import cv2
 
@@ -151,7 +151,7 @@ def test_a_mesh_on_its_line_is_left_alone_and_a_small_painted_mouth_is_found():
     blank = image.numpy().copy()
     cv2.fillPoly(blank, [np.round(landmarks[list(geometry.OVAL), :2]).astype(np.int32)], (0.8, 0.62, 0.52))
     corners = landmarks[[78, 308], :2]
-    middle = slit.through((landmarks[list(topology.LIPS_INNER_UPPER), :2]
+    middle = opening.through((landmarks[list(topology.LIPS_INNER_UPPER), :2]
                            + landmarks[list(topology.LIPS_INNER_LOWER), :2]) / 2)
 
     def painted(line):
@@ -201,7 +201,7 @@ def test_edges_of_an_opening_add_up_everywhere():
     upper = torch.tensor([[[10.0, 20], [30, 14], [50, 20]]])
     lower = torch.tensor([[[10.0, 20], [30, 30], [50, 20]]])
     pixels = Grid(0, 0, 1, 40, 60).nodes_tensor()[None] + 0.5
-    along, top, bottom, down, steep = slit._frame(upper, lower, pixels, torch.zeros(3))
+    along, top, bottom, down, steep = opening._frame(upper, lower, pixels, torch.zeros(3))
     assert float((bottom - top)[0, 20, 29]) == pytest.approx(16, abs=0.5)
     assert (bottom - top)[0, :, :9].abs().max() < 1e-3, "beside the opening its edges are one"
     assert float(along[0, 5, 29]) == pytest.approx(0.4875, abs=0.02)

@@ -42,7 +42,7 @@ class Targets:
         round, round_open: widest mouth on w, u, sh and on o.
         approach, release: seconds that the lips take to and from an event.
         silence: seconds of silence from which on the mouth rests.
-        settle: seconds that the mouth takes to come to rest and to leave it.
+        place_on_device: seconds that the mouth takes to come to rest and to leave it.
     """
 
     closed: float = -0.008
@@ -56,7 +56,7 @@ class Targets:
     approach: float = 0.075
     release: float = 0.065
     silence: float = 0.15
-    settle: float = 0.14
+    place_on_device: float = 0.14
 
 
 def _ramp(x: np.ndarray) -> np.ndarray:
@@ -102,8 +102,8 @@ def resting(phones: list[Phone], frames: int, targets: Targets) -> np.ndarray:
     for start, end in zip(edges[0::2], edges[1::2], strict=False):
         if end - start >= targets.silence:
             # The mouth is still moving for a moment after the voice, and opens a little before it.
-            settle = min(targets.settle, 0.45 * (end - start))
-            weight = np.maximum(weight, bump(times, start + settle, end - 0.7 * settle, settle, 0.7 * settle))
+            place_on_device = min(targets.place_on_device, 0.45 * (end - start))
+            weight = np.maximum(weight, bump(times, start + place_on_device, end - 0.7 * place_on_device, place_on_device, 0.7 * place_on_device))
     return weight
 
 

@@ -51,7 +51,8 @@ def small(setup: Setup, report: Report) -> None:
                 _tell(report, f"{letter} {way}, {mode}: largest relative error ({name})", error,
                       None if allowed else liveportrait.SMALL)
         report.row(f"S, M, F, W, G, small, {mode}: largest relative error", f"{worst:.1e}", short=True)
-    for letter, way, compute in (("W", "planes", liveportrait.warping), ("G", "channels last", liveportrait.generator)):
+    for letter, way, compute in (("W", "stacked planes", liveportrait.warping),
+                                 ("G", "channels last", liveportrait.generator)):
         with report.attempt(f"{letter} in half precision"):
             tensors, metadata = fixture(folder / f"parity_{letter}.safetensors")
             found = compute(tensors, metadata, setup.device, way=way, dtype=torch.float16)
@@ -82,7 +83,7 @@ def full(setup: Setup, report: Report) -> None:
 
     for mode, allowed in MODES:
         with tf32(allowed):
-            for way in ("fused", "planes"):
+            for way in ("fused", "stacked planes"):
                 with report.attempt(f"chain {way}, {mode}"):
                     compare(f"two pictures to a picture, {way}", mode, not allowed,
                             liveportrait.chain(networks, tensors, device, way))

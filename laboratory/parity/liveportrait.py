@@ -25,7 +25,7 @@ IMAGE, ISOLATED_IMAGE, WARPED, KEYPOINTS, ANGLES = 5e-4, 2e-5, 2e-4, 2e-5, 1e-4
 """Largest differences that the large file's description allows: pictures, G alone, W, keypoints, degrees."""
 HALF = (5.0, 0.5)
 """Grey levels of 255 by which half precision may differ: at most, and in the mean."""
-WARPING_WAYS = ("plain", "fused", "planes")
+WARPING_WAYS = ("plain", "fused", "stacked planes")
 GENERATOR_WAYS = ("plain", "fused", "channels last")
 
 Results = dict[str, Tensor]
@@ -39,8 +39,8 @@ def ready(network: nn.Module, weights: Mapping[str, Tensor], device="cpu") -> nn
 
 def laid_out(network: nn.Module, way: str) -> nn.Module:
     """W or G as published ("plain"), as the CPU runs it ("fused") or as graphics cards do."""
-    if way == "planes":
-        network.fold(planes=True)
+    if way == "stacked planes":
+        network.fold(stacked_planes=True)
     elif way != "plain":
         network.fold()
     if way == "channels last":
@@ -90,10 +90,10 @@ def warping(tensors: Mapping[str, Tensor], metadata: dict, device="cpu", way: st
              "fourth": "fourth"}
     if way == "fused":
         inner.pop("compress_norm")
-    if way == "planes":
+    if way == "stacked planes":
         inner = {}
     kept = kept_outputs(network, {part.removesuffix(" (in)") for part in inner.values()})
-    rows = slice(0, 1 if way == "planes" else None)
+    rows = slice(0, 1 if way == "stacked planes" else None)
     volume, kp_source, kp_driving = (tensors[f"in.{name}"][rows].to(device)
                                      for name in ("feature_3d", "kp_source", "kp_driving"))
     found = network(network.source(volume.to(dtype), kp_source), kp_driving)
@@ -188,7 +188,8 @@ def chain(networks: FullSize, tensors: Mapping[str, Tensor], device="cpu", way: 
     network = networks.build("W", device, way)
     warped = network(network.source(volume, kp_source), kp_driving)
     found |= {"F.f_s": volume} | {f"W.{key}": warped[key] for key in ("occlusion_map", "deformation", "out")}
-    return found | {"G.image": networks.build("G", device, way.replace("planes", "channels last"))(warped["out"])}
+    drawing = networks.build("G", device, "channels last" if way == "stacked planes" else way)
+    return found | {"G.image": drawing(warped["out"])}
 
 
 @torch.no_grad()
@@ -197,7 +198,7 @@ def chain_in_half(networks: FullSize, tensors: Mapping[str, Tensor], device="cpu
     """The chain's picture with W and G as graphics cards run them and all else in float32, from the file's
     keypoints."""
     volume = networks.build("F", device)(source_picture(tensors, "source", device))
-    network, drawing = networks.build("W", device, "planes"), networks.build("G", device, "channels last")
+    network, drawing = networks.build("W", device, "stacked planes"), networks.build("G", device, "channels last")
     source = network.to(dtype).source(volume.to(dtype), tensors["out.kp_source"].to(device))
     warped = network(source, tensors["out.kp_driving"].to(device))
     if warped["deformation"].dtype != torch.float32:

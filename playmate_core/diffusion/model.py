@@ -13,7 +13,7 @@ from ..motion.features import FPS, SpeechFeatures
 from ..motion.types import KEYPOINTS, Motion, Neutral
 from ..runtime.acceleration import NONE
 from ..runtime.errors import PlaymateError
-from ..runtime.host import Host, settle
+from ..runtime.host import Host, place_on_device
 from ..runtime.progress import Progress
 from ..weights import bundled
 from .articulation import Articulation
@@ -65,7 +65,7 @@ class PlaymateMotionModel(WindowedMotionModel):
         self.denoiser = denoiser.eval()
         self.controller = None if controller is None else controller.eval()
         networks = nn.ModuleList(net for net in (self.denoiser, self.controller) if net is not None)
-        self._make_ready = settle(networks, self.device, host)
+        self._make_ready = place_on_device(networks, self.device, host)
         self.acceleration = NONE
         self.statistics = statistics.to(self.device)
         self.sampling = dict(sampling or {})

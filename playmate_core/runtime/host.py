@@ -21,7 +21,7 @@ class Host(Protocol):
         ...
 
 
-def settle(network: nn.Module, device: str | torch.device, host: Host | None = None) -> Callable[[int], None]:
+def place_on_device(network: nn.Module, device: str | torch.device, host: Host | None = None) -> Callable[[int], None]:
     """Puts a network on ``device`` for good, or gives it to ``host``.
 
     Returns:

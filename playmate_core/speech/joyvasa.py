@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ..media.audio import SAMPLE_RATE, Audio
 from ..motion.features import FPS, LEAD, JoyVasaFeatures
-from ..runtime.host import Host, settle
+from ..runtime.host import Host, place_on_device
 from ..runtime.progress import Progress, report
 from .base import frames_of, with_prosody
 from .transformer_encoders import working_bytes
@@ -90,7 +90,7 @@ class JoyVasaSpeechEncoder:
     def __init__(self, network: torch.nn.Module, frames: int, device="cpu", host: Host | None = None) -> None:
         self.name, self.frames, self.device = NAME, frames, torch.device(device)
         self.network = network
-        self._make_ready = settle(network, self.device, host)
+        self._make_ready = place_on_device(network, self.device, host)
         self.features_dim = int(network.config.hidden_size)
         self._silence: Optional[Tensor] = None
 

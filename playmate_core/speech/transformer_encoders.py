@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from ..media.audio import Audio
 from ..motion.features import SpeechFeatures
 from ..runtime.errors import PlaymateError
-from ..runtime.host import Host, settle
+from ..runtime.host import Host, place_on_device
 from ..runtime.progress import Progress
 from ..weights.tensors import load_table
 from .base import encode_in_windows, rows_needed
@@ -59,7 +59,7 @@ class TransformersSpeechEncoder:
         self.name = name
         self.device = torch.device(device)
         self.network = network
-        self._make_ready = settle(network, self.device, host)
+        self._make_ready = place_on_device(network, self.device, host)
         self.normalised = normalised
         self.features_dim = int(network.config.hidden_size)
 

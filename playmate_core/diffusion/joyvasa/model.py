@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...motion.features import FPS, LEAD, SpeechFeatures
 from ...motion.types import Motion, Neutral
-from ...runtime.host import Host, settle
+from ...runtime.host import Host, place_on_device
 from ...runtime.progress import Progress
 from ..base import SamplingSettings, WindowedMotionModel, check_range
 from ..schedule import check_sampler
@@ -51,7 +51,7 @@ class JoyVasaMotionModel(WindowedMotionModel):
                  device: str | torch.device = "cpu", host: Host | None = None) -> None:
         self.device = torch.device(device)
         self.generator = generator.eval()
-        self._make_ready = settle(self.generator, self.device, host)
+        self._make_ready = place_on_device(self.generator, self.device, host)
         self.template = template.to(self.device)
         self._rest: dict[Sampling, Tensor] = {}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import topology
-from .slit import SAMPLES, through
+from .opening import SAMPLES, through
 
 SEARCH = 0.035
 """How far from the mesh's curve the line may lie, outer-eye distances."""

@@ -12,7 +12,7 @@ from . import topology
 from .edges import blur, read_bilinear
 from .grid import polygon_distance, smoothstep
 from .head import HeadFrame
-from .slit import Opened, heights
+from .opening import DrawnOpening, heights
 from .warp import Pose, Texture, inverse_2x2, rigid
 
 
@@ -104,7 +104,7 @@ def _complete(crop: np.ndarray, points: np.ndarray, inside: np.ndarray, iris: np
     return out
 
 
-def paint(eye: Eye, opened: Opened, pose: Pose, gaze: Tensor, shut: Tensor) -> Tensor:
+def paint(eye: Eye, opened: DrawnOpening, pose: Pose, gaze: Tensor, shut: Tensor) -> Tensor:
     """[B, 3, h, w] the eyeball on the pixels of ``opened``.
 
     Args:

@@ -14,8 +14,8 @@ from .edges import luminance, read_bilinear
 from .expression import USUAL_MOUTH_WIDTH
 from .grid import polygon_distance, smoothstep
 from .head import HeadFrame
+from .opening import DrawnOpening
 from .palette import Palette
-from .slit import Opened
 from .warp import Pose, Texture, inverse_2x2, rigid
 
 BEHIND = 0.07
@@ -161,7 +161,7 @@ def _layer(image: Tensor, box: tuple, x: Tensor, y: Tensor) -> tuple[Tensor, Ten
     return value[:, :3], value[:, 3:]
 
 
-def paint(mouth: Mouth, opened: Opened, pose: Pose, jaw: Tensor, source: Texture) -> Tensor:
+def paint(mouth: Mouth, opened: DrawnOpening, pose: Pose, jaw: Tensor, source: Texture) -> Tensor:
     """[B, 3, h, w] the inside of the mouth on the pixels of ``opened``.
 
     Args:
@@ -182,7 +182,7 @@ def paint(mouth: Mouth, opened: Opened, pose: Pose, jaw: Tensor, source: Texture
 
     gap = opened.gap / mouth.size
     depth = (opened.depth / mouth.size).clamp_min(0)
-    # Light falls in from the front: a slit shows little, and the upper lip throws its shadow on what lies behind.
+    # Light falls in from the front: a narrow opening shows little, and the upper lip throws its shadow behind it.
     lit = 0.45 + 0.55 * smoothstep(gap / 0.12)
     shadow = 1 - 0.45 * torch.exp(-((depth / 0.030) ** 2))
     sides = smoothstep((0.5 - (opened.along - 0.5).abs()) / 0.22)

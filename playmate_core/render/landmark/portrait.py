@@ -11,7 +11,7 @@ from torch import Tensor
 from ...face import geometry
 from ...face.types import Face
 from ...runtime.errors import PlaymateError
-from . import edges, expression, eye, mouth, palette, refine, slit, topology
+from . import edges, expression, eye, mouth, opening, palette, refine, topology
 from .head import HeadField, HeadFrame, build_field
 from .warp import Texture
 
@@ -26,22 +26,22 @@ class Prepared:
     Attributes:
         frame, field, shape: the head, its nodes and its proportions.
         texture: the part of the portrait that can move.
-        mouth_slit, mouth: the lips' opening and what lies behind it.
-        eye_slits, eyes: the same for both eyes, left to right in the picture.
+        mouth_opening, mouth: the lips' opening and what lies behind it.
+        eye_openings, eyes: the same for both eyes, left to right in the picture.
     """
 
     frame: HeadFrame
     field: HeadField
     shape: expression.FaceShape
     texture: Texture
-    mouth_slit: slit.Slit
+    mouth_opening: opening.Opening
     mouth: mouth.Mouth
-    eye_slits: tuple
+    eye_openings: tuple
     eyes: tuple
 
     def to(self, device) -> Prepared:
-        return Prepared(self.frame, self.field, self.shape, self.texture.to(device), self.mouth_slit.to(device),
-                        self.mouth.to(device), tuple(s.to(device) for s in self.eye_slits),
+        return Prepared(self.frame, self.field, self.shape, self.texture.to(device), self.mouth_opening.to(device),
+                        self.mouth.to(device), tuple(s.to(device) for s in self.eye_openings),
                         tuple(e.to(device) for e in self.eyes))
 
 
@@ -85,26 +85,26 @@ def prepare(image: Tensor, face: Face, bridge) -> Prepared:
     lip_edges = edges.mouth_edges(pixels, landmarks, size, shape.mouth_open)
     upper, lower = topology.LIPS_INNER_UPPER, topology.LIPS_INNER_LOWER
     hole, *lips = topology.mouth_pieces()
-    mouth_slit = slit.build(landmarks, size, upper, lower, lip_edges, (0.30, 0.30, 0.42), 0.016, hole, lips)
+    mouth_opening = opening.build(landmarks, size, upper, lower, lip_edges, (0.30, 0.30, 0.42), 0.016, hole, lips)
     if closing is not None:
-        mouth_slit = _with_rest_gap(mouth_slit, closing)
+        mouth_opening = _with_rest_gap(mouth_opening, closing)
     inside = mouth.prepare(pixels, landmarks, frame, colours, lip_edges, closing)
-    eye_slits, eyes = [], []
+    eye_openings, eyes = [], []
     for side in (0, 1):
         lids = edges.lid_edges(landmarks, size, side)
-        eye_slits.append(slit.build(landmarks, size, topology.EYES_UPPER[side], topology.EYES_LOWER[side], lids,
+        eye_openings.append(opening.build(landmarks, size, topology.EYES_UPPER[side], topology.EYES_LOWER[side], lids,
                                     (0.14, 0.20, 0.16), 0.012, topology.eye_piece(side)))
         eyes.append(eye.prepare(pixels, landmarks, frame, lids, side))
-    return Prepared(frame, field, shape, texture, mouth_slit, inside, tuple(eye_slits), tuple(eyes))
+    return Prepared(frame, field, shape, texture, mouth_opening, inside, tuple(eye_openings), tuple(eyes))
 
 
-def _with_rest_gap(opening: slit.Slit, closing: np.ndarray) -> slit.Slit:
+def _with_rest_gap(mouth: opening.Opening, closing: np.ndarray) -> opening.Opening:
     """Counts what is left of the portrait's own opening, once it is shut, as shut."""
-    moved = torch.from_numpy(closing.astype(np.float32))[opening.columns]
-    grid = opening.grid
-    shift = torch.einsum("snc,cd->sdn", opening.weights, moved[:, :2]).reshape(2, 2, grid.rows, grid.columns)
-    ends = opening.edges + grid.sample(shift, opening.edges[:, None])[:, :, 0].transpose(1, 2)
+    moved = torch.from_numpy(closing.astype(np.float32))[mouth.columns]
+    grid = mouth.grid
+    shift = torch.einsum("snc,cd->sdn", mouth.weights, moved[:, :2]).reshape(2, 2, grid.rows, grid.columns)
+    ends = mouth.edges + grid.sample(shift, mouth.edges[:, None])[:, :, 0].transpose(1, 2)
     span = ends[:, -1].mean(0) - ends[:, 0].mean(0)
     axis = span / span.norm().clamp_min(1e-3)
     normal = torch.stack([-axis[1], axis[0]])
-    return slit.Slit(grid, opening.columns, opening.weights, opening.edges, ((ends[1] - ends[0]) @ normal))
+    return opening.Opening(grid, mouth.columns, mouth.weights, mouth.edges, ((ends[1] - ends[0]) @ normal))

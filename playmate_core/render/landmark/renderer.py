@@ -20,7 +20,7 @@ from ...runtime.devices import CPU, free_memory, told_to_leave
 from ...runtime.errors import PlaymateError
 from ...runtime.progress import Progress, report
 from ..base import Appearance, check_request
-from . import eye, mouth, obedience, portrait, slit, topology
+from . import eye, mouth, obedience, opening, portrait, topology
 from .clip import FREE_VIEW, Clip, perform, plan, requested_turn
 from .grid import smoothstep
 from .head import ClipField, cut
@@ -63,7 +63,7 @@ class Stage:
     texture_scale: Tensor
     field: ClipField
     nodes: Tensor
-    mouth_around: slit.Surround
+    mouth_around: opening.Surround
     eye_around: tuple
 
 
@@ -199,8 +199,8 @@ class LandmarkRenderer:
         scale, origin = prepared.texture.scale(pixels)
         return Stage(image, prepared, source, c0, r0, (r1 - r0, c1 - c0), field.grid.places(pixels)[None],
                      ((pixels - origin) * scale - 1)[None], scale, field, nodes,
-                     slit.Surround.of(prepared.mouth_slit, field),
-                     tuple(slit.Surround.of(s, field) for s in prepared.eye_slits))
+                     opening.Surround.of(prepared.mouth_opening, field),
+                     tuple(opening.Surround.of(s, field) for s in prepared.eye_openings))
 
     def _draw(self, stage: Stage, clip: Clip) -> Tensor:
         frames, prepared = len(clip.moves), stage.prepared
@@ -237,26 +237,26 @@ class LandmarkRenderer:
         share = smoothstep((clip.landmarks[:, lips, :2].norm(dim=-1).amax(1) - 0.1) / 0.6)
         if not bool((share > 0).any()):
             return
-        opened = slit.open_up(prepared.mouth_slit, stage.mouth_around, clip.landmarks, clip.pose, back,
+        opened = opening.open_up(prepared.mouth_opening, stage.mouth_around, clip.landmarks, clip.pose, back,
                               stage.field.grid, size, softness=max(1.0, 0.008 * size), deadzone=0.006 * size)
         _lay(picture, stage, opened, share,
              lambda part: mouth.paint(prepared.mouth, part, clip.pose, clip.jaw, prepared.texture))
 
     def _eye(self, picture: Tensor, stage: Stage, clip: Clip, back: Tensor, side: int) -> None:
         prepared, size = stage.prepared, stage.prepared.frame.size
-        opening = float(prepared.shape.openings[side].norm(dim=-1).max())
-        activity = torch.maximum(clip.shut[:, side].abs() * opening, clip.gaze[:, side].norm(dim=-1)) * size
+        widest = float(prepared.shape.openings[side].norm(dim=-1).max())
+        activity = torch.maximum(clip.shut[:, side].abs() * widest, clip.gaze[:, side].norm(dim=-1)) * size
         share = smoothstep((activity - 0.1) / 0.6)
         if not bool((share > 0).any()):
             return
-        opened = slit.open_up(prepared.eye_slits[side], stage.eye_around[side], clip.landmarks, clip.pose, back,
+        opened = opening.open_up(prepared.eye_openings[side], stage.eye_around[side], clip.landmarks, clip.pose, back,
                               stage.field.grid, size, softness=max(1.0, 0.006 * size))
         _lay(picture, stage, opened, share,
              lambda part: eye.paint(prepared.eyes[side], part, clip.pose, clip.gaze[:, side], clip.shut[:, side]))
 
 
-def _lay(picture: Tensor, stage: Stage, opened: slit.Opened, share: Tensor,
-         paint: Callable[[slit.Opened], Tensor]) -> None:
+def _lay(picture: Tensor, stage: Stage, opened: opening.DrawnOpening, share: Tensor,
+         paint: Callable[[opening.DrawnOpening], Tensor]) -> None:
     """Puts an opening, what ``paint`` draws in it and the skin round it into ``picture`` [B, 3, h, w], in place."""
     texture = stage.prepared.texture
     patch = texture.read(opened.upper) * opened.above + texture.read(opened.lower) * opened.below

@@ -344,17 +344,17 @@ class LivePortraitRenderer:
 
 
 @torch.no_grad()
-def lay_out(networks: Networks, dtype: torch.dtype, planes: bool) -> None:
-    """Fuses W and G, in place, and puts them into ``dtype``; ``planes`` lays them out for graphics cards.
+def lay_out(networks: Networks, dtype: torch.dtype, stacked_planes: bool) -> None:
+    """Fuses W and G, in place, and puts them into ``dtype``; ``stacked_planes`` lays them out for graphics cards.
 
     Everything that depends on the pictures' size is worked out here: what changed in the first call would be compiled
     twice.
     """
-    networks.warping.fold(planes)
+    networks.warping.fold(stacked_planes)
     networks.generator.fold()
     networks.warping.to(dtype)
     networks.generator.to(dtype)
-    if planes:
+    if stacked_planes:
         networks.generator.to(memory_format=torch.channels_last)
         side = INPUT_SIZE >> networks.appearance.config.num_down_blocks
         networks.warping.set_size(side, side)

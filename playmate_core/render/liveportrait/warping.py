@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ...runtime.sampling import sample
 from .blocks import ConvBlock, flatten_depth, fold_batch_norm, halve
-from .planes import PlanarDenseMotion
 from .source import WarpSource, coordinates, gaussians
+from .stacked_planes import PlanarDenseMotion
 from .upsampled import NarrowConv2d, UpsampledConv, WideConv3d
 
 
@@ -194,23 +194,23 @@ class WarpingModule(nn.Module):
         return {"out": out, "occlusion_map": occlusion, "deformation": deformation, "mask": mask}
 
     def set_size(self, height: int, width: int) -> None:
-        """Makes the tables that the network laid out in planes needs for features of this size."""
+        """Makes the tables that the network laid out in stacked planes needs for features of this size."""
         if isinstance(self.dense_motion_network, PlanarDenseMotion):
             self.dense_motion_network.set_size(height, width)
 
-    def fold(self, planes: bool = False) -> None:
+    def fold(self, stacked_planes: bool = False) -> None:
         """Folds batch norms, and convolves before upsampling instead of after it. Once, after loading.
 
         Args:
-            planes: lays the network out for graphics cards (``planes``).
+            stacked_planes: lays the network out for graphics cards (see stacked_planes.py).
         """
         dense = self.dense_motion_network
         if not isinstance(dense, DenseMotion) or isinstance(dense.norm, nn.Identity):
             return
         dense.compress, dense.norm = fold_batch_norm(dense.compress, dense.norm), nn.Identity()
-        dense.hourglass.fold(enlarge=not planes)
+        dense.hourglass.fold(enlarge=not stacked_planes)
         self.third.fold()
-        if planes:
+        if stacked_planes:
             self.dense_motion_network = PlanarDenseMotion(dense, self.config.dense_motion_params.reshape_depth)
             for conv in (self.third, self.fourth):
                 conv.to(memory_format=torch.channels_last)

@@ -1,7 +1,7 @@
 """An opening in the face (the mouth or one eye): two edges that move apart, and skin that each edge carries along.
 
-Above the slit the skin follows the upper lip or lid, below it the lower: two smooth fields of movement that agree
-beyond the corners. Each is continued across the slit, so that it can be turned round there, and is shown on its own
+Above the opening the skin follows the upper lip or lid, below it the lower: two smooth fields of movement that agree
+beyond the corners. Each is continued across the opening, so that it can be turned round there, and is shown on its own
 side only. What lies between the edges is painted by somebody else.
 """
 
@@ -48,7 +48,7 @@ def heights(points: np.ndarray, curve: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Slit:
+class Opening:
     """One opening, prepared.
 
     Attributes:
@@ -65,13 +65,13 @@ class Slit:
     edges: Tensor
     rest_gap: Tensor
 
-    def to(self, device) -> Slit:
-        return Slit(self.grid, self.columns.to(device), self.weights.to(device), self.edges.to(device),
+    def to(self, device) -> Opening:
+        return Opening(self.grid, self.columns.to(device), self.weights.to(device), self.edges.to(device),
                     self.rest_gap.to(device))
 
 
 def build(landmarks: np.ndarray, size: float, upper: tuple, lower: tuple, edges: np.ndarray, margin: tuple,
-          step: float, hole: np.ndarray, lips: tuple | None = None) -> Slit:
+          step: float, hole: np.ndarray, lips: tuple | None = None) -> Opening:
     """Prepares an opening.
 
     Args:
@@ -108,7 +108,7 @@ def build(landmarks: np.ndarray, size: float, upper: tuple, lower: tuple, edges:
         known = covered & ~across
         rows = dense(vertex, weight)[:, columns]
         rows[~known] = 0
-        # Far behind the slit the field is the face's own: nobody looks there, but it stays smooth.
+        # Far behind the opening the field is the face's own: nobody looks there, but it stays smooth.
         far = ~known & ~near
         rows[far], known = base[far], known | far
         rows = fill(rows, known, grid)
@@ -119,7 +119,7 @@ def build(landmarks: np.ndarray, size: float, upper: tuple, lower: tuple, edges:
             kept = (1 - smoothstep((beyond[across] / size - 0.10) / 0.25))[:, None]
             rows[across] = rows[across] * (1 - kept) + read_nodes(rows, grid, edge) * kept
         fields.append(smooth(rows, grid, 0.010 * size))
-    return Slit(grid, torch.from_numpy(columns), torch.from_numpy(np.stack(fields)),
+    return Opening(grid, torch.from_numpy(columns), torch.from_numpy(np.stack(fields)),
                 torch.from_numpy(edges.astype(np.float32)), torch.zeros(edges.shape[1]))
 
 
@@ -156,7 +156,7 @@ def fill(rows: np.ndarray, known: np.ndarray, grid: Grid) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Surround:
-    """What the slit's nodes take over from the head's: constant through a clip.
+    """What the opening's nodes take over from the head's: constant through a clip.
 
     Attributes:
         nodes: [N, 2] pixels; depth, weight: [N]; border: [2, N].
@@ -168,16 +168,16 @@ class Surround:
     border: Tensor
 
     @staticmethod
-    def of(slit: Slit, field: ClipField) -> Surround:
-        nodes = slit.grid.nodes_tensor(field.depth.device)
+    def of(opening: Opening, field: ClipField) -> Surround:
+        nodes = opening.grid.nodes_tensor(field.depth.device)
         head = torch.cat([field.depth[None], field.weight[None], field.border])
         value = field.grid.sample(head.reshape(1, 4, field.grid.rows, field.grid.columns), nodes[None])[0].flatten(1)
         return Surround(nodes.reshape(-1, 2), value[0], value[1], value[2:])
 
 
 @dataclass(frozen=True)
-class Opened:
-    """The slit in B frames, looked at on a box of pixels.
+class DrawnOpening:
+    """The opening in B frames, looked at on a box of pixels.
 
     Attributes:
         corner: [B, 2] int, first pixel (column, row) of each frame's box.
@@ -210,18 +210,18 @@ class Opened:
             return slice(0, 0), slice(0, 0)
         return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
-    def window(self, rows: slice, columns: slice) -> Opened:
+    def window(self, rows: slice, columns: slice) -> DrawnOpening:
         """The same on a part of the box."""
         cut = {name: getattr(self, name)[:, rows, columns]
                for name in ("pixels", "upper", "lower", "along", "depth", "gap")}
         cut |= {name: getattr(self, name)[:, :, rows, columns] for name in ("above", "below", "between", "feather")}
         corner = self.corner + self.corner.new_tensor([columns.start, rows.start])
-        return Opened(corner=corner, **cut)
+        return DrawnOpening(corner=corner, **cut)
 
 
-def open_up(slit: Slit, around: Surround, landmarks: Tensor, pose: Pose, back: Tensor, back_grid: Grid,
-            size: float, softness: float, deadzone: float = 0.0) -> Opened:
-    """Moves both edges and finds what every pixel near the slit shows.
+def open_up(opening: Opening, around: Surround, landmarks: Tensor, pose: Pose, back: Tensor, back_grid: Grid,
+            size: float, softness: float, deadzone: float = 0.0) -> DrawnOpening:
+    """Moves both edges and finds what every pixel near the opening shows.
 
     Args:
         landmarks: [B, 478, 3] displacement, pixels.
@@ -230,20 +230,20 @@ def open_up(slit: Slit, around: Surround, landmarks: Tensor, pose: Pose, back: T
         softness: width of the edges' ramp, pixels.
         deadzone: openings up to this, pixels, are shut.
     """
-    grid, frames = slit.grid, landmarks.shape[0]
-    moved = landmarks[:, slit.columns].permute(1, 0, 2).reshape(len(slit.columns), -1)
-    both = torch.matmul(slit.weights, moved).reshape(2, -1, frames, 3).transpose(1, 2).flatten(0, 1)
+    grid, frames = opening.grid, landmarks.shape[0]
+    moved = landmarks[:, opening.columns].permute(1, 0, 2).reshape(len(opening.columns), -1)
+    both = torch.matmul(opening.weights, moved).reshape(2, -1, frames, 3).transpose(1, 2).flatten(0, 1)
     twice = Pose(pose.turn.repeat(2, 1), pose.shift.repeat(2, 1), pose.scale.repeat(2), pose.pivot, pose.size)
     field = displacement(around.nodes, around.depth, around.weight, around.border, both, twice)
     field = with_slopes(field.reshape(2 * frames, 2, grid.rows, grid.columns), grid.step)
-    edges = slit.edges.repeat_interleave(frames, 0)
+    edges = opening.edges.repeat_interleave(frames, 0)
     moved_edges = edges + grid.sample(field[:, :2], edges[:, None])[:, :, 0].transpose(1, 2)
     upper_edge, lower_edge = moved_edges[:frames], moved_edges[frames:]
 
     x0, y0, x1, y1 = grid.box
     hull = torch.cat([upper_edge, lower_edge], 1)
-    pad = hull.new_tensor([min(float(slit.edges[..., 0].min()) - x0, x1 - float(slit.edges[..., 0].max())),
-                           max(float(slit.edges[..., 1].min()) - y0, y1 - float(slit.edges[..., 1].max()))])
+    pad = hull.new_tensor([min(float(opening.edges[..., 0].min()) - x0, x1 - float(opening.edges[..., 0].max())),
+                           max(float(opening.edges[..., 1].min()) - y0, y1 - float(opening.edges[..., 1].max()))])
     low, high = hull.amin(1) - pad, hull.amax(1) + pad
     corner = low.floor()
     # Coarser than pixels where the nodes are: the map between them is smooth.
@@ -267,7 +267,7 @@ def open_up(slit: Slit, around: Surround, landmarks: Tensor, pose: Pose, back: T
     inside = torch.stack([origin[..., 0] - x0, x1 - origin[..., 0], origin[..., 1] - y0, y1 - origin[..., 1]]).amin(0)
     feather = smoothstep(inside / rim)[:, None]
 
-    along, top, bottom, down, steep = _frame(upper_edge, lower_edge, pixels, slit.rest_gap)
+    along, top, bottom, down, steep = _frame(upper_edge, lower_edge, pixels, opening.rest_gap)
     gap = bottom - top
     if deadzone > 0:
         # Grows smoothly from nothing: a tiny gap in the numbers is a shut mouth, and no line flickers between lips.
@@ -280,7 +280,7 @@ def open_up(slit: Slit, around: Surround, landmarks: Tensor, pose: Pose, back: T
     above = ((top - down) / (softness * steep) + 0.5).clamp(0, 1)
     below = ((down - bottom) / (softness * steep) + 0.5).clamp(0, 1)
     between = (1 - above - below).clamp_min(0)
-    return Opened(corner.long(), pixels, upper, lower, above[:, None], below[:, None], between[:, None], along,
+    return DrawnOpening(corner.long(), pixels, upper, lower, above[:, None], below[:, None], between[:, None], along,
                   down - top, gap.clamp_min(0), feather)
 
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from playmate_core.render.liveportrait.generator import Generator, GeneratorConfig, instance_norm
-from playmate_core.render.liveportrait.planes import PlanarDenseMotion
 from playmate_core.render.liveportrait.source import WarpSource
+from playmate_core.render.liveportrait.stacked_planes import PlanarDenseMotion
 from playmate_core.render.liveportrait.upsampled import NarrowConv2d, UpsampledConv, shifted_sum
 from playmate_core.render.liveportrait.warping import DenseMotionConfig, WarpingConfig, WarpingModule
 from tests.liveportrait_helpers import below, fixture, recipe, relative_error
@@ -51,7 +51,7 @@ def test_planes_are_volumes(warping, seen):
     volume, keypoints, driving = seen
     plain = warping(warping.source(volume, keypoints), driving)
     planar = copy.deepcopy(warping)
-    planar.fold(planes=True)
+    planar.fold(stacked_planes=True)
     assert isinstance(planar.dense_motion_network, PlanarDenseMotion)
     found = planar(planar.source(volume, keypoints), driving)
     assert float(plain["mask"].std()) > 0.05, "the masks must differ for the comparison to mean anything"
@@ -99,7 +99,7 @@ def test_what_matrix_units_are_given(warping, seen):
     """Everything but the picture's last convolution comes in blocks of eight, and nothing is laid out anew."""
     volume, keypoints, driving = seen
     planar = copy.deepcopy(warping)
-    planar.fold(planes=True)
+    planar.fold(stacked_planes=True)
     planar.half()
     config = GeneratorConfig(upscale=2, block_expansion=16, max_features=64, num_down_blocks=2, out_channels=16)
     drawing = network(Generator, config, "G")
@@ -157,7 +157,7 @@ def test_nothing_is_read_back_from_the_device(warping, seen):
     """What runs on the meta device, where there are no values, waits for none: it can be recorded as a CUDA graph."""
     volume, keypoints, driving = (tensor.to("meta") for tensor in seen)
     planar = copy.deepcopy(warping)
-    planar.fold(planes=True)
+    planar.fold(stacked_planes=True)
     planar.to("meta")
     drawing = network(Generator, GENERATOR, "G")
     drawing.fold()
@@ -179,7 +179,7 @@ def test_the_reference_in_planes(folder):
     tensors, metadata = fixture(folder / "parity_W.safetensors")
     made = WarpingModule(WarpingConfig(**metadata["constructor_args"]))
     made.load_state_dict(dict(below(tensors, "sd.")), strict=True)
-    made.eval().fold(planes=True)
+    made.eval().fold(stacked_planes=True)
     with torch.no_grad():
         volume, driving = tensors["in.feature_3d"], tensors["in.kp_driving"]
         for row in range(len(volume)):
@@ -196,7 +196,7 @@ def test_the_reference_at_full_size_in_planes(folder):
     tensors, metadata = fixture(folder / "parity_full.safetensors")
     made = WarpingModule()
     made.load_state_dict(recipe("W", made), strict=True)
-    made.eval().fold(planes=True)
+    made.eval().fold(stacked_planes=True)
     state = np.random.RandomState(zlib.crc32(b"full/iso.feature_3d"))
     volume = torch.from_numpy(state.standard_normal([1, 32, 16, 64, 64]).astype(np.float32))
     with torch.no_grad():
@@ -215,9 +215,12 @@ def test_traced_in_one_piece(seen, planes):
     warping, drawing = network(WarpingModule, WARPING, "W"), network(Generator, GENERATOR, "G")
     warping.fold(planes)
     drawing.fold()
+    volume, keypoints, driving = seen
     if planes:
         drawing.to(memory_format=torch.channels_last)
-    volume, keypoints, driving = seen
+        # As the renderer does, so that nothing changes in the first call.
+        for part in (warping, drawing):
+            part.set_size(*volume.shape[-2:])
 
     def draw(*tensors):
         return drawing(warping(WarpSource(*tensors[:-1]), tensors[-1])["out"])
@@ -237,7 +240,7 @@ def test_a_film_in_planes_and_half_precision(models, portrait, small_liveportrai
     from playmate_core.render.liveportrait import LivePortraitRenderer, load_networks
 
     networks = load_networks(small_liveportrait)
-    networks.warping.fold(planes=True)
+    networks.warping.fold(stacked_planes=True)
     networks.generator.fold()
     networks.generator.to(memory_format=torch.channels_last)
     motion = Motion.rest(5)
