@@ -343,7 +343,3 @@ def main(arguments: list[str] | None = None) -> int:
     add_arguments(parser)
     run(parser.parse_args(arguments))
     return 0
-
-
-if __name__ == "__main__":
-    main()
