@@ -1,8 +1,8 @@
-"""What phones know better than any teacher: where lips meet, round, part and rest.
+"""Corrections by phone times, which are exact where a teacher is not: where lips meet, round, part and rest.
 
-A teacher fitted on a few minutes of real speech blurs the short events. Engines give the exact time of each phone,
-so its event is laid over the teacher's curve with the approach and the release that neighbouring sounds leave it
-(about 70 ms either side, as lip closures take in running speech).
+A teacher fitted on a few minutes of real speech blurs short events. Engines give the exact time of each phone, so its
+event is laid over the teacher's curve, with an approach and a release of about 70 ms (less where a neighbouring sound
+is near), as lip closures have in running speech.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The disentangling fine-tune of the renderer: pairwise pose and expression transfer (PAPER.md 1.2, Eq. 2 to 4).
 
 What the paper leaves open is chosen here, and each choice is a setting: the motion extractor learns and the other
-networks stay as published; the reconstruction of one frame from the other goes along, since two equally wrong pictures
-would satisfy Eq. 4; and the extractor's keypoints and angles are held near what they were, so that motion made for the
-published renderer still fits.
+networks stay as published; the reconstruction of one frame from the other is a loss too, since two equally wrong
+pictures would satisfy Eq. 4; and the extractor's keypoints and angles are held near what they were, so that motion
+made for the published renderer still fits.
 """
 
 from __future__ import annotations

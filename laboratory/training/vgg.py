@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from playmate_core.runtime.errors import PlaymateError
 
 TAPS = (1, 6, 11, 20, 29)
-"""Layers of ``features`` whose maps are compared: relu1_1 to relu5_1. Which layers the paper takes is not told."""
+"""Layers of ``features`` whose maps are compared: relu1_1 to relu5_1. The paper does not name its layers."""
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -77,8 +77,8 @@ def exact(values: Tensor) -> Tensor:
 def perceptual(seen: list[Tensor], wanted: list[Tensor]) -> Tensor:
     """[B] distance of two pictures by their features.
 
-    Eq. 4's L2 norm, divided by the root of each map's size so that every layer has a say and the picture's size has
-    none; mean over the layers.
+    Eq. 4's L2 norm, divided by the root of each map's size so that layers count alike and the picture's size does
+    not; mean over the layers.
     """
     apart = [(exact(a) - exact(b)).square().flatten(1).mean(1).add(1e-12).sqrt() for a, b in
              zip(seen, wanted, strict=True)]
