@@ -23,6 +23,7 @@ def test_hull_of_a_cube():
     corners = torch.tensor([[x, y, z] for x in (0.0, 2) for y in (0.0, 1) for z in (0.0, 3)])
     inside = torch.rand(8, 3) * torch.tensor([2.0, 1, 3])
     assert hull_volume(torch.cat([corners, inside])) == pytest.approx(6, rel=1e-5)
+    assert hull_volume(corners * torch.tensor([1.0, 1.0, 0.0])) == 0
 
 
 def test_landmarks_on_one_point():

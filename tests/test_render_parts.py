@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zipfile
 
 import numpy as np
@@ -221,3 +222,15 @@ def test_mesh_converter_reads_the_protobuf(tmp_path):
         archive.writestr(tool.MEMBER, message)
     vertices, triangles = tool.canonical_mesh(str(path))
     assert vertices.tolist() == [[1, -2, -3]] and triangles.tolist() == [[0, 300, 7]]
+
+
+@pytest.mark.parametrize("stiffness", [0.0, 0.05, 10.0])
+def test_cheapest_path_is_the_cheapest_of_all(stiffness):
+    cost = np.random.default_rng(3).random((6, 4))
+
+    def price(path) -> float:
+        jumps = np.abs(np.diff(path)) ** 1.5
+        return float(cost[np.arange(6), list(path)].sum() + stiffness * jumps.sum())
+
+    found = edges.cheapest_path(cost, stiffness)
+    assert price(found) == pytest.approx(min(price(path) for path in itertools.product(range(4), repeat=6)))

@@ -125,6 +125,6 @@ def test_what_does_not_go_together():
     with pytest.raises(PlaymateError, match="needs a model of 63 axes, not 28"):
         settings_from(dict(model=dict(axes=28), training=dict(normalisation="numbers")))
     for name in ("normalisation", "loss"):
-        with pytest.raises(PlaymateError, match=f"{name} 'x' is unknown"):
+        with pytest.raises(PlaymateError, match=f"training {name} is 'x'; it must be "):
             settings_from(dict(training={name: "x"}))
     assert settings_from(json.loads(FULL.to_json())) == FULL

@@ -262,18 +262,28 @@ class TestWhatStandsBeside:
 
 
 @pytest.mark.parametrize("training, word", [
-    (dict(learning_rate="x"), "above 0"), (dict(learning_rate=float("nan")), "above 0"), (dict(seed="x"), "seed"),
-    (dict(seed=-1), "seed"), (dict(drop_audio="x"), "drop_audio"), (dict(source_weights=[1]), "source_weights"),
-    (dict(pose_weight=-1), "pose_weight"), (dict(warm_up=True), "warm_up"), (5, "names and values"),
+    (dict(learning_rate="x"), "training learning_rate is 'x'; it must be a valid number"),
+    (dict(learning_rate=0), "learning_rate is 0; it must be greater than 0"),
+    (dict(learning_rate=float("nan")), "learning_rate is nan; it must be a finite number"),
+    (dict(seed="x"), "training seed is 'x'"), (dict(seed=-1), "training seed is -1; .*greater than or equal to 0"),
+    (dict(drop_audio="x"), "drop_audio"), (dict(drop_audio=1.5), "drop_audio is 1.5; .*less than or equal to 1"),
+    (dict(source_weights=[1]), "source_weights must hold names and values"),
+    (dict(source_weights=dict(real=-1)), "training source_weights real is -1"),
+    (dict(pose_weight=-1), "pose_weight"), (dict(warm_up=True), "warm_up is True; it must be a valid integer"),
+    (dict(batch=2.5), "batch is 2.5"), (dict(loss="x"), "loss is 'x'; it must be 'noise' or 'velocity'"),
+    (5, "training must hold names and values in braces"), (dict(hats=1), "training knows no hats; it knows accumulate"),
 ])
 def test_values_that_are_none(training, word):
+    with pytest.raises(PlaymateError, match=word) as caught:
+        settings_from(dict(training=training), "mine.json")
+    assert str(caught.value).startswith("mine.json: ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("sampling, word", [
+    (dict(audio_guidence=1.5), "sampling knows no audio_guidence; it knows audio_guidance, emotion_guidance, temper"),
+    (dict(temperature="hot"), "sampling temperature is 'hot'"), (dict(temperature=-1), "sampling temperature is -1")])
+def test_sampling_knobs_that_there_are_not(sampling, word):
     with pytest.raises(PlaymateError, match=word):
-        settings_from(dict(training=training))
-
-
-@pytest.mark.parametrize("sampling", [dict(audio_guidence=1.5), dict(temperature="hot"), dict(temperature=-1)])
-def test_sampling_knobs_that_there_are_not(sampling):
-    with pytest.raises(PlaymateError, match="sampling .*audio_guidance, emotion_guidance, temperature"):
         settings_from(dict(sampling=sampling))
 
 

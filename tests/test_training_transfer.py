@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from laboratory.training.crops import Crops, write_crops
 from laboratory.training.loop import STATE
 from laboratory.training.transfer import Transfer, TransferRun, TransferSettings, TransferTraining, _size, keypoints
-from laboratory.training.vgg import PLAN, Vgg19, perceptual
+from laboratory.training.vgg import Vgg19, perceptual
 from playmate_core.motion.geometry import rotation_matrix
 from playmate_core.render.liveportrait.appearance import AppearanceConfig, AppearanceExtractor
 from playmate_core.render.liveportrait.generator import Generator, GeneratorConfig
@@ -164,20 +164,19 @@ class TestEquations:
 
 
 class TestVgg:
-    def test_names_and_layers_are_torchvisions(self):
-        vgg = pytest.importorskip("torchvision.models.vgg")
+    def test_maps_are_those_of_torchvisions_network(self):
+        from torchvision.models import vgg19
+        from torchvision.models.feature_extraction import create_feature_extractor
+
         torch.manual_seed(0)
-        theirs, ours = vgg.make_layers(vgg.cfgs["E"]), Vgg19()
-        ours.features.load_state_dict({k: v for k, v in theirs.state_dict().items()
-                                       if f"features.{k}" in ours.state_dict()})
+        theirs, ours = vgg19(weights=None).eval(), Vgg19().eval()
+        held = theirs.state_dict()
+        ours.load_state_dict({key: held[key] for key in ours.state_dict()})
         picture = torch.rand(1, 3, 32, 32)
-        x, maps = (picture - ours.mean) / ours.deviation, []
+        wanted = create_feature_extractor(theirs, [f"features.{n}" for n in (1, 6, 11, 20, 29)])
         with torch.no_grad():
-            for number, layer in enumerate(theirs[:30]):
-                x = layer(x)
-                if number in (1, 6, 11, 20, 29):
-                    maps.append(x.clone())
-            for a, b in zip(ours(picture), maps, strict=True):
+            maps = wanted((picture - ours.mean) / ours.deviation)
+            for a, b in zip(ours(picture), maps.values(), strict=True):
                 torch.testing.assert_close(a, b)
 
     def test_loading(self, tmp_path):
@@ -197,7 +196,7 @@ class TestVgg:
         a = [torch.zeros(2, 3, 4, 4), torch.zeros(2, 5, 2, 2)]
         b = [torch.full((2, 3, 4, 4), 2.0), torch.full((2, 5, 2, 2), 4.0)]
         torch.testing.assert_close(perceptual(a, b), torch.tensor([3.0, 3.0]))
-        assert PLAN.count(0) == 4 and len(features()(torch.rand(1, 3, 16, 16))) == 5
+        assert len(features()(torch.rand(1, 3, 16, 16))) == 5
 
 
 class TestRun:
@@ -261,10 +260,14 @@ class TestSettings:
         with pytest.raises(PlaymateError, match="no training config"):
             TransferSettings.load(tmp_path / "none.json")
 
-    @pytest.mark.parametrize("text", ["{", "[]", json.dumps(dict(training=dict(hats=1))),
-                                      json.dumps(dict(training=dict(learned=["ears"]))),
-                                      json.dumps(dict(training=dict(keep=-1)))])
-    def test_mistakes(self, tmp_path, text):
+    @pytest.mark.parametrize("text, sentence", [
+        ("{", "not valid JSON"), ("[]", "must hold names and values in braces"),
+        (json.dumps(dict(training=dict(hats=1))), "training knows no hats; it knows accumulate, .*transfer"),
+        (json.dumps(dict(training=dict(learned=["ears"]))),
+         "training learned 0 is 'ears'; it must be 'appearance', 'motion', 'warping' or 'generator'"),
+        (json.dumps(dict(training=dict(learned=[]))), "training learned .*at least 1"),
+        (json.dumps(dict(training=dict(keep=-1))), "training keep is -1; it must be greater than or equal to 0")])
+    def test_mistakes(self, tmp_path, text, sentence):
         (tmp_path / "t.json").write_text(text)
-        with pytest.raises(PlaymateError):
+        with pytest.raises(PlaymateError, match=sentence):
             TransferSettings.load(tmp_path / "t.json")

@@ -168,8 +168,7 @@ def test_a_full_disk_is_seen_before_the_first_byte(hub, small, tmp_path, monkeyp
 
 def test_a_disk_that_fills_up_meanwhile(hub, small, tmp_path, monkeypatch):
     def full(*_, local_dir, **__):
-        local_dir.mkdir(parents=True)
-        (local_dir / "nets").write_bytes(b"x")
+        (local_dir / "some").write_bytes(b"x")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", full)

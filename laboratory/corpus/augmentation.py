@@ -1,4 +1,4 @@
-"""What happens to a voice on its way into a file: rooms, noise, music, cheap microphones, telephones.
+"""Augmentation of voices: rooms, noise, music, cheap microphones, telephones.
 
 All functions take and give [N] float32 at 16 kHz and keep every sound where it was: no delay, no change of length,
 unless said otherwise. Randomness comes from the generator given, so a clip can be made again.

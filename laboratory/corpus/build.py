@@ -1,7 +1,7 @@
 """One command builds the corpus: real tracks, a teacher fitted on them, then synthetic speech that it labels.
 
-Every shard is made from its own seed, so a build can be stopped and gone on with, on one core or many, and gives the
-same clips. ``python -m laboratory.training corpus --help``.
+Every shard is made from its own seed, so a build that was stopped is continued by the same command, on one core or
+many, and gives the same clips. ``python -m laboratory.training corpus --help``.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Settings:
 def add_arguments(parser) -> None:
     """The corpus command's arguments, for argparse."""
     parser.add_argument("--out", required=True, metavar="DIR",
-                        help="folder of the corpus; an unfinished one is gone on with")
+                        help="folder of the corpus; an unfinished one is continued")
     parser.add_argument("--hours", type=float, default=10.0, help="hours of synthetic clips (default 10)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same corpus")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
@@ -343,7 +343,3 @@ def main(arguments: list[str] | None = None) -> int:
     add_arguments(parser)
     run(parser.parse_args(arguments))
     return 0
-
-
-if __name__ == "__main__":
-    main()

@@ -1,8 +1,8 @@
-"""What phones know better than any teacher: where lips meet, round, part and rest.
+"""Corrections by phone times, which are exact where a teacher is not: where lips meet, round, part and rest.
 
-A teacher fitted on a few minutes of real speech blurs the short events. Engines give the exact time of each phone,
-so its event is laid over the teacher's curve with the approach and the release that neighbouring sounds leave it
-(about 70 ms either side, as lip closures take in running speech).
+A teacher fitted on a few minutes of real speech blurs short events. Engines give the exact time of each phone, so its
+event is laid over the teacher's curve, with an approach and a release of about 70 ms (less where a neighbouring sound
+is near), as lip closures have in running speech.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Targets:
         round, round_open: widest mouth on w, u, sh and on o.
         approach, release: seconds that the lips take to and from an event.
         silence: seconds of silence from which on the mouth rests.
-        place_on_device: seconds that the mouth takes to come to rest and to leave it.
+        settle: seconds that the mouth takes to come to rest and to leave it.
     """
 
     closed: float = -0.008
@@ -56,7 +56,7 @@ class Targets:
     approach: float = 0.075
     release: float = 0.065
     silence: float = 0.15
-    place_on_device: float = 0.14
+    settle: float = 0.14
 
 
 def _ramp(x: np.ndarray) -> np.ndarray:
@@ -102,8 +102,8 @@ def resting(phones: list[Phone], frames: int, targets: Targets) -> np.ndarray:
     for start, end in zip(edges[0::2], edges[1::2], strict=False):
         if end - start >= targets.silence:
             # The mouth is still moving for a moment after the voice, and opens a little before it.
-            place_on_device = min(targets.place_on_device, 0.45 * (end - start))
-            weight = np.maximum(weight, bump(times, start + place_on_device, end - 0.7 * place_on_device, place_on_device, 0.7 * place_on_device))
+            settle = min(targets.settle, 0.45 * (end - start))
+            weight = np.maximum(weight, bump(times, start + settle, end - 0.7 * settle, settle, 0.7 * settle))
     return weight
 
 

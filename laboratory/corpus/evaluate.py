@@ -1,4 +1,4 @@
-"""How far the teacher can be trusted: real speakers that it has not seen."""
+"""How well the teacher follows real speakers that it was not fitted on."""
 
 from __future__ import annotations
 

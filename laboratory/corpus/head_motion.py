@@ -1,4 +1,4 @@
-"""Heads, eyes and brows of speakers who were never filmed: statistics from the tracks, timing from the voice.
+"""Head, eye and brow motion for synthetic voices: statistics from the tracks, timing from the voice.
 
 Head pose is a random signal with the cross-spectrum of real heads (so pitch, yaw, roll and shift move together as
 necks let them), livelier while speaking, with nods on accents and a slow breath. Blinks follow the rates and the

@@ -163,7 +163,7 @@ def synthetic_clip(kit: Kit, samples: np.ndarray, phones: list[Phone], about: di
     rest = resting(phones, frames, Targets())
     amplitude = float(np.exp(rng.normal(-0.1, 0.1)))
     if phones:
-        # The teacher hears the clean voice: noise is for the pupil.
+        # The teacher labels the clean voice; noise is added for the model that learns from the labels.
         clean = listen(kit, samples)
         mouth = apply_phones(kit.teacher.mouth(clean.features) * amplitude, phones, kit.measures)
         stress = head_motion.accents(clean.loudness.numpy(), clean.pitch.numpy(), 1.0 - rest)

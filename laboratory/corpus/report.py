@@ -1,4 +1,4 @@
-"""What a corpus holds, measured the way it will be drawn: through the forward bridge."""
+"""Statistics of a corpus, measured on the landmarks that the latent bridge gives for its latents."""
 
 from __future__ import annotations
 

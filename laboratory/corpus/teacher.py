@@ -111,7 +111,7 @@ def fit(lessons: list[Lesson], networks: int = 3, steps: int = 900, seed: int = 
         steps: of training of each network.
         seed: of the networks.
         folds: groups of speakers for finding the gain on speakers that were not fitted; 1 skips it (gain 1).
-        progress: told (fits done, fits to do).
+        progress: called with (fits done, fits to do).
 
     Raises:
         PlaymateError: no lessons.

@@ -52,7 +52,7 @@ class Track:
 
 
 def default_folder() -> Path:
-    """Where the tracks lie unless told: ``$PLAYMATE_SHARED`` or ``shared`` beside the repository."""
+    """Where the tracks lie by default: ``$PLAYMATE_SHARED`` or ``shared`` beside the repository."""
     shared = os.environ.get("PLAYMATE_SHARED") or ROOT.parent / "shared"
     return Path(shared) / "data" / "talking_tracks"
 

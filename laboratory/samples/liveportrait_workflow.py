@@ -10,6 +10,7 @@ those of the bundled workflows are therefore silent until JoyVASA's file is chos
 
 from __future__ import annotations
 
+import argparse
 import copy
 import json
 import uuid
@@ -70,6 +71,7 @@ def read(path: Path) -> dict:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     TARGETS.mkdir(exist_ok=True)
     for name, (source, pack) in VARIANTS.items():
         graph = variant(read(SOURCES / f"{source}.json"), source, pack)

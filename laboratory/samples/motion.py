@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 from .. import ROOT
 
 KEYFRAMES = """
@@ -15,6 +17,7 @@ KEYFRAMES = """
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     from playmate_core.motion.files import save_motion
     from playmate_core.motion.pose import PoseKeyframes, override_pose
     from playmate_core.motion.types import Motion

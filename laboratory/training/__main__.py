@@ -14,7 +14,7 @@ STOPPED = 143
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 done, 2 something the user can mend (told in one sentence), ``INTERRUPTED``, ``STOPPED``."""
+    """Exit status: 0 done, 2 something the user can mend (said in one sentence), ``INTERRUPTED``, ``STOPPED``."""
     arguments = sys.argv[1:] if arguments is None else arguments
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
@@ -29,8 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
         logging.getLogger(__name__).error("%s", error)
         return 2
     except KeyboardInterrupt:
-        logging.getLogger(__name__).error("Interrupted; a corpus goes on with the same command, a run from its last "
-                                          "state with --resume.")
+        logging.getLogger(__name__).error("Interrupted; the same command continues a corpus, --resume a run from its "
+                                          "last state.")
         return INTERRUPTED
 
 
@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         stage.add_argument("--out", required=True, metavar="DIR", help="the run's folder")
         stage.add_argument("--config", metavar="FILE", help="JSON settings, or the name of some in this package "
                            "(stage1_full, stage2_full, transfer); left out: those of the bundled model")
-        stage.add_argument("--resume", action="store_true", help="go on with the run in --out")
+        stage.add_argument("--resume", action="store_true", help="continue the run in --out")
         stage.add_argument("--minutes", type=float, help="stop, cooled down, after this time in all")
         stage.add_argument("--device", choices=("cpu", "cuda"), help="left out: the accelerator if there is one")
         stage.add_argument("--threads", type=int, help="CPU threads")
@@ -79,7 +79,7 @@ def _train(options: argparse.Namespace) -> int:
         run = Stage1(options.corpus, load_settings(config), options.out, **common)
     reached = run.train(options.minutes)
     if run.stopped:
-        logging.getLogger(__name__).warning("Stopped as told, at step %d; --resume goes on with it.", run.step)
+        logging.getLogger(__name__).warning("Stopped as asked, at step %d; --resume continues it.", run.step)
         return STOPPED
     if run.accelerator.is_main_process:
         logging.getLogger(__name__).info("Wrote %s: %s", run.out / run.result, reached)

@@ -28,7 +28,7 @@ class Unwritable(PlaymateError):
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """What goes wrong inside is told as :class:`Unwritable`, and what was begun of ``path`` is taken away."""
+    """Errors inside become :class:`Unwritable`, and an unfinished ``path`` is removed."""
     from safetensors import SafetensorError
 
     try:
@@ -37,7 +37,7 @@ def writing(path: Path) -> Iterator[None]:
         for part in path.parent.glob(f"{glob.escape(path.name)}.{os.getpid()}.part"):
             part.unlink(missing_ok=True)
         raise Unwritable(f"{path} cannot be written ({error}); free some space there, or mend the folder's rights, and "
-                         "go on with the same command.") from None
+                         "run the same command again to continue.") from None
 
 
 def write_crops(path: Path, pictures: Iterable[Tensor], about: dict) -> int:

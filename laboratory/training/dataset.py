@@ -235,7 +235,7 @@ class Windows:
     def batch(self, size: int, generator: torch.Generator) -> dict[str, Tensor]:
         """``size`` windows as keyword arguments of ``Denoiser.trunk`` plus ``clean`` [B, P + W, K + 6] and ``tokens``.
 
-        All draws come from ``generator`` (CPU), so that a resumed run goes on with the same windows.
+        All draws come from ``generator`` (CPU), so that a resumed run draws the same windows.
         """
         return self.take(self.draw(size, generator))
 
@@ -288,5 +288,5 @@ class Windows:
         )
 
     def rows_of(self, index: Tensor, frames: int) -> dict[str, Tensor]:
-        """What else a later stage is told of the ``frames`` tokens at the rows ``index`` [B, >= frames]."""
+        """What else a later stage is given for the ``frames`` tokens at the rows ``index`` [B, >= frames]."""
         return {}

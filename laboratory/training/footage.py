@@ -169,7 +169,7 @@ def find_cuts(changes: list[tuple[float, float]]) -> list[float]:
 def divide(track: FilmedFace, cuts: Iterable[float], filters: Filters) -> list[FilmedFace]:
     """Parts of a track in which one face is seen without a cut, none longer than ``filters.most_seconds``.
 
-    Parts are returned however short they are, so that what is left out can be told.
+    Parts are returned however short they are, so that what is left out can be listed with its reason.
     """
     times = track.times[track.seen]
     low, high = track.landmarks[..., :2].amin(1), track.landmarks[..., :2].amax(1)

@@ -59,7 +59,7 @@ class Loop:
     result = ""
     """Name of the file that a run is for."""
     stopped = False
-    """Whether the last ``train`` was told to stop before its end; ``--resume`` goes on."""
+    """Whether the last ``train`` was asked to stop before its end; ``--resume`` continues it."""
 
     def __init__(self, settings, out: str | Path, *, resume: bool = False, device: str | None = None,
                  tensorboard: bool = False) -> None:
@@ -73,7 +73,7 @@ class Loop:
         except OSError as error:
             raise PlaymateError(f"The run's folder {self.out} cannot be made ({error}); choose another.") from None
         if (self.out / STATE).exists() and not resume:
-            raise PlaymateError(f"{self.out} already holds a run; add --resume to go on with it or choose "
+            raise PlaymateError(f"{self.out} already holds a run; add --resume to continue it or choose "
                                 "another folder.")
         if resume and not (self.out / STATE).exists():
             raise PlaymateError(f"There is no run to resume in {self.out}; leave out --resume to start one.")
@@ -339,4 +339,4 @@ class Loop:
             for left in self.out.glob(".*.tmp"):
                 left.unlink(missing_ok=True)
             raise PlaymateError(f"Step {self.step} cannot be saved in {self.out} ({str(error).splitlines()[0]}); free "
-                                "some space there and go on with --resume.") from error
+                                "some space there and continue with --resume.") from error

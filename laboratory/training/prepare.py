@@ -72,7 +72,7 @@ class Settings:
     filters: Filters = field(default_factory=Filters)
 
     def kept(self) -> dict:
-        """What a corpus must agree on, however often it is gone on with."""
+        """What must be the same each time a corpus is continued."""
         from playmate_core.speech.transformer_encoders import folder_name
 
         bundled = self.speech_encoder == "bundled"
@@ -82,10 +82,10 @@ class Settings:
 
 
 def prepare(settings: Settings, progress: Progress = None) -> dict[str, int]:
-    """Make the corpus, or go on with it.
+    """Make the corpus, or continue it.
 
     Args:
-        progress: told (files done, files).
+        progress: called with (files done, files).
 
     Returns:
         numbers of ``files``, ``clips`` and ``skipped`` files in all.
@@ -118,7 +118,7 @@ def prepare(settings: Settings, progress: Progress = None) -> dict[str, int]:
     tasks = [(f"{name}-{number + k:05d}.safetensors", todo[start:start + group])
              for k, start in enumerate(range(0, len(todo), group))]
     if tasks:
-        # Weights that cannot be read are told now, before the corpus is said to be made with them.
+        # Weights that cannot be read are reported now, before the corpus is said to be made with them.
         _state.clear()
         _state["kit"] = _load_kit(settings)
     _write(out / "prepare.json", settings.kept())
@@ -303,7 +303,7 @@ def _make(settings: Settings, shard: str, names: list[str]) -> Result:
 def add_arguments(parser) -> None:
     """The prepare command's arguments, for argparse."""
     parser.add_argument("folder", help="folder of clips; what lies below it counts too")
-    parser.add_argument("--out", required=True, metavar="DIR", help="the corpus; one that was begun is gone on with")
+    parser.add_argument("--out", required=True, metavar="DIR", help="the corpus; an unfinished one is continued")
     parser.add_argument("--labels", metavar="FILE", help="CSV of file, emotion, strength, speaker, split; or the word "
                         "folders, for emotions in the names of folders and files")
     parser.add_argument("--speech-encoder", default="bundled", metavar="FOLDER",

@@ -1,22 +1,32 @@
-"""What a training run needs to know beside the corpus: read from a JSON file, checked, stored with the run."""
+"""What a training run needs to know beside the corpus: read from JSON, checked by pydantic, kept with the run."""
 
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, field
+from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
+from typing import Annotated, Any, Literal, Type, TypeVar, get_type_hints
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from typing_extensions import TypedDict
 
 from playmate_core.diffusion.config import EXPRESSION_DIM, DenoiserConfig
 from playmate_core.runtime.errors import PlaymateError
 
-SAMPLING = ("audio_guidance", "emotion_guidance", "temperature")
-"""Default knobs that a motion model can carry."""
 DEFAULT = Path(__file__).with_name("stage1.json")
 """The settings of the bundled model's stage 1."""
 
+CHECKED = ConfigDict(extra="forbid")
+Whole = Annotated[int, Field(ge=1, strict=True)]
+Positive = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, strict=True)]
+Checked = TypeVar("Checked")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, config=CHECKED)
 class Optimisation:
     """Knobs of any training loop (``loop.Loop``).
 
@@ -33,52 +43,20 @@ class Optimisation:
         seed: of everything drawn.
     """
 
-    batch: int = 48
-    accumulate: int = 1
-    steps: int = 12000
-    learning_rate: float = 8e-4
-    warm_up: int = 300
-    decay: float = 0.999
-    clip_norm: float = 1.0
-    mixed_precision: str = "auto"
-    validate_every: int = 1000
-    save_every: int = 500
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        self._whole("batch", "accumulate", "steps", "warm_up", "validate_every", "save_every")
-        self._share("decay")
-        self._number("learning_rate", "clip_norm", least=1e-12)
-        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or not 0 <= self.seed < 1 << 32:
-            raise PlaymateError(f"Training config: seed is {self.seed!r}; it must be a whole number, 0 to 2^32 - 1.")
-        self._one_of("mixed_precision", "auto", "no", "bf16", "fp16")
-
-    def _whole(self, *names: str) -> None:
-        for name in names:
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise PlaymateError(f"Training config: {name} is {value!r}; it must be a whole number, 1 or more.")
-
-    def _number(self, *names: str, least: float = 0.0) -> None:
-        for name in names:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < math.inf:
-                raise PlaymateError(f"Training config: {name} is {value!r}; it must be a number, "
-                                    f"{'above 0' if least else '0 or more'}.")
-
-    def _share(self, *names: str) -> None:
-        self._number(*names)
-        for name in names:
-            if getattr(self, name) > 1:
-                raise PlaymateError(f"Training config: {name} is {getattr(self, name)!r}; it must be 0 to 1.")
-
-    def _one_of(self, name: str, *known: str) -> None:
-        if getattr(self, name) not in known:
-            raise PlaymateError(f"Training config: {name} {getattr(self, name)!r} is unknown; use "
-                                f"{', '.join(known[:-1])} or {known[-1]}.")
+    batch: Whole = 48
+    accumulate: Whole = 1
+    steps: Whole = 12000
+    learning_rate: Positive = 8e-4
+    warm_up: Whole = 300
+    decay: Share = 0.999
+    clip_norm: Positive = 1.0
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    validate_every: Whole = 1000
+    save_every: Whole = 500
+    seed: Annotated[int, Field(ge=0, lt=1 << 32, strict=True)] = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CHECKED)
 class Training(Optimisation):
     """Knobs of stages 1 and 2, beside those of every loop.
 
@@ -100,36 +78,33 @@ class Training(Optimisation):
             (``corpus.emotions``), "leave out" does without them.
     """
 
-    first: float = 0.2
-    short: float = 0.1
-    drop_audio: float = 0.1
-    drop_identity: float = 0.2
-    features_noise: float = 0.0
-    previous_noise: int = 50
-    clean_previous: float = 0.5
-    normalisation: str = "axes"
-    loss: str = "velocity"
-    pose_weight: float = 1.0
-    source_weights: dict = field(default_factory=dict)
-    storage: str = "memory"
-    statistics_frames: int = 2_000_000
-    unlabelled: str = "synthetic"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._whole("previous_noise", "statistics_frames")
-        self._share("first", "short", "drop_audio", "drop_identity", "clean_previous")
-        self._one_of("normalisation", "numbers", "axes")
-        self._one_of("loss", "noise", "velocity")
-        self._one_of("storage", "memory", "disk")
-        self._one_of("unlabelled", "synthetic", "leave out")
-        self._number("features_noise", "pose_weight")
-        weights = self.source_weights
-        if not isinstance(weights, dict) or not all(isinstance(v, (int, float)) and v >= 0 for v in weights.values()):
-            raise PlaymateError("Training config: source_weights must be a number, 0 or more, for each source.")
+    first: Share = 0.2
+    short: Share = 0.1
+    drop_audio: Share = 0.1
+    drop_identity: Share = 0.2
+    features_noise: Weight = 0.0
+    previous_noise: Whole = 50
+    clean_previous: Share = 0.5
+    normalisation: Literal["numbers", "axes"] = "axes"
+    loss: Literal["noise", "velocity"] = "velocity"
+    pose_weight: Weight = 1.0
+    source_weights: dict[str, Weight] = field(default_factory=dict)
+    storage: Literal["memory", "disk"] = "memory"
+    statistics_frames: Whole = 2_000_000
+    unlabelled: Literal["synthetic", "leave out"] = "synthetic"
 
 
-@dataclass(frozen=True)
+class Sampling(TypedDict, total=False):
+    """Default knobs that a motion model can carry."""
+
+    __pydantic_config__ = CHECKED  # type: ignore[misc]
+
+    audio_guidance: Weight
+    emotion_guidance: Weight
+    temperature: Weight
+
+
+@plain_dataclass(frozen=True)
 class Settings:
     """A whole config file: ``model`` (DenoiserConfig), ``training``, ``sampling`` (default knobs of the result)."""
 
@@ -145,6 +120,13 @@ class Settings:
     def to_json(self) -> str:
         return json.dumps(dict(model=asdict(self.model), training=asdict(self.training), sampling=self.sampling),
                           indent=2, sort_keys=True)
+
+
+@dataclass(frozen=True, config=CHECKED)
+class _File:
+    model: dict[str, Any] = field(default_factory=dict)
+    training: Training = field(default_factory=Training)
+    sampling: Sampling = field(default_factory=dict)  # type: ignore[assignment]
 
 
 def default_settings(stage: str) -> Path:
@@ -166,29 +148,56 @@ def load_settings(path: str | Path | None = None) -> Settings:
         PlaymateError: no such file, not JSON, or a key or value that is not understood.
     """
     path = DEFAULT if path is None else Path(path)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise PlaymateError(f"There is no training config at {path}; copy {DEFAULT.name} and change it.") from None
-    except ValueError as error:
-        raise PlaymateError(f"{path} is not valid JSON ({error}); mend it or copy {DEFAULT.name}.") from None
-    return settings_from(values, str(path))
+    return settings_from(read_json(path), str(path))
 
 
 def settings_from(values: dict, where: str = "The training config") -> Settings:
     """Settings from plain values; see ``load_settings``."""
-    if not isinstance(values, dict) or set(values) - {"model", "training", "sampling"}:
-        raise PlaymateError(f"{where} must hold model, training and sampling and nothing else.")
-    for part in ("model", "training", "sampling"):
-        if not isinstance(values.get(part, {}), dict):
-            raise PlaymateError(f"{where}: {part} must hold names and values in braces.")
-    training = values.get("training", {})
-    unknown = sorted(set(training) - {f.name for f in fields(Training)})
-    if unknown:
-        raise PlaymateError(f"{where}: training knows no {', '.join(unknown)}; see training/settings.py.")
-    for name, value in values.get("sampling", {}).items():
-        if name not in SAMPLING or isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-            raise PlaymateError(f"{where}: sampling {name} is {value!r}; it may hold numbers, 0 or more, for "
-                                f"{', '.join(SAMPLING)}.")
-    return Settings(DenoiserConfig.from_dict(values.get("model", {})), Training(**training),
-                    dict(values.get("sampling", {})))
+    file = checked(_File, values, where)
+    return Settings(DenoiserConfig.from_dict(file.model), file.training, dict(file.sampling))
+
+
+def read_json(path: str | Path) -> Any:
+    """What a config file holds.
+
+    Raises:
+        PlaymateError: no such file, or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError:
+        raise PlaymateError(f"There is no training config at {path}; copy one of those in {DEFAULT.parent} and "
+                            "change it.") from None
+    except ValueError as error:
+        raise PlaymateError(f"{path} is not valid JSON ({error}); mend it or copy {DEFAULT.name}.") from None
+
+
+def checked(kind: Type[Checked], values: Any, where: str) -> Checked:
+    """``values`` as a pydantic dataclass.
+
+    Raises:
+        PlaymateError: names the first key that is wrong, and what it may hold.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        raise PlaymateError(f"{where}: {_sentence(kind, error.errors()[0])}") from None
+
+
+def _sentence(kind: type, problem: dict) -> str:
+    *place, last = problem["loc"] or ("",)
+    if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        known = sorted(_fields(kind, place))
+        return f"{' '.join(map(str, place)) or 'the file'} knows no {last}; it knows {', '.join(known)}."
+    name = " ".join(map(str, problem["loc"])) or "the file"
+    if problem["type"].startswith(("dataclass", "dict")):
+        return f"{name} must hold names and values in braces."
+    asked = problem["msg"].replace("Input should be", "it must be")
+    return f"{name} is {problem['input']!r:.60}; {asked[:1].lower()}{asked[1:]}."
+
+
+def _fields(kind: type, place: list) -> list[str]:
+    """Names that the part of ``kind`` at ``place`` knows."""
+    for name in place:
+        kind = get_type_hints(kind)[name]
+    return [name for name in get_type_hints(kind) if not name.startswith("_")]

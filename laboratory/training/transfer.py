@@ -1,9 +1,9 @@
 """The disentangling fine-tune of the renderer: pairwise pose and expression transfer (PAPER.md 1.2, Eq. 2 to 4).
 
 What the paper leaves open is chosen here, and each choice is a setting: the motion extractor learns and the other
-networks stay as published; the reconstruction of one frame from the other goes along, since two equally wrong pictures
-would satisfy Eq. 4; and the extractor's keypoints and angles are held near what they were, so that motion made for the
-published renderer still fits.
+networks stay as published; the reconstruction of one frame from the other is a loss too, since two equally wrong
+pictures would satisfy Eq. 4; and the extractor's keypoints and angles are held near what they were, so that motion
+made for the published renderer still fits.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import copy
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Protocol
+from typing import Annotated, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from playmate_core.motion.geometry import transform_keypoints
@@ -26,11 +28,12 @@ from playmate_core.runtime.errors import PlaymateError
 
 from .crops import Crops
 from .loop import Loop
-from .settings import Optimisation
+from .settings import CHECKED, Optimisation, Positive, Weight, Whole, checked, read_json
 from .upkeep import fingerprint
 from .vgg import exact, perceptual
 
 ROLES = ("appearance", "motion", "warping", "generator")
+Role = Literal["appearance", "motion", "warping", "generator"]
 _ANGLE = 90.0  # degrees that count as much as one latent unit
 
 _NEAR = 0.05  # latent units; twice the largest deviation of an expression number in LivePortrait's templates
@@ -45,7 +48,7 @@ class Networks(Protocol):
     generator: nn.Module  # features -> picture [B, 3, N, N]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CHECKED)
 class TransferTraining(Optimisation):
     """Knobs of the fine-tune, beside those of every loop; all are ours.
 
@@ -60,32 +63,24 @@ class TransferTraining(Optimisation):
         apart: least frames between the two of a pair.
     """
 
-    batch: int = 16
-    steps: int = 20000
-    learning_rate: float = 2e-5
-    learned: tuple[str, ...] = ("motion",)
-    transfer: float = 1.0
-    reconstruction: float = 1.0
-    pixels: float = 1.0
-    keep: float = 1.0
-    size: int = 256
-    compared: int = 256
-    apart: int = 5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.learned, (list, tuple)) or not self.learned or set(self.learned) - set(ROLES):
-            raise PlaymateError(f"Training config: learned must be a list of one or more of {', '.join(ROLES)}.")
-        object.__setattr__(self, "learned", tuple(self.learned))
-        self._whole("size", "compared", "apart")
-        self._number("transfer", "reconstruction", "pixels", "keep")
+    batch: Whole = 16
+    steps: Whole = 20000
+    learning_rate: Positive = 2e-5
+    learned: Annotated[tuple[Role, ...], Field(min_length=1)] = ("motion",)
+    transfer: Weight = 1.0
+    reconstruction: Weight = 1.0
+    pixels: Weight = 1.0
+    keep: Weight = 1.0
+    size: Whole = 256
+    compared: Whole = 256
+    apart: Whole = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CHECKED)
 class TransferSettings:
     """The fine-tune's config file: ``training`` alone."""
 
-    training: TransferTraining
+    training: TransferTraining = field(default_factory=TransferTraining)
 
     def to_json(self) -> str:
         return json.dumps(dict(training=asdict(self.training)), indent=2, sort_keys=True)
@@ -97,20 +92,7 @@ class TransferSettings:
         Raises:
             PlaymateError: no such file, not JSON, or a key or value that is not understood.
         """
-        if path is None:
-            return TransferSettings(TransferTraining())
-        try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError:
-            raise PlaymateError(f"There is no training config at {path}; leave it out or check the path.") from None
-        except ValueError as error:
-            raise PlaymateError(f"{path} is not valid JSON ({error}); mend it.") from None
-        if not isinstance(values, dict) or set(values) != {"training"} or not isinstance(values["training"], dict):
-            raise PlaymateError(f"{path} must hold training, with names and values in braces, and nothing else.")
-        unknown = sorted(set(values["training"]) - {f.name for f in fields(TransferTraining)})
-        if unknown:
-            raise PlaymateError(f"{path}: training knows no {', '.join(unknown)}; see training/transfer.py.")
-        return TransferSettings(TransferTraining(**values["training"]))
+        return TransferSettings() if path is None else checked(TransferSettings, read_json(path), str(path))
 
 
 def keypoints(shape: dict[str, Tensor], pose: dict[str, Tensor], expression: dict[str, Tensor]) -> Tensor:

@@ -97,7 +97,7 @@ def strike_later(path: Path, step: int) -> None:
 
 
 def board(folder: Path, step: int | None = None):
-    """TensorBoard's writer; one that goes on after ``step`` hides what was told of later ones.
+    """TensorBoard's writer; one that continues after ``step`` hides what was logged of later ones.
 
     Raises:
         PlaymateError: TensorBoard is not installed.

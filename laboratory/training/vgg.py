@@ -1,7 +1,4 @@
-"""VGG19's features (Simonyan and Zisserman 2015), by which pictures are compared in Eq. 4.
-
-Parameter names are torchvision's, so that its published weights load; the network itself needs no torchvision.
-"""
+"""Features of torchvision's VGG19 (Simonyan and Zisserman 2015), by which pictures are compared in Eq. 4."""
 
 from __future__ import annotations
 
@@ -12,13 +9,13 @@ from torch import Tensor, nn
 
 from playmate_core.runtime.errors import PlaymateError
 
-PLAN = (64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 512)
-"""Channels of the convolutions up to the last one that is looked at; 0 halves the picture."""
+TAPS = (1, 6, 11, 20, 29)
+"""Layers of ``features`` whose maps are compared: relu1_1 to relu5_1. The paper does not name its layers."""
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Vgg19(nn.Module):
-    """A picture as five maps of features, relu1_1 to relu5_1; which layers the paper takes is not told.
+    """A picture as five maps of features.
 
     Args:
         width: 64 as published; tests use less.
@@ -26,20 +23,10 @@ class Vgg19(nn.Module):
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        self.taps = []
-        before, fresh = 3, True
-        for channels in PLAN:
-            if not channels:
-                layers.append(nn.MaxPool2d(2))
-                fresh = True
-                continue
-            channels = channels * width // 64
-            layers += [nn.Conv2d(before, channels, 3, padding=1), nn.ReLU()]
-            if fresh:
-                self.taps.append(len(layers) - 1)
-            before, fresh = channels, False
-        self.features = nn.Sequential(*layers)
+        from torchvision.models import vgg
+
+        plan = [each if each == "M" else each * width // 64 for each in vgg.cfgs["E"]]
+        self.features = vgg.make_layers(plan)[:TAPS[-1] + 1]
         self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
         self.register_buffer("deviation", torch.tensor(DEVIATION)[:, None, None], persistent=False)
         self.requires_grad_(False)
@@ -49,7 +36,7 @@ class Vgg19(nn.Module):
         x, maps = (picture - self.mean) / self.deviation, []
         for number, layer in enumerate(self.features):
             x = layer(x)
-            if number in self.taps:
+            if number in TAPS:
                 maps.append(x)
         return maps
 
@@ -90,8 +77,8 @@ def exact(values: Tensor) -> Tensor:
 def perceptual(seen: list[Tensor], wanted: list[Tensor]) -> Tensor:
     """[B] distance of two pictures by their features.
 
-    Eq. 4's L2 norm, divided by the root of each map's size so that every layer has a say and the picture's size has
-    none; mean over the layers.
+    Eq. 4's L2 norm, divided by the root of each map's size so that layers count alike and the picture's size does
+    not; mean over the layers.
     """
     apart = [(exact(a) - exact(b)).square().flatten(1).mean(1).add(1e-12).sqrt() for a, b in
              zip(seen, wanted, strict=True)]

@@ -297,13 +297,13 @@ class FaceAnalyzer:
         return torch.stack([lost if one is None else one.landmarks for one in found])
 
     @torch.no_grad()
-    def read(self, image: Tensor, roi: Roi, place_on_device: bool = True, min_presence: float = 0.5) -> Face | None:
+    def read(self, image: Tensor, roi: Roi, settle: bool = True, min_presence: float = 0.5) -> Face | None:
         """The face that somebody says lies in a square of a picture; nothing is detected.
 
         Args:
             image: [H, W, C], 0 to 1.
             roi: the square that the mesh sees first, half as large again as the face.
-            place_on_device: let the square follow the landmarks and try it at four angles, as everywhere else; else it is read
+            settle: let the square follow the landmarks and try it at four angles, as everywhere else; else it is read
                 once as given.
             min_presence: the least confidence of the mesh.
 
@@ -312,7 +312,7 @@ class FaceAnalyzer:
         """
         picture = self._prepare(image)
         with one_thread(self.device):
-            if place_on_device:
+            if settle:
                 landmarks, presence, scores = self._read([picture], [roi])
             else:
                 landmarks, presence = self._mesh([picture], [roi])
@@ -320,7 +320,7 @@ class FaceAnalyzer:
             if float(presence[0]) < min_presence:
                 return None
             face = Face(landmarks[0], scores[0], bounds(landmarks[0]), 1.0, float(presence[0]))
-            if place_on_device:
+            if settle:
                 face = self._upright(picture, face, min_presence)[0]
         return replace(face, box=bounds(face.landmarks))
 
@@ -353,7 +353,7 @@ class FaceAnalyzer:
         return landmarks, presence
 
     def _read(self, pictures: Sequence[Tensor], rois: Sequence[Roi]) -> tuple[Tensor, Tensor, Tensor]:
-        """Landmarks [N, 478, 3], presence [N] and blendshapes [N, 52], from crops that place_on_device on the faces."""
+        """Landmarks [N, 478, 3], presence [N] and blendshapes [N, 52], from crops that settle on the faces."""
         if not rois:
             return torch.zeros(0, POINTS, 3), torch.zeros(0), torch.zeros(0, len(NAMES))
         landmarks, presence = self._mesh(pictures, rois)

@@ -132,13 +132,15 @@ def _check(landmarks: Tensor) -> None:
             f"Face landmarks have shape {tuple(landmarks.shape)} where [..., {LANDMARKS}, 3] is needed.")
 
 
-def similarity(source: Tensor, target: Tensor, rounds: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+def similarity(source: Tensor, target: Tensor, rounds: int = 0,
+               weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """The similarity that lays ``source`` on ``target`` (Umeyama 1991).
 
     Args:
         source: [T, N, 3]. Frames with numbers that are not finite give NaN.
         target: [N, 3] or [T, N, 3].
         rounds: reweighting passes (Cauchy weights) after the plain fit, against points that do not follow.
+        weights: [N] what each point counts in the plain fit; by default all the same.
 
     Returns:
         ``(scale [T], rotation [T, 3, 3], translation [T, 3])`` in float64 such that
@@ -149,6 +151,8 @@ def similarity(source: Tensor, target: Tensor, rounds: int = 0) -> tuple[Tensor,
     bad = ~torch.isfinite(source).flatten(1).all(dim=1)
     clean = torch.where(bad[:, None, None], target, source)
     weight = torch.ones_like(clean[..., :1])
+    if weights is not None:
+        weight = weight * weights.to(weight)[:, None]
     for step in range(rounds + 1):
         total = weight.sum(dim=1, keepdim=True)
         centre_a = (weight * clean).sum(dim=1, keepdim=True) / total

@@ -91,8 +91,8 @@ def face_in_box(analyzer: FaceAnalyzer, image: Tensor, box: Tensor) -> Tuple[Fac
     _check_place(Roi(left + width / 2, top + height / 2, min(width, height)), image)
     corners = torch.tensor([left, top, left + width, top + height])
     roi = Roi(left + width / 2, top + height / 2, 1.5 * max(width, height))
-    for place_on_device in (True, False):
-        face = analyzer.read(image, roi, place_on_device)
+    for settle in (True, False):
+        face = analyzer.read(image, roi, settle)
         if face is not None and float(box_overlap(bounds(face.landmarks)[None], corners[None])) >= _OVERLAP:
             return face, True
     average = mean_face()
@@ -122,8 +122,8 @@ def face_at_points(analyzer: FaceAnalyzer, image: Tensor, points: Tensor) -> Tup
     average = _laid(mean_face(), points)
     roi = landmark_roi(average)
     _check_place(Roi(roi.x, roi.y, eyes), image)
-    for place_on_device in (True, False):
-        face = analyzer.read(image, roi, place_on_device)
+    for settle in (True, False):
+        face = analyzer.read(image, roi, settle)
         if face is not None and float((_features(face.landmarks) - points).norm(dim=-1).mean()) <= _ASTRAY * eyes:
             landmarks = _laid(face.landmarks, points)
             return Face(landmarks, face.blendshapes, bounds(landmarks), 1.0, face.presence), True

@@ -43,17 +43,6 @@ def _flip(like: Tensor) -> Tensor:
     return like.new_tensor([1.0, -1.0, -1.0])
 
 
-def _lay(source: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """(scale [T], rotation [T, 3, 3] for column vectors) of the weighted similarity from [N, 3] to [T, N, 3]."""
-    share = (weight / weight.sum())[:, None]
-    a = source - (share * source).sum(0)
-    b = target - (share * target).sum(1, keepdim=True)
-    u, singular, vh = torch.linalg.svd(b.transpose(1, 2) @ (weight[:, None] * a))
-    sign = torch.ones_like(singular)
-    sign[:, 2] = torch.sign(torch.linalg.det(u @ vh))
-    return (singular * sign).sum(1) / (weight[:, None] * a * a).sum(), (u * sign[:, None]) @ vh
-
-
 def facial_angles(landmarks: Tensor, image_size: tuple[int, int]) -> Tensor:
     """The angles of MediaPipe's facial transformation matrix.
 
@@ -81,17 +70,17 @@ def facial_angles(landmarks: Tensor, image_size: tuple[int, int]) -> Tensor:
     screen = (seen - seen.new_tensor([width / 2, height / 2, 0])) * unit * seen.new_tensor([1.0, -1.0, 1.0])
     middle = screen[..., 2].mean(1)
     screen = screen[:, points]
-    scale, _ = _lay(canonical, screen * screen.new_tensor([1.0, 1.0, -1.0]), weight)
+    canonical = canonical.expand_as(screen)
+    scale, _, _ = similarity(canonical, screen * screen.new_tensor([1.0, 1.0, -1.0]), weights=weight)
 
     def metric(scale: Tensor) -> Tensor:
         z = (screen[..., 2] - middle[:, None] + 1) / scale[:, None]
         return torch.stack([screen[..., 0] * z, screen[..., 1] * z, -z], -1)
 
-    second, _ = _lay(canonical, metric(scale), weight)
-    _, turn = _lay(canonical, metric(scale * second), weight)
-    turn = turn * _flip(turn)[:, None] * _flip(turn)
-    # ``turn`` is H; LivePortrait's R is its transpose.
-    degrees = euler_degrees(turn.transpose(1, 2))
+    second, _, _ = similarity(canonical, metric(scale), weights=weight)
+    _, turn, _ = similarity(canonical, metric(scale * second), weights=weight)
+    # MediaPipe's rotation turns columns; the one found here turns rows, as LivePortrait's does.
+    degrees = euler_degrees(turn * _flip(turn)[:, None] * _flip(turn))
     degrees[bad] = float("nan")
     return degrees.reshape(*landmarks.shape[:-2], 3).to(landmarks.device, torch.float32)
 

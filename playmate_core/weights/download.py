@@ -152,6 +152,7 @@ def _fetch(entry: Entry, source: Source, job: _Job, progress: Progress) -> None:
     try:
         for attempt in range(ATTEMPTS):
             before = _arrived(job.staging)
+            (job.staging / job.file.remote).parent.mkdir(parents=True, exist_ok=True)
             try:
                 arrived = hf_hub_download(source.repository, job.file.remote, revision=source.revision,
                                           token=job.token, endpoint=_endpoint(), local_dir=job.staging,
@@ -162,7 +163,7 @@ def _fetch(entry: Entry, source: Source, job: _Job, progress: Progress) -> None:
                 if stopped or attempt == ATTEMPTS - 1 or _arrived(job.staging) <= before:
                     raise
                 if _arrived(job.staging) > job.size:  # a server that sent the whole file again was appended
-                    shutil.rmtree(job.staging, ignore_errors=True)
+                    shutil.rmtree(job.staging / ".cache", ignore_errors=True)
         _accept(entry, source, job, Path(arrived))
     except Exception as error:
         if stopped or isinstance(error, PlaymateError):

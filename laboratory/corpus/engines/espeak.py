@@ -1,6 +1,6 @@
 """espeak-ng through its library: more than a hundred languages, sample-exact phone events, a thousand times real time.
 
-The program is GPL-3; it is only talked to, and what it says is free.
+The program is GPL-3; it is called, not linked, and the speech that it makes is free.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 One female American voice ships in the package. Its network predicts a source and a filter, so the pitch can be
 moved and the frequency axis of the filter stretched: another sex, another age. The durations are a tensor inside
-the graph, which is given out under its own name. Measured against other engines the times lie 50 ms late.
+the graph, which is made an output of its own. Measured against other engines the times lie 50 ms late.
 """
 
 from __future__ import annotations

@@ -39,8 +39,32 @@ def read_bilinear(image: np.ndarray, points: np.ndarray) -> np.ndarray:
     return top * (1 - fy) + (image[y1, x0] * (1 - fx) + image[y1, x1] * fx) * fy
 
 
+def cheapest_path(cost: np.ndarray, stiffness: float) -> np.ndarray:
+    """The smooth path of least cost from the first step to the last (Viterbi's dynamic programming).
+
+    Args:
+        cost: [K, R] of being in row r at step k.
+        stiffness: cost of a change by n rows, divided by n ** 1.5.
+
+    Returns:
+        [K] rows.
+    """
+    steps, rows = cost.shape
+    jump = stiffness * np.abs(np.arange(rows)[:, None] - np.arange(rows)[None]) ** 1.5
+    total, before = cost[0].copy(), np.zeros((steps, rows), int)
+    for k in range(1, steps):
+        ways = total[None] + jump
+        before[k] = ways.argmin(1)
+        total = ways.min(1) + cost[k]
+    path = np.zeros(steps, int)
+    path[-1] = int(total.argmin())
+    for k in range(steps - 1, 0, -1):
+        path[k - 1] = before[k, path[k]]
+    return path
+
+
 def lip_line(image: np.ndarray, landmarks: np.ndarray, size: float) -> np.ndarray:
-    """[K, 2] the line between closed lips: the smoothest dark path near the mesh's inner lips (dynamic programming)."""
+    """[K, 2] the line between closed lips: the smoothest dark path near the mesh's inner lips."""
     upper = through(landmarks[list(topology.LIPS_INNER_UPPER), :2])
     lower = through(landmarks[list(topology.LIPS_INNER_LOWER), :2])
     middle = (upper + lower) / 2
@@ -53,17 +77,7 @@ def lip_line(image: np.ndarray, landmarks: np.ndarray, size: float) -> np.ndarra
     light = read_bilinear(luminance(image), points)
     spread = max(float(light.max() - light.min()), 1e-3)
     cost = light / spread + 0.15 * (offsets / (SEARCH * size)) ** 2
-    jump = 0.25 * np.abs(np.arange(29)[:, None] - np.arange(29)[None]) ** 1.5 / 4
-    total, chosen = cost[0].copy(), np.zeros((len(middle), 29), int)
-    for k in range(1, len(middle)):
-        ways = total[None] + jump
-        chosen[k] = ways.argmin(1)
-        total = ways.min(1) + cost[k]
-    path = np.zeros(len(middle), int)
-    path[-1] = int(total.argmin())
-    for k in range(len(middle) - 1, 0, -1):
-        path[k - 1] = chosen[k, path[k]]
-    shift = offsets[path] * width
+    shift = offsets[cheapest_path(cost, 0.0625)] * width
     kernel = np.exp(-0.5 * (np.arange(-6, 7) / 2.0) ** 2)
     shift = np.convolve(np.pad(shift, 6, mode="edge"), kernel / kernel.sum(), mode="valid")
     line = middle + normal * shift[:, None]
@@ -95,4 +109,4 @@ def lid_edges(landmarks: np.ndarray, size: float, eye: int) -> np.ndarray:
     return np.stack([upper, lower])
 
 
-__all__ = ["SAMPLES", "lid_edges", "lip_line", "luminance", "mouth_edges", "read_bilinear"]
+__all__ = ["SAMPLES", "cheapest_path", "lid_edges", "lip_line", "luminance", "mouth_edges", "read_bilinear"]

@@ -7,29 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import topology
-from .edges import blur, luminance, read_bilinear
+from .edges import blur, cheapest_path, luminance, read_bilinear
 from .grid import smoothstep
 
 COLUMNS, ROWS = 121, 61
 HALF_WIDTH, HALF_HEIGHT = 0.52, 0.13
 """What is searched about the mesh's mouth, outer-eye distances."""
 LARGEST_SHIFT = 0.22
-
-
-def dark_path(evidence: np.ndarray, stiffness: float) -> np.ndarray:
-    """[C] the row of the best smooth path from left to right through ``evidence`` [R, C] (dynamic programming)."""
-    rows, columns = evidence.shape
-    jump = stiffness * np.abs(np.arange(rows)[:, None] - np.arange(rows)[None]) ** 1.5
-    total, chosen = -evidence[:, 0], np.zeros((columns, rows), int)
-    for k in range(1, columns):
-        ways = total[None] + jump
-        chosen[k] = ways.argmin(1)
-        total = ways.min(1) - evidence[:, k]
-    path = np.zeros(columns, int)
-    path[-1] = int(total.argmin())
-    for k in range(columns - 1, 0, -1):
-        path[k - 1] = chosen[k, path[k]]
-    return path
 
 
 @dataclass(frozen=True)
@@ -69,7 +53,7 @@ def mouth_line(image: np.ndarray, landmarks: np.ndarray, size: float) -> Line | 
         return None
     # Far from the mesh's line a dark stroke must be darker to count: nostrils, beards and chins have strokes too.
     evidence = np.minimum(ridge / top, 1.0) * (1 - 0.5 * (grid_y / HALF_HEIGHT) ** 2)
-    path = dark_path(evidence, 0.06)
+    path = cheapest_path(-evidence.T, 0.06)
     strength = _running_mean(evidence[path, np.arange(COLUMNS)])
     runs, start = [], None
     for k in range(COLUMNS + 1):

@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
-import torch
 from torch import Tensor
-
-JITTER = 1e-9
 
 
 def hull_volume(points: Tensor) -> float:
-    """Volume of the convex hull of [N, 3] points, N small: every triangle of points is tried.
+    """Volume of the convex hull of [N, 3] points; 0 where all lie in one plane."""
+    from scipy.spatial import ConvexHull, QhullError
 
-    The points are moved by a billionth of their spread, so that no four lie in one plane; the volume changes by about
-    as little.
-    """
-    points = points.detach().cpu().double()  # in this order: Apple's GPUs have no float64
-    spread = (points - points.mean(dim=0)).norm(dim=-1).max().clamp_min(1e-30)
-    points = (points - points.mean(dim=0)) / spread
-    points = points + JITTER * torch.randn(points.shape, generator=torch.Generator().manual_seed(0),
-                                           dtype=torch.float64)
-    triangles = torch.tensor(list(combinations(range(len(points)), 3)))
-    a, b, c = (points[triangles[:, corner]] for corner in range(3))
-    normal = torch.linalg.cross(b - a, c - a)
-    height = points @ normal.T - (a * normal).sum(dim=-1)
-    for corner in range(3):
-        height.scatter_(0, triangles[:, corner][None], 0.0)
-    outside = (height <= 0).all(dim=0) | (height >= 0).all(dim=0)
-    centre = points.mean(dim=0)
-    volume = ((a - centre) * normal).sum(dim=-1).abs()[outside].sum() / 6
-    return float(volume * spread**3)
+    try:
+        return float(ConvexHull(points.detach().cpu().double().numpy()).volume)  # Apple's GPUs have no float64
+    except QhullError:
+        return 0.0
 
 
 def expression_multiplier(kp_source: Tensor, kp_driving: Tensor) -> float:
