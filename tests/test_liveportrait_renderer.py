@@ -213,3 +213,17 @@ def test_batch_that_fits(free, frames, monkeypatch):
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
     assert batch_that_fits(card, torch.float16, picture) == (most_frames(card) if frames is None else frames)
     assert batch_that_fits(torch.device("cpu"), torch.float32, picture) == most_frames(torch.device("cpu"))
+
+
+def test_what_places_keypoints_is_not_rounded(models, portrait, monkeypatch):
+    """F and M see float32 as it is, whatever torch may do on a card; what was set before holds afterwards."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    networks, seen = models.renderer.networks, []
+    hooks = [network.register_forward_pre_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+             for network in (networks.appearance, networks.motion)]
+    try:
+        pipeline.extract_appearance(models, portrait)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert seen and not any(seen) and torch.backends.cudnn.allow_tf32

@@ -92,12 +92,13 @@ def little_memory(device: torch.device, limit: int, renderer, fits: int) -> Iter
     card; elsewhere the renderer is made to fail as a card does."""
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
+        number = torch.cuda.current_device() if device.index is None else device.index
         torch.cuda.empty_cache()
-        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), device)
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), number)
         try:
             yield
         finally:
-            torch.cuda.set_per_process_memory_fraction(1.0, device)
+            torch.cuda.set_per_process_memory_fraction(1.0, number)
         return
     draw = renderer._draw
 

@@ -69,6 +69,28 @@ def tuned() -> Iterator[None]:
         torch.backends.cudnn.benchmark = before
 
 
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Within it convolutions and matrix products of float32 take their inputs as they are.
+
+    Unless it is told otherwise, torch rounds what convolutions are given to 10 bits (TensorFloat-32) on NVIDIA cards
+    since Ampere. For networks that run once a clip that saves nothing and moves keypoints.
+    """
+    backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    try:
+        before = [backend.allow_tf32 for backend in backends]
+    except RuntimeError:  # somebody has chosen in torch's newer way, which does not mix with this one
+        yield
+        return
+    try:
+        for backend in backends:
+            backend.allow_tf32 = False
+        yield
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on any device."""
     text = str(error).lower()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ...runtime.acceleration import exact_float32
 from ...runtime.devices import told_to_leave
 from ..base import Renderer
 from .renderer import NAME, LivePortraitRenderer
@@ -21,7 +22,8 @@ class HostedExtractor:
         renderer = self.renderer
         renderer._make_ready(1)
         try:
-            return renderer.networks.motion.motion(image.to(renderer.device))
+            with exact_float32():
+                return renderer.networks.motion.motion(image.to(renderer.device))
         except (RuntimeError, TypeError) as error:
             if not told_to_leave(error, renderer.device, NAME):
                 raise

@@ -17,7 +17,7 @@ from ...face.ratios import eye_ratio, lip_ratio, openings
 from ...face.types import Face
 from ...motion.geometry import rotation_matrix
 from ...motion.types import Motion
-from ...runtime.acceleration import NONE, Graphed, accelerated, is_out_of_memory, tuned
+from ...runtime.acceleration import NONE, Graphed, accelerated, exact_float32, is_out_of_memory, tuned
 from ...runtime.devices import CPU, free_memory, told_to_leave
 from ...runtime.errors import PlaymateError
 from ...runtime.progress import Progress, report
@@ -191,10 +191,11 @@ class LivePortraitRenderer:
         crop = warp(picture[None], torch.linalg.inv(square.matrix(CROP_SIZE)), (CROP_SIZE, CROP_SIZE))
         crop = torch.nn.functional.interpolate(crop, (INPUT_SIZE, INPUT_SIZE), mode="area")
         self._make_ready(1)
-        motion = self.networks.motion.motion(crop)
+        with exact_float32():
+            motion = self.networks.motion.motion(crop)
+            volume = self.networks.appearance(crop)
         flat = face.landmarks.to(self.device, torch.float32)
         source = Latents.of(motion, eye_ratio(flat)[None], lip_ratio(flat)[None])
-        volume = self.networks.appearance(crop)
         kept = self.networks.warping.source(volume.to(self.dtype), source.keypoints())
         placement = Placement.of(square.matrix(self.side), self.side, tuple(image.shape[:2]), self.device)
         return Appearance(image, face, self.bridge.from_blendshapes(face.blendshapes),
