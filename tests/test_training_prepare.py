@@ -206,7 +206,7 @@ class TestBuild:
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
-            with pytest.raises(PlaymateError, match="clips-00000.safetensors cannot be written.*go on with the same"):
+            with pytest.raises(PlaymateError, match="clips-00000.safetensors cannot be written.*run the same command"):
                 prepare.prepare(settings)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -247,7 +247,7 @@ class TestBuild:
         settings, _ = quick
         monkeypatch.setattr(footage, "clips_of", mock.Mock(side_effect=KeyboardInterrupt))
         assert main(["prepare", settings.folder, "--out", settings.out, "--workers", "1"]) == 130
-        assert "goes on with the same command" in caplog.text
+        assert "the same command continues a corpus" in caplog.text
 
     def test_shares_make_the_whole(self, quick, tmp_path):
         settings, _ = quick

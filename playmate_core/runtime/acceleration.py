@@ -1,4 +1,5 @@
-"""Optional ways to run a network faster: torch.compile and CUDA graphs. Both are tried once and given up in peace.
+"""Optional ways to run a network faster: torch.compile and CUDA graphs. Each is tried once; where one fails, work
+continues without it.
 
 torch.compile fuses what lies between the large products; it needs a compiler (Triton on NVIDIA cards, g++ on the CPU)
 and takes a minute before the first frame. A CUDA graph records the launches of one call and repeats them at once:
