@@ -9,6 +9,7 @@ import folder_paths
 from comfy_api.latest import InputImpl, io
 
 from ..playmate_core import pipeline
+from ..playmate_core.media.sizes import SIZE
 from ..playmate_core.media.video_writer import write_video
 from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
@@ -46,7 +47,7 @@ class RenderVideo(io.ComfyNode):
         return sockets.size_error(size) or True
 
     @classmethod
-    def execute(cls, models, appearance, motion, crf, batch_size, audio=None, size=pipeline.SIZE) -> io.NodeOutput:
+    def execute(cls, models, appearance, motion, crf, batch_size, audio=None, size=SIZE) -> io.NodeOutput:
         tell(None)
         if not len(motion):
             raise PlaymateError("The motion has no frames; give one that lasts at least one frame.")
