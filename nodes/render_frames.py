@@ -7,6 +7,7 @@ import torch
 from comfy_api.latest import io
 
 from ..playmate_core import pipeline
+from ..playmate_core.media.sizes import SIZE
 from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
 from .host import progress, tell
@@ -41,7 +42,7 @@ class RenderFrames(Node):
         return sockets.size_error(size) or True
 
     @classmethod
-    def execute(cls, models, appearance, motion, batch_size, size=pipeline.SIZE) -> io.NodeOutput:
+    def execute(cls, models, appearance, motion, batch_size, size=SIZE) -> io.NodeOutput:
         tell(None)
         frames, (height, width) = len(motion), pipeline.frame_size(appearance, size)
         if not frames:

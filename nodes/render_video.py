@@ -10,6 +10,7 @@ from comfy_api.latest import InputImpl, io
 
 from ..playmate_core import pipeline
 from ..playmate_core.media.film_sound import seconds_of
+from ..playmate_core.media.sizes import SIZE
 from ..playmate_core.media.video_writer import write_video
 from ..playmate_core.motion.lengths import SOUND_LENGTHS, fit_sound
 from . import sockets
@@ -53,7 +54,7 @@ class RenderVideo(Node):
         return verdict(sockets.size_error(size), one_of(length, SOUND_LENGTHS, "length"))
 
     @classmethod
-    def execute(cls, models, appearance, motion, crf, batch_size, audio=None, size=pipeline.SIZE,
+    def execute(cls, models, appearance, motion, crf, batch_size, audio=None, size=SIZE,
                 length=SOUND_LENGTHS[0]) -> io.NodeOutput:
         heard = None if audio is None else sound(audio)
         motion, note = fit_sound(motion, seconds_of(heard), length)

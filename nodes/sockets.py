@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..playmate_core import pipeline
+from ..playmate_core.media.sizes import SIZE, check_size
+from ..playmate_core.runtime.errors import PlaymateError
 
 CATEGORY = "Playmate"
 
@@ -22,15 +23,15 @@ Emotion = io.Custom("PLAYMATE_EMOTION")
 
 def size_input():
     """The knob of both nodes that draw."""
-    return io.Int.Input("size", default=pipeline.SIZE, min=0, max=16384, step=16, optional=True,
+    return io.Int.Input("size", default=SIZE, min=0, max=16384, step=16, optional=True,
                         tooltip=f"Longest side of the frames in pixels. A smaller portrait keeps its own size, and so "
-                                f"does any with 0. {pipeline.SIZE} plays on phones and televisions.")
+                                f"does any with 0. {SIZE} plays on phones and televisions.")
 
 
 def size_error(size: int | None) -> str | None:
     """A sentence for ``validate_inputs`` if the knob stands where nothing can be drawn; None may come by wire."""
     try:
-        pipeline.check_size(size or 0)
-    except pipeline.PlaymateError as error:
+        check_size(size or 0)
+    except PlaymateError as error:
         return str(error)
     return None

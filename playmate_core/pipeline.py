@@ -22,11 +22,12 @@ from torch import Tensor
 
 from .emotion.overlay import LAID_OVER, lay_emotion_over
 from .media.pictures import check_image
+from .media.sizes import SIZE, check_size, plays_everywhere
 from .media.sound_file import SoundFile
 from .motion.features import SpeechFeatures
 from .motion.types import Motion
 from .render.base import Appearance, Renderer
-from .render.staging import SIZE, check_size, drawn_size, prepare, stage_of, turned_back
+from .render.staging import drawn_size, prepare, stage_of, turned_back
 from .runtime.acceleration import NONE, check_acceleration
 from .runtime.devices import a_core_left_free, each_with_a_core_left_free, runs_on, usable_device
 from .runtime.errors import PlaymateError
@@ -410,8 +411,6 @@ def size_note(appearance: Appearance, size: int = SIZE, fps: float | None = None
         size: as for :func:`render_frames`.
         fps: frames a second of a film; None when none is written.
     """
-    from .media.levels import plays_everywhere
-
     height, width = frame_size(appearance, size)
     rows, columns = appearance.image.shape[:2]
     if fps is not None and not plays_everywhere(width, height, fps):

@@ -122,6 +122,12 @@ def test_importing_loads_no_heavy_library():
     assert done.returncode == 0, done.stderr
 
 
+def test_the_command_line_is_there_before_torch():
+    """Its help is quick, and what it sets for torch is set in time."""
+    code = "import sys, playmate_core.cli.main as m; m.build_parser(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
 def test_bundled_weights_stay_small_and_carry_their_licence():
     folder = ROOT / "playmate_core" / "weights" / "bundled"
     files = sorted(folder.glob("*.safetensors"))

@@ -6,7 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from ..render.staging import SIZE, check_size
+from ..media.sizes import SIZE, check_size
 from ..runtime.errors import PlaymateError
 from .pose_option import MOTION_FILES
 from .progress_bar import ProgressBar

@@ -16,27 +16,8 @@ from torch import Tensor
 from ..face.types import Face
 from ..face.views import bounds, eye_angle
 from ..media.pictures import smaller
-from ..runtime.errors import PlaymateError
+from ..media.sizes import SIZE, check_size
 from .base import Appearance, Renderer, Stage
-
-SIZE = 2048
-"""Longest side of what is drawn, pixels, if nothing else is asked: phones and televisions decode it in either format,
-up to 126 frames a second (H.264 level 5.2)."""
-
-SMALLEST = 64
-"""Least longest side that can be asked for, pixels."""
-
-
-def check_size(size: int) -> int:
-    """``size`` if it is 0, the portrait's own, or a longest side that can be drawn.
-
-    Raises:
-        PlaymateError: another number.
-    """
-    if size != 0 and size < SMALLEST:
-        raise PlaymateError(f"The size is {size}; give the longest side in pixels, at least {SMALLEST}, or 0 for the "
-                            "portrait's own.")
-    return size
 
 
 def prepare(renderer: Renderer, image: Tensor, face: Face, size: int = SIZE) -> Appearance:
@@ -61,7 +42,7 @@ def stage_of(renderer: Renderer, appearance: Appearance, size: int = SIZE) -> St
     """What ``renderer`` draws of an appearance at ``size``; prepared anew where it was prepared for another one.
 
     Raises:
-        PlaymateError: as :func:`check_size` and the renderer's ``prepare``.
+        PlaymateError: as ``media.sizes.check_size`` and the renderer's ``prepare``.
     """
     longest = _longest(appearance.image, check_size(size))
     ready = Stage(appearance, 0) if appearance.stage is None else appearance.stage
