@@ -22,7 +22,7 @@ sys.exit(main(sys.argv[1:]))
 
 def test_every_part_runs_where_there_is_no_card_and_no_av(tmp_path):
     done = subprocess.run([sys.executable, "-c", BARE, "--rehearse", "--out", str(tmp_path / "found"),
-                           "--seconds", "550"], cwd=ROOT, capture_output=True, text=True)
+                           "--seconds", "3600"], cwd=ROOT, capture_output=True, text=True)
     held = json.loads((tmp_path / "found" / "results.json").read_text())
     failed = [suite["traceback"] for suite in held["suites"] if suite["traceback"]]
     assert done.returncode == 0 and not failed, "\n".join(failed) or done.stderr

@@ -19,7 +19,7 @@ from .setup import Setup
 
 def minute(setup: Setup, report: Report) -> None:
     """Plain and as CUDA graphs, neutral and happy."""
-    for device in dict.fromkeys((torch.device("cpu"), setup.device)):
+    for device in dict.fromkeys((setup.device, torch.device("cpu"))):
         with report.attempt(f"speech to motion on {device}"):
             names = (NONE,) if device != setup.device else (NONE, GRAPHS)
             told = []
