@@ -46,7 +46,7 @@ _CONFIRMED = 0.44  # least mean score of six closer looks
 _AGREED = 0.28  # largest mean distance between the detector's and the mesh's features, in outer-eye distances
 _UPRIGHT = 0.9  # detector's score, and _TOGETHER the agreement, of a face that is certainly read the right way up:
 _TOGETHER = 0.12  # on 110 faces read the wrong way up the score was 0.85 at most
-_PLAIN = 0.45  # mean score less distance of closer looks at a face that needs not be tried at other angles
+_PLAIN = 0.7  # mean score less distance of closer looks at a face that needs not be tried at other angles
 _LEAST = 0.25  # the same that another angle must have at least; faces read the right way up had 0.32
 _BETTER = 0.05  # by how much another angle must be better
 _FEATURES = ((33, 133), (362, 263), (1,), (13, 14))  # landmarks whose middles are the detector's first keypoints
@@ -202,12 +202,16 @@ class FaceAnalyzer:
             return face, score, distance
         roi = landmark_roi(face.landmarks)
         rois = [replace(roi, angle=roi.angle + turn * math.pi / 2) for turn in (1, 2, 3)]
+        # Where the detector sees the face in that view, since a mesh that lies askew is off in place and size too.
+        views = [[replace(turned, size=1.6 * turned.size)] for turned in rois]
+        seen = self._look([picture] * 3, views, ("short", "full"), 0.3)
+        rois = [found[0].roi() if found else turned for turned, found in zip(rois, seen, strict=True)]
         for points, sure, scores in zip(*self._read([picture] * 3, rois), strict=True):
             if float(sure) < min_presence:
                 continue
-            seen = self._look_closer(picture, points)
-            if seen[0] - seen[1] > max(score - distance, _LEAST) + _BETTER:
-                score, distance = seen
+            other = self._look_closer(picture, points)
+            if other[0] - other[1] > max(score - distance, _LEAST) + _BETTER:
+                score, distance = other
                 face = replace(face, landmarks=points, blendshapes=scores, presence=float(sure))
         return face, score, distance
 
