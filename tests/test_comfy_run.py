@@ -124,7 +124,7 @@ def cancelled(comfy, prompt, key) -> None:
     """Cancels as soon as a node tells that part of its work is done; it must be the one that stops, unfinished."""
     furthest = 0.0
     for kind, told in followed(comfy, prompt):
-        if kind == "progress" and told["node"] == key:
+        if kind == "progress" and told["node"] == key and told["value"]:
             if not furthest:
                 comfy.post("/interrupt", {})
             furthest = max(furthest, told["value"] / told["max"])
