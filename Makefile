@@ -24,7 +24,7 @@ RUN := $(BIN)/python
 demo: $(VENV)/.run-ready
 	$(RUN) -m playmate_core demo
 
-PYTEST := $(RUN) -m pytest --numprocesses=$(JOBS) --maxprocesses=8 --dist=loadgroup
+PYTEST := $(RUN) -m pytest --numprocesses=$(JOBS) --maxprocesses=8 --dist=loadfile
 
 check: lint types $(VENV)/.test-ready
 	$(PYTEST) -m "not slow and not comfy"

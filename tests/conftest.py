@@ -30,13 +30,26 @@ SLOW = ("test_acceleration.py::test_compiled", "test_bad_inputs.py::test_two_fac
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Marks the slow ones, and how ``--dist loadgroup`` shares out: a file is one piece, since its fixtures are, and
-    everything that needs the running ComfyUI is one, since that is started once."""
     for item in items:
         if f"{item.path.name}::{item.name}".startswith(SLOW):
             item.add_marker(pytest.mark.slow)
-        group = "comfy" if item.get_closest_marker("comfy") else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """How ``--dist=loadfile`` shares out: a file is one piece, since its fixtures are, and all files that need the
+    running ComfyUI are one, since that is started once."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            name = super()._split_scope(nodeid)
+            file = ROOT / name
+            return "comfy" if file.is_file() and "pytest.mark.comfy" in file.read_text(encoding="utf-8") else name
+
+    return Files(config, log)
 
 
 @pytest.fixture(scope="session")
