@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
+import torch
 
 CODECS = {"mp4": ("libx264", "aac", 44100), "mov": ("mpeg4", "aac", 48000), "mkv": ("libx264", "aac", 48000),
           "webm": ("libvpx", "libopus", 48000), "avi": ("mpeg4", "mp3", 44100), "ts": ("libx264", "aac", 48000),
           "wmv": ("wmv2", "wmav2", 44100), "flv": ("flv", "mp3", 44100), "mpg": ("mpeg2video", "mp2", 48000)}
 """Picture, sound and sample rate of each container."""
 SIDE, FPS = 64, 25
+SMALL = SimpleNamespace(image=torch.zeros(32, 32, 3))
+"""Stands in for an appearance where nothing is drawn: what is asked of it is its picture's size."""
 
 
 def sound_frames(stream, samples: np.ndarray, rate: int, start: float = 0.0):

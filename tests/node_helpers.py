@@ -47,6 +47,14 @@ class _IO(ModuleType):
         return _Type(name.upper())
 
 
+class Input:
+    """ComfyUI's base classes of values."""
+
+    class Video:
+        def get_stream_source(self):
+            raise NotImplementedError("a film that is only held in memory would have to be encoded")
+
+
 class InputImpl:
     """ComfyUI's VIDEO: a file, or frames and sound."""
 
@@ -95,7 +103,7 @@ def node_modules(*names: str, latest: dict | None = None) -> Iterator[SimpleName
     bar = SimpleNamespace(update_absolute=lambda done, total: None)
     management = _module("comfy.model_management", throw_exception_if_processing_interrupted=lambda: None)
     utils = _module("comfy.utils", ProgressBar=lambda total: bar)
-    newest = _module("comfy_api.latest", io=_IO("io"), **{"InputImpl": InputImpl, **(latest or {})},
+    newest = _module("comfy_api.latest", io=_IO("io"), **{"Input": Input, "InputImpl": InputImpl, **(latest or {})},
                      ui=_module("ui", PreviewText=lambda text: SimpleNamespace(as_dict=lambda: {"text": (text,)})))
     stand_ins = {
         PACK: _package(PACK, ROOT), f"{PACK}.nodes": _package(f"{PACK}.nodes", ROOT / "nodes"),

@@ -57,7 +57,7 @@ def covered(picture, face, what):
 
 def told(models, picture):
     said = []
-    pipeline.extract_appearance(models, picture, tell=said.append)
+    pipeline.extract_appearance(models, picture, notify=said.append)
     assert len(said) <= 1, "one call, or a node would show the last sentence only"
     return said[0] if said else ""
 

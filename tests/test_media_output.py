@@ -21,6 +21,7 @@ from playmate_core.motion.lengths import fit_sound
 from playmate_core.motion.types import Motion
 from playmate_core.runtime.errors import PlaymateError
 
+from .film_helpers import SMALL
 from .node_helpers import InputImpl, node_modules
 from .test_media_files import make_sound, voice
 
@@ -55,12 +56,12 @@ def drawn(monkeypatch):
 
     seen = []
 
-    def frames(models, appearance, motion, *rest):
+    def frames(models, appearance, motion, *rest, **more):
         seen.append(motion)
         return (torch.zeros(len(part), 16, 16, 3) for part in motion.rotation.split(10))
 
     monkeypatch.setattr(pipeline, "load_models", lambda *args, **more: SimpleNamespace(face=None, bridge=None))
-    monkeypatch.setattr(pipeline, "extract_appearance", lambda *args, **more: None)
+    monkeypatch.setattr(pipeline, "extract_appearance", lambda *args, **more: SMALL)
     monkeypatch.setattr(pipeline, "render_frames", frames)
     return seen
 
@@ -177,17 +178,18 @@ def test_the_node_says_and_does_what_was_chosen(tmp_path, monkeypatch):
     sound["waveform"][..., 100] = 0.5
     with node_modules("render_video") as nodes:
         monkeypatch.setattr(nodes.pipeline, "render_frames",
-                            lambda models, appearance, motion, *rest: iter([torch.zeros(len(motion), 16, 16, 3)]))
+                            lambda models, appearance, motion, *rest, **more: iter(
+                                [torch.zeros(len(motion), 16, 16, 3)]))
         node = nodes.render_video.RenderVideo
         assert node.validate_inputs(length="hold") is True and "choose one of" in node.validate_inputs(length="long")
         films = {}
         for length in ("motion", "hold"):
-            films[length] = node.execute(None, None, motion, 30, 0, sound, length).args[0].get_stream_source()
+            films[length] = node.execute(None, SMALL, motion, 30, 0, sound, length=length).args[0].get_stream_source()
         assert [text for text, _ in nodes.server.said if text] == [
             "The motion lasts 0.40 s and the sound 1.00 s: the sound is cut where the motion ends.",
             "The motion lasts 0.40 s and the sound 1.00 s: its last frame is held until the sound ends."]
         said = len(nodes.server.said)
-        films["silent"] = node.execute(None, None, motion, 30, 0).args[0].get_stream_source()
+        films["silent"] = node.execute(None, SMALL, motion, 30, 0).args[0].get_stream_source()
         assert nodes.server.said[said:] == [("", "7")]  # the note of an earlier run is taken away
     lengths = {name: len(list(open_video(film))) for name, film in films.items()}
     for film in films.values():
@@ -197,13 +199,16 @@ def test_the_node_says_and_does_what_was_chosen(tmp_path, monkeypatch):
 
 def test_sound_that_comes_with_frames_is_cut_as_they_are():
     sound = {"waveform": torch.arange(50.0)[None, None], "sample_rate": 10}
-    with node_modules("motion_from_video") as nodes:
-        given = nodes.motion_from_video._audio
-        frames = InputImpl.VideoFromComponents(SimpleNamespace(audio=sound))
-        assert torch.equal(given(frames, 1.0, 2.0)["waveform"], torch.arange(10.0, 30.0)[None, None])
-        assert torch.equal(given(frames, 4.0, 0.0)["waveform"], torch.arange(40.0, 50.0)[None, None])
-        assert given(InputImpl.VideoFromComponents(SimpleNamespace(audio=None)), 0.0, 0.0) is None
-        assert given(None, 0.0, 0.0) is None
+
+    def held(audio):
+        return InputImpl.VideoFromComponents(
+            SimpleNamespace(images=torch.zeros(50, 8, 8, 3), frame_rate=Fraction(10), audio=audio))
+
+    with node_modules("films") as nodes:
+        given = nodes.films.film
+        assert torch.equal(given(held(sound), 1.0, 2.0)[3]["waveform"], torch.arange(10.0, 30.0)[None, None])
+        assert torch.equal(given(held(sound), 4.0, 0.0)[3]["waveform"], torch.arange(40.0, 50.0)[None, None])
+        assert given(held(None), 0.0, 0.0)[3] is None
 
 
 def test_a_pose_shorter_than_the_speech_is_told(inputs, drawn, tmp_path, caplog):

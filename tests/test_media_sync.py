@@ -19,7 +19,7 @@ from playmate_core.media.sound_file import _Place, open_sound
 from playmate_core.media.video_reader import open_video
 
 from .driving_helpers import actor
-from .film_helpers import CODECS, FPS, events, make_film
+from .film_helpers import CODECS, FPS, SMALL, events, make_film
 from .node_helpers import InputImpl, node_modules
 
 TURN = 20.0
@@ -52,8 +52,8 @@ def quick(monkeypatch, bridge, portrait_path):
 
     monkeypatch.setattr(FaceAnalyzer, "load", classmethod(lambda cls, **more: Watcher(bridge)))
     monkeypatch.setattr(pipeline, "load_models", lambda *args, **more: SimpleNamespace(face=None, bridge=bridge))
-    monkeypatch.setattr(pipeline, "extract_appearance", lambda *args, **more: None)
-    monkeypatch.setattr(pipeline, "render_frames", lambda models, appearance, motion, *rest: painted(motion))
+    monkeypatch.setattr(pipeline, "extract_appearance", lambda *args, **more: SMALL)
+    monkeypatch.setattr(pipeline, "render_frames", lambda models, appearance, motion, *rest, **more: painted(motion))
 
     def film(clip, suffix=".mp4", *more):
         motion, made = clip.with_suffix(".safetensors"), clip.with_name(f"film{suffix}")
@@ -144,11 +144,12 @@ def test_the_nodes_film_of_a_clip_is_in_step(monkeypatch, bridge, tmp_path, late
     clip = make_film(tmp_path / "clip.mkv", later)
     models = SimpleNamespace(face=Watcher(bridge), bridge=bridge, renderer=None)
     with node_modules("motion_from_video", "render_video") as nodes:
-        monkeypatch.setattr(nodes.pipeline, "render_frames", lambda models, appearance, motion, *rest: painted(motion))
+        monkeypatch.setattr(nodes.pipeline, "render_frames",
+                            lambda models, appearance, motion, *rest, **more: painted(motion))
         motion, sound = nodes.motion_from_video.MotionFromVideo.execute(
             models, "pose and expression", "largest", 0, "interpolate", "auto", 0.0, 0.0, 0.0, 0.0, "landmarks", 25.0,
             video=InputImpl.VideoFromFile(str(clip))).args
-        film = nodes.render_video.RenderVideo.execute(models, None, motion, 16, 0, sound).args[0].get_stream_source()
+        film = nodes.render_video.RenderVideo.execute(models, SMALL, motion, 16, 0, sound).args[0].get_stream_source()
     flash, click = events(film)
     os.unlink(film)
     shown, played = events(clip)

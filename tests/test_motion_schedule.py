@@ -2,7 +2,7 @@
 
 import pytest
 
-from playmate_core.emotion.curve import LABELS, read_schedule
+from playmate_core.emotion.curve import EMOTIONS, read_schedule
 from playmate_core.motion.gaze import GazeKeyframes
 from playmate_core.motion.keyframes import PoseKeyframes
 from playmate_core.motion.schedule import DEGREES, PERCENT, Unreadable, measure, number, plain, seconds
@@ -76,8 +76,8 @@ def test_gaze_keyframes(text):
 def test_emotion_schedules(text):
     keys = read_schedule(text)
     assert [key.time for key in keys] == [0, 1.5, 62.5]
-    felt = [{label: amount for label, amount in zip(LABELS, key.amounts, strict=True) if amount} for key in keys]
-    assert felt == [{"neutral": 1}, {"happy": 0.8}, {"fear": 0.5, "sad": 0.5}]
+    felt = [{label: amount for label, amount in zip(EMOTIONS, key.amounts, strict=True) if amount} for key in keys]
+    assert felt == [{}, {"happy": 0.8}, {"fear": 0.5, "sad": 0.5}]
 
 
 @pytest.mark.parametrize("read, text, place, piece", [

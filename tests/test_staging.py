@@ -248,4 +248,4 @@ def test_render_video_writes_at_its_size(tmp_path, portrait, monkeypatch):
         with av.open(video) as container:
             stream = container.streams.video[0]
             assert (stream.width, stream.height) == (116, 128)
-        assert [i.id for i in render.define_schema().inputs][-1] == "size"
+        assert [i.id for i in render.define_schema().inputs][-2:] == ["size", "length"], "new ones come last"

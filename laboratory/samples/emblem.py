@@ -5,6 +5,7 @@ A voice's bars become a mouth: the face speaks.
 
 from __future__ import annotations
 
+import argparse
 import math
 from pathlib import Path
 
@@ -69,6 +70,7 @@ def banner(width: int = 1260, height: int = 540):
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     icon().save(FOLDER / "icon.png", optimize=True)
     banner().save(FOLDER / "banner.png", optimize=True)
 
