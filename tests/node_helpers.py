@@ -107,7 +107,8 @@ def node_modules(*names: str, latest: dict | None = None) -> Iterator[SimpleName
                      ui=_module("ui", PreviewText=lambda text: SimpleNamespace(as_dict=lambda: {"text": (text,)})))
     stand_ins = {
         PACK: _package(PACK, ROOT), f"{PACK}.nodes": _package(f"{PACK}.nodes", ROOT / "nodes"),
-        "folder_paths": _module("folder_paths", get_temp_directory=lambda: tempfile.gettempdir()),
+        "folder_paths": sys.modules.get("folder_paths") or _module("folder_paths",
+                                                                   get_temp_directory=lambda: tempfile.gettempdir()),
         "comfy": _module("comfy", model_management=management, utils=utils), "comfy.model_management": management,
         "comfy.utils": utils, "comfy_api": _module("comfy_api", latest=newest), "comfy_api.latest": newest,
         "comfy_execution": _module("comfy_execution"),
