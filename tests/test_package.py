@@ -40,6 +40,7 @@ def test_opencv_is_needed_by_nothing_but_measures_that_say_so():
     """It is no requirement (see pyproject.toml): only measures by a network of the user's own ask for it."""
     users = {path.relative_to(ROOT).as_posix() for path in [*CORE, *(ROOT / "nodes").glob("*.py")]
              for _, module in imports(path) if module == "cv2"}
+    # Pillow reads floats in one channel only.
     assert users <= {"playmate_core/evaluation/image.py", "playmate_core/media/pictures.py"}
 
 

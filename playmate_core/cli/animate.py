@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ..media.sizes import SIZE, check_size
 from ..runtime.errors import PlaymateError
-from .pose_option import MOTION_FILES
 from .progress_bar import ProgressBar
 
 log = logging.getLogger(__name__)
@@ -166,6 +165,7 @@ def run_animate(args: argparse.Namespace) -> Path:
 
 def _check_motion_out(args: argparse.Namespace, fps: float, inputs) -> None:
     from ..media.output import check_output
+    from .pose_option import MOTION_FILES
 
     path = check_output(args.motion_out, "motion", MOTION_FILES, inputs=inputs)
     if path.suffix.lower() == ".pkl" and fps != round(fps):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..media.colours import lab
 from . import geometry
 from .blendshapes import NAMES
 from .crop import Roi, sample
@@ -71,13 +72,11 @@ class _Colours:
 
     @classmethod
     def of(cls, image: Tensor, face: Face) -> _Colours:
-        import cv2
-
         roi = landmark_roi(face.landmarks)
-        crop = sample(image.cpu().float(), roi, SIZE, "border").permute(1, 2, 0).contiguous().numpy()
+        crop = sample(image.cpu().float(), roi, SIZE, "border").permute(1, 2, 0)
         matrix = roi.matrix()
         points = torch.linalg.solve(matrix[:, :2], (face.landmarks[:, :2].cpu() - matrix[:, 2]).T).T * SIZE
-        return cls(torch.from_numpy(cv2.cvtColor(crop, cv2.COLOR_RGB2LAB)), points)
+        return cls(lab(crop), points)
 
     def at(self, places: Tensor, reach: int) -> Tensor:
         """[N, 3] medians of the squares of ``2 * reach + 1`` pixels around places [N, 2] of the crop."""
@@ -91,12 +90,12 @@ class _Colours:
 
     def spread_within(self, ring: tuple[int, ...]) -> float:
         """Standard deviation of lightness within a ring of landmarks; 0 where that holds no pixel."""
-        import cv2
         import numpy as np
+        from PIL import Image, ImageDraw
 
-        mask = np.zeros((SIZE, SIZE), np.uint8)
-        cv2.fillPoly(mask, [self.points[list(ring)].round().numpy().astype(np.int32)], 1)
-        inside = self.lab[..., 0][torch.from_numpy(mask) > 0]
+        mask = Image.new("L", (SIZE, SIZE))
+        ImageDraw.Draw(mask).polygon([tuple(point) for point in self.points[list(ring)].round().tolist()], 1, 1)
+        inside = self.lab[..., 0][torch.from_numpy(np.array(mask)) > 0]
         return float(inside.std(correction=0)) if len(inside) else 0.0
 
 

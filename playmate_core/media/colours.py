@@ -44,6 +44,20 @@ def to_srgb(picture: Image) -> Tensor:
     return torch.from_numpy(np.asarray(picture).astype(np.float32) / 255.0)
 
 
+def lab(image: Tensor) -> Tensor:
+    """CIELAB (D65; lightness 0 to 100) of sRGB colours [..., 3] float 0..1, by IEC 61966-2-1 and CIE 15."""
+    linear = torch.where(image <= 0.04045, image / 12.92, ((image + 0.055) / 1.055).clamp_min(0) ** 2.4)
+    to_xyz = linear.new_tensor([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169],
+                                [0.019334, 0.119193, 0.950227]])
+    x, y, z = (linear @ to_xyz.T / to_xyz.sum(1)).unbind(-1)
+
+    def curve(share: Tensor) -> Tensor:
+        return torch.where(share > 216 / 24389, share.clamp_min(1e-9) ** (1 / 3), (24389 / 27 * share + 16) / 116)
+
+    x, y, z = curve(x), curve(y), curve(z)
+    return torch.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)), -1)
+
+
 def _unpacked(picture: Image) -> Image:
     """Palettes, bits, premultiplied alpha and transparent colours resolved: L, LA, RGB, RGBA, CMYK, LAB, I or F."""
     if picture.mode in ("P", "RGB", "L", "1") and "transparency" in picture.info or picture.mode in ("PA", "RGBa"):

@@ -141,10 +141,14 @@ def _turn_upright(picture: Image) -> None:
 
 
 def _float_tiff(data: bytes, path: str | PathLike) -> Tensor:
-    """TIFF with several channels of floats, by OpenCV: Pillow knows floats in one channel only."""
-    import cv2
+    """TIFF with several channels of floats, by OpenCV where it is there: Pillow knows floats in one channel only."""
     import numpy as np
 
+    try:
+        import cv2
+    except ImportError:
+        raise PlaymateError(f"The picture {path} is a TIFF file with several channels of floating-point numbers, which "
+                            f"only OpenCV reads, and that is not installed; {_SAVE_AS}.") from None
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise PlaymateError(f"The picture {path} is a TIFF file that is damaged or of a layout that cannot be read "
