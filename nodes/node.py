@@ -93,7 +93,7 @@ def _reported_once(validate, node: type):
             raise PlaymateError(told)
         return told
 
-    wrapped.__signature__ = inspect.signature(validate)  # ComfyUI reads the names off it
+    setattr(wrapped, "__signature__", inspect.signature(validate))  # noqa: B010 (ComfyUI reads the names off it)
     return wrapped
 
 

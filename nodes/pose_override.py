@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from comfy_api.latest import io
 
 from ..playmate_core.motion.edits import LENGTH_POLICIES
@@ -168,7 +170,7 @@ def _typed(keyframes: str) -> bool:
     return bool(keyframes.strip()) and keyframes.split() != FILLED_IN.split()
 
 
-def _shares(source: str, found: dict[str, PoseSource], named: tuple[str, ...] | None, chosen: bool,
+def _shares(source: str, found: dict[str, Any], named: tuple[str, ...] | None, chosen: bool,
             taken: set[str]) -> tuple[dict[str, list[str]], list[str]]:
     """Which axes each source directs, and what must be said about it.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Iterator, Optional, Protocol
+from typing import Any, Iterator, Optional, Protocol
 
 import torch
 from torch import Tensor
@@ -85,10 +85,15 @@ class SamplingSettings:
 class WindowedMotionModel(ABC):
     """A motion model that makes its motion in windows at 25 frames a second: all of ``MotionModel`` but the windows.
 
-    Subclasses have ``config`` with ``encoder`` and ``features_dim``, and ``has_emotion_head``.
+    Subclasses have ``config`` with ``encoder`` and ``features_dim``.
     """
 
-    has_emotion_head = False
+    config: Any
+
+    @property
+    def has_emotion_head(self) -> bool:
+        """Whether emotion curves take effect."""
+        return False
 
     @property
     def encoder(self) -> str:

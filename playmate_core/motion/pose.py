@@ -179,9 +179,9 @@ def _reach(span: tuple[float, float] | None, mode: str, amount: float, factor: b
     if amount == 0:
         return None
     if factor:
-        powers = (math.log(max(end, 1e-30)) / amount for end in span)
-        return tuple(math.exp(min(max(power, -FAR), FAR)) for power in powers)
-    return tuple(end / max(amount, 1e-30) for end in span)
+        low, high = (math.exp(min(max(math.log(max(end, 1e-30)) / amount, -FAR), FAR)) for end in span)
+        return low, high
+    return span[0] / max(amount, 1e-30), span[1] / max(amount, 1e-30)
 
 
 def _held(axis: str, values: Tensor, span: tuple[float, float] | None, notes: list[str]) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from itertools import product
-from typing import Callable
+from typing import Any, Callable
 
 import torch
 import torch.nn.functional as F
@@ -85,7 +85,8 @@ def by_indexing(values: Tensor, places: Tensor, padding: str, align_corners: boo
         axes.append([(low, 1 - (place - low)), (low + 1, place - low)])
     out = values.new_zeros(frames, channels, places[0, ..., 0].numel())
     for corner in product(*axes):
-        index, share = 0, 1
+        index: Any = 0
+        share: Any = 1
         for (cell, part), length in zip(reversed(corner), size, strict=True):
             index = index * length + cell.clamp(0, length - 1)
             share = share * part * ((cell >= 0) & (cell < length))

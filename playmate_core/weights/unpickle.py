@@ -14,6 +14,7 @@ has some of them, refuses JoyVASA's checkpoint, and cannot even build its PosixP
 
 from __future__ import annotations
 
+import mmap
 import pickletools
 from typing import Any, BinaryIO, Callable
 
@@ -136,7 +137,7 @@ class _Machine:
             raise Unreadable(f"uses the pickle instruction {name}, which no array or tensor needs")
 
 
-def read_pickle(data: bytes | BinaryIO) -> tuple[Any, dict[str, Storage]]:
+def read_pickle(data: bytes | BinaryIO | mmap.mmap) -> tuple[Any, dict[str, Storage]]:
     """The object in a pickle, and the storages that its tensors refer to, by key.
 
     Args:
