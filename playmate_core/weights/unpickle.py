@@ -154,7 +154,7 @@ def read_pickle(data: bytes | BinaryIO | mmap.mmap) -> tuple[Any, dict[str, Stor
     """
     machine = _Machine()
     try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):  # type: ignore[arg-type]  # a mapped file reads as one
             if count > MAX_ITEMS:
                 raise Unreadable("is far longer than any table of arrays or tensors")
             if opcode.name == "STOP":
