@@ -22,17 +22,25 @@ if str(ROOT) not in sys.path:
 
 SLOW = ("test_acceleration.py::test_compiled", "test_bad_inputs.py::test_two_faces", "test_corpus_", "test_devices",
         "test_diffusion_sampler.py::test_memory", "test_driving.py::test_template_clips_left_out",
-        "test_emotions_rendered", "test_evaluation_command", "test_liveportrait_full_size", "test_liveportrait_planes",
-        "test_motion_eyes.py::test_rendered", "test_pose_obedience", "test_render_tracked",
+        "test_emotions_rendered", "test_evaluation_command", "test_liveportrait_full_size",
+        "test_liveportrait_stacked_planes", "test_motion_eyes.py::test_rendered", "test_pose_obedience",
+        "test_render_tracked", "test_apple", "test_cover", "test_gpu_check", "test_joyvasa_parity", "test_laboratory",
+        "test_liveportrait_devices", "test_media_sync", "test_staging", "test_two_devices",
         "test_speech_encoder.py::test_chunk_edges", "test_training_")
 """How the names of tests begin that take seconds each, or belong to the laboratory: ``make check`` leaves them out."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
+    """Marks slow tests, and begins with what takes longest, so that no worker is left with it at the end."""
     for item in items:
         if f"{item.path.name}::{item.name}".startswith(SLOW):
             item.add_marker(pytest.mark.slow)
+    rank = {}
+    for item in items:
+        own = 0 if item.get_closest_marker("comfy") else 1 if item.get_closest_marker("slow") else 2
+        rank[item.path] = min(rank.get(item.path, 2), own)
+    items.sort(key=lambda item: rank[item.path])
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -41,6 +49,7 @@ def pytest_xdist_make_scheduler(config, log):
     running ComfyUI are one, since that is started once."""
     if config.getvalue("dist") != "loadfile":
         return None
+    config.option.loadscopereorder = False  # else files go by the number of their tests
     from xdist.scheduler import LoadFileScheduling
 
     class Files(LoadFileScheduling):
