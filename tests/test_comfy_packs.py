@@ -178,16 +178,15 @@ def still(studio, tmp_path_factory):
 @pytest.mark.slow
 def test_networks_are_unloaded_and_come_back_and_either_form_draws_the_same(studio, still, weights):
     pictures = []
-    for batch in (4, 8):
-        pictures.append(still(weights["kijai"], batch))
+    for form, batch in (("kijai", 4), ("kwai", 4)):
+        pictures.append(still(weights[form], batch))
         networks, = studio.held("Networks")
         assert networks["patcher"] == "ModelPatcher" and networks["device"] == "cpu"
         assert networks["loaded"] == networks["bytes"] > 450e6
         studio.unload()
         assert not studio.held("Networks")
-    assert pictures[0].equal(pictures[1])
     # To a level of 255: where tensors lie in memory decides which of the processor's ways to add is taken.
-    assert (still(weights["kwai"], 4) - pictures[0]).abs().max() < 1.5 / 255
+    assert all((picture - pictures[0]).abs().max() < 1.5 / 255 for picture in pictures)
     animal = still(weights["kijai"], 4, "liveportrait-animal")
     assert (animal - pictures[0]).abs().mean() > 8 / 255
     # Another pack takes their place, and nothing keeps them.
