@@ -58,6 +58,38 @@ def best_stream(container, kind: str):
     return next((stream for stream in usable if _is_default(stream)), next(iter(usable), None))
 
 
+class Decoding:
+    """The frames of a stream, less what cannot be decoded, until ``most`` packets in a row could not.
+
+    Attributes:
+        bad: packets left out after the first frame; before it a recording was only cut out of a stream.
+        reason: what FFmpeg said of the last of them.
+    """
+
+    def __init__(self, container, stream, most: int) -> None:
+        self.bad, self.reason, self.most = 0, "", most
+        self._packets = container.demux(stream)
+
+    def __iter__(self) -> Iterator[Any]:
+        import av
+
+        in_a_row, begun = 0, False
+        while in_a_row < self.most:
+            try:
+                packet = next(self._packets, None)
+                if packet is None:
+                    return
+                frames = packet.decode()
+            except av.error.EOFError:
+                return
+            except av.error.FFmpegError as error:
+                self.bad, in_a_row, self.reason = self.bad + begun, in_a_row + 1, error.strerror or str(error)
+                continue
+            for frame in frames:
+                in_a_row, begun = 0, True
+                yield frame
+
+
 def _container(source: MediaFile, kind: str, closing: contextlib.ExitStack):
     import av
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..runtime.errors import PlaymateError
 from ..runtime.progress import Progress, report
 from .clock import Clock, clock_of
-from .container import MediaFile, best_stream, name_of, open_media
+from .container import Decoding, MediaFile, best_stream, name_of, open_media
 from .wholeness import missing_bytes
 
 log = logging.getLogger(__name__)
@@ -111,29 +111,14 @@ class SoundFile:
                                 "again.")
 
     def _frames(self) -> Iterator[tuple[Tensor, int, float | None]]:
-        import av
-
-        bad, in_a_row, seconds = 0, 0, 0.0
+        seconds = 0.0
         with open_media(self.source, "audio") as container:
-            packets = container.demux(best_stream(container, "audio"))
-            while in_a_row < _FAILURES:
-                try:
-                    packet = next(packets, None)
-                    if packet is None:
-                        break
-                    frames = packet.decode()
-                except av.error.EOFError:
-                    break
-                except av.error.FFmpegError:
-                    # Before the first sound it is only where a recording was cut out of a stream.
-                    bad, in_a_row = bad + (seconds > 0), in_a_row + 1
-                    continue
-                for frame in frames:
-                    in_a_row = 0
-                    seconds += frame.samples / frame.sample_rate
-                    yield _samples(frame), frame.sample_rate, frame.time
+            decoding = Decoding(container, best_stream(container, "audio"), _FAILURES)
+            for frame in decoding:
+                seconds += frame.samples / frame.sample_rate
+                yield _samples(frame), frame.sample_rate, frame.time
         short = missing_bytes(self.source)
-        if seconds and (bad or short) and not self._told:
+        if seconds and (decoding.bad or short) and not self._told:
             self._told.append(f"{self.name} is damaged or cut off; the {seconds:.2f} s of sound that can be read are "
                               "used.")
             log.warning(self._told[-1])

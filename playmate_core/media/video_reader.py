@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..runtime.errors import PlaymateError
 from .clock import Clock, clock_of, frame_rate
-from .container import MediaFile, best_stream, name_of, open_media
+from .container import Decoding, MediaFile, best_stream, name_of, open_media
 from .wholeness import missing_bytes
 
 logger = logging.getLogger(__name__)
@@ -88,37 +88,22 @@ class VideoReader:
 
     def _decode(self) -> Iterator[Tuple[float, Any]]:
         """(seconds since ``start``, frame), from the key frame before ``start`` on."""
-        import av
-
-        bad, in_a_row, number, reason = 0, 0, 0, "no pictures"
+        number = 0
         with open_media(self.source) as container:
             stream = best_stream(container, "video")
             stream.thread_type = "AUTO"
             zero = self.clock.zero
             if self.start > 0:
                 container.seek(max(int((zero + self.start) / stream.time_base), 0), stream=stream)
-            packets = container.demux(stream)
-            while in_a_row < _FAILURES:
-                try:
-                    packet = next(packets, None)
-                    if packet is None:
-                        break
-                    frames = packet.decode()
-                except av.error.EOFError:
-                    break
-                except av.error.FFmpegError as error:
-                    # Before the first picture it is only where a recording was cut out of a stream.
-                    bad, in_a_row, reason = bad + bool(number), in_a_row + 1, error.strerror or str(error)
-                    continue
-                for frame in frames:
-                    in_a_row = 0
-                    time = number / self.fps if frame.time is None else frame.time - zero
-                    number += 1
-                    yield time - self.start, frame
+            decoding = Decoding(container, stream, _FAILURES)
+            for frame in decoding:
+                time = number / self.fps if frame.time is None else frame.time - zero
+                number += 1
+                yield time - self.start, frame
         if not number:
-            raise PlaymateError(f"{name_of(self.source)} cannot be decoded ({reason}); convert it to MP4 with H.264 "
-                                "and try again.")
-        if (bad or missing_bytes(self.source)) and not self._told:
+            raise PlaymateError(f"{name_of(self.source)} cannot be decoded ({decoding.reason or 'no pictures'}); "
+                                "convert it to MP4 with H.264 and try again.")
+        if (decoding.bad or missing_bytes(self.source)) and not self._told:
             self._told.append(f"{name_of(self.source)} is damaged or cut off; the {number} pictures that can be read "
                               "are used.")
             logger.warning(self._told[-1])
