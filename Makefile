@@ -1,6 +1,7 @@
 # make demo   a portrait and a voice become output/demo.mp4
 # make check  lint, types, layers and the fast tests: a minute and a half on two cores
 # make test   all tests, those of the registry's archive in a real ComfyUI included: ten minutes on two cores
+# make looks  sheets to look at in output/looks: emotions, mouths, LivePortrait's pictures beside ours (PORTRAITS="..." for more)
 # make comfy  a ComfyUI with these nodes, from nothing (CPU unless COMFY_ARGS says otherwise)
 
 PYTHON ?= python3
@@ -19,7 +20,7 @@ BIN := $(VENV)/bin
 endif
 RUN := $(BIN)/python
 
-.PHONY: demo check lint types test bench comfy clean
+.PHONY: demo check lint types test bench looks comfy clean
 
 demo: $(VENV)/.run-ready
 	$(RUN) -m playmate_core demo
@@ -45,6 +46,10 @@ test: $(VENV)/.test-ready
 
 bench: $(VENV)/.run-ready
 	$(RUN) -m laboratory.benchmarks
+
+# The sample portrait and, where the shared folder is (PLAYMATE_SHARED), its portrait too; PORTRAITS="FILE ..." adds more.
+looks: $(VENV)/.test-ready
+	$(RUN) -m laboratory.looks $(if $(PORTRAITS),--more $(PORTRAITS)) $(LOOKS_ARGS)
 
 comfy: $(VENV)/.test-ready
 	$(RUN) -m tests.comfy_server --port $(PORT) -- $(COMFY_ARGS)
