@@ -1,10 +1,16 @@
 """Fit the latent bridge: LivePortrait's expression latents to face landmarks and back.
 
-    python -m laboratory.fits.bridge --templates DIR --tracks DIR [-o OUT.safetensors] [--landmarks CACHE.safetensors]
+    python -m laboratory.fits.bridge --templates DIR --pairs DIR --tracks DIR [DIR ...]
+                                     [-o OUT.safetensors] [--landmarks CACHE.safetensors] [--new-mean-face]
 
 ``--templates`` holds LivePortrait's published motion templates and the clips that some of them were taken from
-(NAME.safetensors with exp, R, t, scale; NAME.mp4). ``--tracks`` holds landmarks and blendshape scores of real
-speakers. The clips' landmarks are found by the package's own face mesh (minutes; ``--landmarks`` keeps them).
+(NAME.safetensors with exp, R, t, scale; NAME.mp4), ``--pairs`` more such clips and, under rendered/single_latent,
+LivePortrait's pictures of single latents. ``--tracks`` holds landmarks and blendshape scores of real speakers. The
+clips' landmarks are found by the package's own face mesh (minutes; ``--landmarks`` keeps them).
+
+The map goes through the space of what faces do (movement.py): latents are fitted to the principal movements of real
+faces, so whatever they say, a nose keeps its width and a skull its shape. LivePortrait's own renderings of whole clips
+are left out of the fit; they are what ``laboratory.measures.amplitude`` holds the drawing against.
 Everything is deterministic. The figures that clips left out of the fit reach are printed as JSON.
 """
 
@@ -13,12 +19,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from playmate_core.face import geometry as geo
@@ -26,32 +30,37 @@ from playmate_core.face.bridge import EYE_DISTANCE, HEAD_ORIGIN, LATENTS, Latent
 from playmate_core.motion.geometry import euler_degrees
 
 from .. import ROOT
+from .bridge_data import Landmarks, clip_landmarks, read_clips, read_singles, read_templates, read_tracks
+from .movement import Recordings, centred, share
+
+__all__ = ["Pairs", "clip_landmarks", "fit_bridge", "fit_forward", "read_templates", "ridge"]
 
 OUT = ROOT / "playmate_core" / "weights" / "bundled" / "bridge.safetensors"
 LICENCE = """bridge.safetensors was fitted by this project (laboratory/fits/bridge.py) and is licensed like it,
 Apache-2.0.
 
-It was fitted on the motion templates and driving clips that LivePortrait (Copyright (c) 2024 Kuaishou Visual
-Generation and Interaction Center) and ComfyUI-LivePortraitKJ publish under the MIT licence, and on face landmarks of
-public sample clips under MIT and Apache-2.0. It holds regression weights, a covariance and a mean face shape; no
-frame, picture or sound of those sources.
+It was fitted on the motion templates, driving clips and example renderings that LivePortrait (Copyright (c) 2024
+Kuaishou Visual Generation and Interaction Center) and ComfyUI-LivePortraitKJ publish under the MIT licence, and on face
+landmarks of public sample clips under MIT, Apache-2.0 and CC BY 4.0. It holds regression weights, a covariance and a
+mean face shape; no frame, picture or sound of those sources.
 """
 
 RIGHT_EYE_KEYPOINTS, LEFT_EYE_KEYPOINTS = (1, 2, 11, 13, 18), (1, 2, 15, 16, 18)
 EYE_KEYPOINTS = tuple(sorted({*RIGHT_EYE_KEYPOINTS, *LEFT_EYE_KEYPOINTS}))
 """Keypoints of eyes and brows; the others move mouth, cheeks and jaw (SPEC.md section 10 and appendix A)."""
 REGIONS = {
-    "right eye": (geo.EYES[0] + geo.IRISES[0], RIGHT_EYE_KEYPOINTS, 3e-4),
-    "left eye": (geo.EYES[1] + geo.IRISES[1], LEFT_EYE_KEYPOINTS, 3e-4),
-    "lips": (geo.LIPS, tuple(k for k in range(21) if k not in EYE_KEYPOINTS), 5e-4),
+    "right eye": (geo.EYES[0] + geo.IRISES[0], RIGHT_EYE_KEYPOINTS),
+    "left eye": (geo.EYES[1] + geo.IRISES[1], LEFT_EYE_KEYPOINTS),
 }
-"""Landmarks, the keypoints that may move them, and the ridge strength on these. Lids need a weak ridge: blinks are
-few, and a strong one leaves them half open. Each eye has its own keypoints: people blink with both, and a fit that may
-use either would half shut the other one on a wink."""
-FOREIGN, ELSEWHERE = 0.1, 1e-3
-"""Ridge strength on a region's foreign keypoints, and on all of them for landmarks outside the regions."""
+"""Landmarks of each eye, and the keypoints that may move them: people blink with both, and a fit that may use either
+would half shut the other one on a wink."""
+STRENGTH, EYE_STRENGTH, FOREIGN = 1e-3, 3e-4, 0.1
+"""Ridge strength: of the face as a whole; of an eye's own keypoints (weak: blinks are few, and a strong one leaves lids
+half open); of an eye's foreign keypoints."""
 REGION_EDGE = 0.06
-"""A region's fit fades out over this distance (outer-eye distances), so that skin does not tear at its edge."""
+"""An eye's fit fades out over this distance (outer-eye distances), so that skin does not tear at its edge."""
+SINGLE_WEIGHT = 3.0
+"""Weight of a picture of a single latent: two dozen pictures are all that is known of what keypoint 1's y does."""
 
 CLIP_EDGES = {"d1": 512, "d2": 512, "d5": 480, "d7": 480, "d8": 480}
 """Pixels; LivePortrait's crop is the whole clip."""
@@ -60,60 +69,6 @@ COVARIANCE_FLOOR = 1e-7
 EVIDENCE, SHARP_EVIDENCE = 0.01, 0.04
 """Landmarks err together, so each counts as a small part of an independent witness; lips, lids and irises, which the
 mesh finds best, as a larger one."""
-
-
-# ---- reading
-
-
-def clip_landmarks(path: Path, analyzer) -> tuple[Tensor, Tensor]:
-    """Landmarks [T, 478, 3] and blendshapes [T, 52] of a clip, every frame looked at afresh."""
-    from playmate_core.media.video_reader import open_video
-
-    points, scores = [], []
-    for _, picture in open_video(path):
-        face = analyzer.analyze(picture.float() / 255.0)[0][0]
-        points.append(face.landmarks)
-        scores.append(face.blendshapes)
-    return torch.stack(points), torch.stack(scores)
-
-
-def read_clips(folder: Path, cache: Path | None) -> dict[str, dict[str, Tensor]]:
-    """Template clips by name: landmarks, blendshapes, exp [T, 63], R, t, scale, c_eyes, c_lip."""
-    if cache is not None and cache.is_file():
-        stored = load_file(str(cache))
-    else:
-        from playmate_core.face.analyzer import FaceAnalyzer
-
-        analyzer, stored = FaceAnalyzer.load(), {}
-        for path in sorted(folder.glob("*.mp4")):
-            stored[f"{path.stem}.landmarks"], stored[f"{path.stem}.blendshapes"] = clip_landmarks(path, analyzer)
-            sys.stderr.write(f"{path.stem}: {len(stored[f'{path.stem}.landmarks'])} frames\n")
-        if cache is not None:
-            save_file(stored, str(cache))
-    clips = {}
-    for name in sorted({key.split(".")[0] for key in stored}):
-        clip = {key: value.double() for key, value in load_file(str(folder / f"{name}.safetensors")).items()}
-        clip["landmarks"] = stored[f"{name}.landmarks"].double()
-        clip["blendshapes"] = stored[f"{name}.blendshapes"].double()
-        clips[name] = clip
-    return clips
-
-
-def read_templates(folder: Path) -> dict[str, Tensor]:
-    """exp [T, 63] of every motion template."""
-    files = {path.stem: load_file(str(path)) for path in sorted(folder.glob("*.safetensors"))}
-    return {name: data["exp"].double().flatten(1) for name, data in files.items() if "R" in data}
-
-
-def read_tracks(folder: Path) -> dict[str, dict[str, Tensor]]:
-    """Landmarks and blendshapes of real speakers, frames without a face left out."""
-    tracks = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(str(path), "pt") as file:
-            points, scores = (file.get_tensor(key).double() for key in ("landmarks", "blendshapes"))
-        seen = torch.isfinite(points).flatten(1).all(dim=1)
-        tracks[path.stem] = {"landmarks": points[seen], "blendshapes": scores[seen]}
-    return tracks
 
 
 # ---- the mean face
@@ -192,28 +147,49 @@ def pose_units(clips: dict, mean: Tensor) -> dict:
 # ---- the fit
 
 
-def centred(value: Tensor) -> Tensor:
-    return value - value.mean(dim=0)
-
-
 class Pairs:
-    """Latents and displacements of clips, about each clip's mean, with their mirror images."""
+    """Latents and displacements of clips, about each clip's mean, with their mirror images.
 
-    def __init__(self, clips: dict, mean: Tensor, index: Tensor) -> None:
+    Args:
+        clips: as ``read_clips`` gives them.
+        mean: [478, 3] mean face; index: [478] mirror index.
+        speakers: landmarks and blendshapes of people without latents: they say what faces can do, not what latents do.
+        singles: latents [N, 63] and landmarks [N, 478, 3] of pictures of single latents.
+    """
+
+    def __init__(self, clips: dict, mean: Tensor, index: Tensor, speakers: dict | None = None,
+                 singles: dict | None = None) -> None:
         flip = torch.tensor([-1.0, 1.0, 1.0], dtype=torch.float64)
-        self.mean = mean
-        self.shape = {name: geo.lay_on_own_median(clip["landmarks"], mean) for name, clip in clips.items()}
+        for name, clip in clips.items():
+            if "blendshapes" not in clip:
+                clips[name] = {**clip, "blendshapes": torch.zeros(len(clip["landmarks"]), 52, dtype=torch.float64)}
+        self.mean, self.index = mean, index
+        self.recordings = Recordings(clips | (speakers or {}), mean)
+        self.shape = {name: self.recordings.shape[name] for name in clips}
         self.latents = {name: centred(clip["exp"].flatten(1)) for name, clip in clips.items()}
-        self.displacement = {name: centred(shape) for name, shape in self.shape.items()}
+        self.displacement = {name: self.recordings.movement(name) for name in clips}
+        self.singles = {}
+        for name, (latents, landmarks) in (singles or {}).items():
+            shape = geo.lay_on_own_median(landmarks, mean)
+            rest = shape[latents.abs().amax(1) < 0.004].mean(dim=0)
+            self.singles[name] = latents, shape - rest
         self.mirrored = {
-            name: (mirror_expression(self.latents[name].unflatten(1, (21, 3))).flatten(1), moved[:, index] * flip)
-            for name, moved in self.displacement.items()}
+            name: (mirror_expression(latents.unflatten(1, (21, 3))).flatten(1), moved[:, index] * flip)
+            for name, (latents, moved) in (self.singles | {n: (self.latents[n], self.displacement[n])
+                                                           for n in clips}).items()}
 
     def stack(self, names: list[str]) -> tuple[Tensor, Tensor]:
-        """Latents [N, 63], displacements [N, 1434]."""
-        x = torch.cat([self.latents[n] for n in names] + [self.mirrored[n][0] for n in names])
-        y = torch.cat([self.displacement[n] for n in names] + [self.mirrored[n][1] for n in names])
-        return x, y.flatten(1)
+        """Latents [N, 63] and displacements [N, 1434] of clips and of all single latents, weighted."""
+        rows = [(self.latents[n], self.displacement[n], share(len(self.latents[n])), n) for n in names]
+        rows += [(latents, moved, SINGLE_WEIGHT, n) for n, (latents, moved) in self.singles.items()]
+        x = torch.cat([side * w for latents, _, w, n in rows for side in (latents, self.mirrored[n][0])])
+        y = torch.cat([side.flatten(1) * w for _, moved, w, n in rows for side in (moved, self.mirrored[n][1])])
+        return x, y
+
+    def basis(self, names: list[str]) -> Tensor:
+        """[K, 1434] of ``names`` and everybody who is no clip."""
+        speakers = [name for name in self.recordings.shape if name not in self.latents]
+        return self.recordings.basis(self.index, names=speakers + names)
 
 
 def ridge(x: Tensor, y: Tensor, strength: float | Tensor) -> Tensor:
@@ -223,15 +199,15 @@ def ridge(x: Tensor, y: Tensor, strength: float | Tensor) -> Tensor:
 
 
 def fit_forward(x: Tensor, y: Tensor, mean: Tensor) -> Tensor:
-    """[63, 1434]: a ridge for each region, faded into the one for the rest of the face."""
-    forward = ridge(x, y, ELSEWHERE).unflatten(1, (geo.LANDMARKS, 3))
-    for landmarks, keypoints, strength in REGIONS.values():
+    """[63, 1434]: a ridge for the whole face, and one for each eye faded into it."""
+    forward = ridge(x, y, STRENGTH).unflatten(1, (geo.LANDMARKS, 3))
+    for landmarks, keypoints in REGIONS.values():
         penalty = torch.full((21,), FOREIGN, dtype=x.dtype)
-        penalty[list(keypoints)] = strength
+        penalty[list(keypoints)] = EYE_STRENGTH
         own = ridge(x, y, penalty.repeat_interleave(3)).unflatten(1, (geo.LANDMARKS, 3))
         away = torch.cdist(mean[:, :2], mean[list(landmarks), :2]).min(dim=1).values
-        share = torch.exp(-(away / REGION_EDGE) ** 2)[:, None]
-        forward = share * own + (1.0 - share) * forward
+        part = torch.exp(-(away / REGION_EDGE) ** 2)[:, None]
+        forward = part * own + (1.0 - part) * forward
     return forward.flatten(1)
 
 
@@ -244,9 +220,11 @@ def latent_covariance(templates: dict[str, Tensor]) -> Tensor:
 def fit_bridge(pairs: Pairs, names: list[str], templates: dict[str, Tensor]) -> LatentBridge:
     """A bridge, still without blendshapes, from the clips ``names`` and the covariance of ``templates``."""
     x, y = pairs.stack(names)
-    forward = fit_forward(x, y, pairs.mean)
+    basis = pairs.basis(names)
+    within = y @ basis.T @ basis
+    forward = fit_forward(x, within, pairs.mean)
     evidence = torch.full((geo.LANDMARKS, 1), EVIDENCE, dtype=torch.float64)
-    evidence[list(geo.LIPS) + [i for side in ("right eye", "left eye") for i in REGIONS[side][0]]] = SHARP_EVIDENCE
+    evidence[list(geo.LIPS) + [i for landmarks, _ in REGIONS.values() for i in landmarks]] = SHARP_EVIDENCE
     residual = (y - x @ forward).square().mean()
     noise = (residual / evidence).sqrt().expand(-1, 3)
     return LatentBridge(forward, latent_covariance(templates), noise, torch.zeros(52, LATENTS), torch.zeros(52))
@@ -286,24 +264,56 @@ def r2(predicted: Tensor, truth: Tensor) -> float:
     return round(1.0 - float((predicted - truth).square().sum() / centred(truth).square().sum()), 3)
 
 
+def lengths(moved: Tensor) -> dict[str, Tensor]:
+    """What a viewer sees of displacements [T, 478, 3]: each [T], outer-eye distances, more is more."""
+    x, y = moved[..., 0], moved[..., 1]
+    lids = [(y[:, list(low[3:6])] - y[:, list(up[3:6])]).mean(1)
+            for up, low in zip(geo.EYES_UPPER, geo.EYES_LOWER, strict=True)]
+    corners = [(x[:, up[0]] + x[:, up[-1]]) / 2 for up in geo.EYES_UPPER]
+    return {"lip gap": y[:, 14] - y[:, 13], "lip width": x[:, 291] - x[:, 61], "corners up": -(y[:, 61] + y[:, 291]) / 2,
+            "upper lip": -y[:, 13], "lower lip": y[:, 14], "chin": y[:, 152], "pucker": -moved[:, (0, 17), 2].mean(1),
+            "inner brows": -(y[:, 107] + y[:, 336]) / 2, "outer brows": -(y[:, 70] + y[:, 300]) / 2,
+            "brows together": x[:, 107] - x[:, 336], "right lids": lids[0], "left lids": lids[1],
+            "gaze x": (x[:, 468] - corners[0] + x[:, 473] - corners[1]) / 2}
+
+
+LEAST_MOVED = 0.008
+"""Standard deviation below which a clip hardly shows a movement, so that its amplitude says nothing."""
+
+
 def left_out(pairs: Pairs, templates: dict[str, Tensor]) -> dict:
-    """Figures of every longer clip, fitted without it and without its template."""
+    """Figures of every longer clip, fitted without it and without its template: R2 by region, r and amplitude."""
     report = {}
+    parts = {"all": list(range(468)), "lips": list(geo.LIPS), "brows": [i for brow in geo.BROWS for i in brow],
+             "eyes": [i for eye in geo.EYES for i in eye]}
     for name in pairs.latents:
-        if len(pairs.latents[name]) < 100:
+        if len(pairs.latents[name]) < 70:
             continue
         others = [other for other in pairs.latents if other != name]
         bridge = fit_bridge(pairs, others, {k: v for k, v in templates.items() if k != name})
         truth, latents = pairs.displacement[name], pairs.latents[name]
         predicted = centred(bridge.displacement(latents).double())
-        gap = [d[:, 14, 1] - d[:, 13, 1] for d in (predicted, truth)]
-        parts = {"all": list(range(468)), "lips": list(geo.LIPS), "six lip points": [13, 14, 61, 291, 0, 17],
-                 "lids": [159, 145, 386, 374]}
-        back = centred(bridge.expression(truth[..., :2]).double().flatten(1))
-        report[name] = {part: r2(predicted[:, chosen, :2], truth[:, chosen, :2]) for part, chosen in parts.items()} | {
-            "lip gap r": pearson(*gap), "lip gap sd ratio": round(float(gap[0].std() / gap[1].std()), 2),
-            "landmarks to latents": r2(back, latents),
-        }
+        row = {part: r2(predicted[:, chosen, :2], truth[:, chosen, :2]) for part, chosen in parts.items()}
+        drawn, real = lengths(predicted), lengths(truth)
+        for key, value in real.items():
+            if float(value.std()) > LEAST_MOVED:
+                row[key] = {"r": pearson(drawn[key], value), "amplitude": round(float(drawn[key].std() / value.std()), 2)}
+        row["landmarks to latents"] = r2(centred(bridge.expression(truth[..., :2]).double().flatten(1)), latents)
+        report[name] = row
+    return report
+
+
+def singles_drawn(pairs: Pairs, bridge: LatentBridge) -> dict:
+    """Lengths at the largest value of each single latent, as pictured by LivePortrait and as read by the bridge."""
+    report = {}
+    for name, (latents, moved) in pairs.singles.items():
+        along = latents.sum(dim=1)
+        seen, drawn = lengths(moved), lengths(bridge.displacement(latents).double())
+
+        def at_end(value, along=along):
+            return round(float(centred(value) @ centred(along) / centred(along).square().sum() * along.max()), 3)
+
+        report[name] = {key: [at_end(seen[key]), at_end(drawn[key])] for key in seen}
     return report
 
 
@@ -367,17 +377,28 @@ def lids_in_blinks(clips: dict, pairs: Pairs, bridge: LatentBridge) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--templates", type=Path, required=True)
-    parser.add_argument("--tracks", type=Path, required=True)
+    parser.add_argument("--pairs", type=Path, required=True)
+    parser.add_argument("--tracks", type=Path, nargs="+", required=True)
     parser.add_argument("--landmarks", type=Path, help="keep the clips' landmarks here and read them next time")
+    parser.add_argument("--new-mean-face", action="store_true",
+                        help="find the mean face and the mirror index anew, from --templates and the first --tracks")
     parser.add_argument("-o", "--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
 
-    clips = read_clips(arguments.templates, arguments.landmarks)
-    tracks, templates = read_tracks(arguments.tracks), read_templates(arguments.templates)
-    mean, index = mean_face(clips, tracks)
-    calibration, pose_report = pose_calibration(clips, mean)
-    pairs = Pairs(clips, mean, index)
+    cache = Landmarks(arguments.landmarks)
+    first = read_clips(arguments.templates, cache)
+    clips = first | read_clips(arguments.pairs, cache)
+    singles = read_singles(arguments.pairs / "rendered" / "single_latent", cache)
+    templates = read_templates(arguments.templates) | read_templates(arguments.pairs)
+    tracks: dict = {}
+    for folder in arguments.tracks:
+        tracks |= read_tracks(folder)
+    # The frame of reference stays that of the first fit, whatever is added later: saved motion counts from it.
+    mean, index = (mean_face(first, read_tracks(arguments.tracks[0])) if arguments.new_mean_face
+                   else (geo.mean_face().double(), geo.mirror_index()))
+    calibration, pose_report = pose_calibration(first, mean)
+    pairs = Pairs(clips, mean, index, tracks, singles)
     bridge = fit_bridge(pairs, list(clips), templates)
     portraits = Portraits(clips | tracks, mean)
     scores, rest = fit_blendshapes(portraits, list(portraits.scores), bridge)
@@ -394,8 +415,8 @@ def main() -> None:
     os.replace(temporary, arguments.out)
     arguments.out.with_suffix(".LICENSE.txt").write_text(LICENCE)
     report = {
-        "clips left out": left_out(pairs, templates), "pose": pose_report, "units": pose_units(clips, mean),
-        "lids": lids_in_blinks(clips, pairs, bridge),
+        "clips left out": left_out(pairs, templates), "single latents": singles_drawn(pairs, bridge),
+        "pose": pose_report, "units": pose_units(first, mean), "lids": lids_in_blinks(clips, pairs, bridge),
         "speech round trip": speech_round_trip(portraits, list(tracks), bridge),
         "own expression, persons left out": blendshapes_left_out(portraits, bridge),
     }
