@@ -61,8 +61,8 @@ def test_one_part_beyond_its_bounds_is_outside(length, factor, out):
 
 
 @pytest.mark.parametrize("label, opening, out", [
-    ("happy", 0.76, False), ("happy", 0.74, True), ("angry", 0.79, True), ("sad", 0.71, False), ("contempt", 0.78, True),
-    ("disgusted", 0.76, False), ("fear", 0.95, True), ("fear", 1.6, False), ("surprised", 1.75, True),
+    ("happy", 0.76, False), ("happy", 0.74, True), ("angry", 0.79, True), ("sad", 0.71, False),
+    ("contempt", 0.78, True), ("disgusted", 0.76, False), ("fear", 0.95, True), ("fear", 1.6, False), ("surprised", 1.75, True),
     ("happy", 1.75, False)])
 def test_eyes_have_bounds_of_their_own_in_each_emotion(label, opening, out):
     shares = {name: [1.0] * len(pairs) for name, pairs in anatomy.LENGTHS.items()}
@@ -194,7 +194,8 @@ def test_boxes_lie_inside_and_hold_the_face(models, small):
         left, top, right, bottom = box
         assert 0 <= left < right <= 1 and 0 <= top < bottom <= 1
         points = face.landmarks[list(chosen), :2] / torch.tensor([size[1], size[0]])
-        assert bool(((points >= torch.tensor([left, top]) - 0.02) & (points <= torch.tensor([right, bottom]) + 0.02)).all())
+        assert bool((points >= torch.tensor([left, top]) - 0.02).all())
+        assert bool((points <= torch.tensor([right, bottom]) + 0.02).all())
     assert drawing.drawn_at((0.25, 0.0, 0.75, 1.0), (400, 300), 75) == 200
 
 
@@ -213,7 +214,7 @@ def test_a_portraits_sheet(models, small, voice_path, tmp_path):
                            mouths=2, seconds=0.4)
     assert made.name == "portrait_small.png"
     with Image.open(made) as sheet:
-        assert sheet.width == 4 * 48 and len(sheet.convert("L").getcolors()) > 50
+        assert sheet.width >= 4 * 48 and sheet.height > 3 * 40 and len(sheet.convert("L").getcolors()) > 50
 
 
 def test_comparisons_are_left_out_without_the_shared_folder(models, tmp_path, monkeypatch, caplog):
