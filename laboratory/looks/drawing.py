@@ -76,7 +76,7 @@ def mouth_box(landmarks: Tensor, size: tuple[int, int], aspect: float = 1.6) -> 
     """The lips with the skin around them; arguments as of :func:`face_box`."""
     lips = landmarks[list(LIPS), :2].double()
     eyes = float((landmarks[33, :2] - landmarks[263, :2]).norm())
-    wide = max(1.5 * float((lips[:, 0].amax() - lips[:, 0].amin())), 0.95 * eyes)
+    wide = max(1.5 * float(lips[:, 0].amax() - lips[:, 0].amin()), 0.95 * eyes)
     x, y = ((lips.amin(0) + lips.amax(0)) / 2).tolist()
     return _inside(x, y + 0.04 * eyes, wide, wide / aspect, size)
 
@@ -92,6 +92,6 @@ def _inside(x: float, y: float, wide: float, tall: float, size: tuple[int, int])
 
 
 def drawn_at(box: Box, size: tuple[int, int], tile: int) -> int:
-    """Longest side at which a portrait of ``size`` is drawn so that ``box`` is ``tile`` pixels wide; its own at most."""
+    """Longest side to draw a portrait of ``size`` at so that ``box`` is ``tile`` pixels wide; at most its own."""
     longest = max(size)
     return min(longest, max(64, round(longest * tile / ((box[2] - box[0]) * size[1]))))
