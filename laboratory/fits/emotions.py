@@ -1,18 +1,17 @@
-"""Fits the latents of the seven emotions: action units -> blendshapes -> the most probable latents that show them.
+"""Composes the seven emotions from what facial muscles do, and writes the latents that draw them.
 
-    python -m laboratory.fits.emotions [PICTURE ...] [--out FILE]
+    python -m laboratory.fits.emotions [--arkit FILE] [--out FILE]
 
-The bundled fit saw the sample portrait and four pictures of the packages comfyui-workflow-templates-media-image and
--media-other: hidream_i1_dev-1, flux1_krea_dev-1, 2_pass_pose_worship-1 and flux_fill_inpaint_example-1, each scaled to
-at most 900 pixels.
+Each emotion is a set of action units as people show them, written with ARKit's expressions at the amounts below. The
+shapes were measured on a 3D head (``laboratory.fits.arkit``); no network judges them. What the amounts must keep is
+anatomy, printed for the mean face at strengths 1 and 1.5 and measured on rendered films by
+``laboratory.measures.anatomy``: noses and faces keep their width, brows their thickness, lids leave the pupil free.
 
-For every emotion the action units that actors show (below, with sources) are written as target scores of MediaPipe's
-52 blendshapes. The latents are found by descending through the latent bridge and the blendshape network, both
-differentiable, on the mean face and on the pictures' faces, under the covariance of LivePortrait's templates, so that
-they stay where real latents lie. What a tracker sees again of a drawn movement is less than what was drawn (SEEN); the
-latents make up for it, because the targets are what a viewer should see.
+Which units: the prototypes that more than 70 % of 230 people show, with their frequent companions (Du, Tao, Martinez
+2014, Compound facial expressions of emotion, PNAS 111 (15), table 1); contempt: the one-sided lip corner puller and
+dimpler (Ekman and Friesen 1986). The amounts are ours, chosen by eye beside published renderings.
 
-Everything is deterministic. Writes ``offsets`` [8, 63] in the order of ``emotion.curve.LABELS`` (neutral is 0).
+Writes ``offsets`` [8, 63] in the order of ``emotion.curve.LABELS`` (neutral is 0).
 """
 
 from __future__ import annotations
@@ -22,157 +21,91 @@ import logging
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from playmate_core.emotion.curve import LABELS
-from playmate_core.face.analyzer import FaceAnalyzer
+from playmate_core.face import geometry as geo
 from playmate_core.face.blendshapes import NAMES
-from playmate_core.face.bridge import LatentBridge, mirror_expression
-from playmate_core.face.geometry import mean_face, to_head_frame
-from playmate_core.media.pictures import check_image, read_image
+from playmate_core.face.bridge import LatentBridge
 
 from .. import ROOT
-from ..corpus.latents import EYES, Measures
+from .bridge import lengths
 
-COMPOSITION: dict[str, dict[str, float]] = {
-    "happy": {"6": 0.9, "12": 0.95, "25": 0.4},
-    "sad": {"1": 0.6, "4": 0.3, "15": 1.0, "17": 0.9, "43": 0.8, "64": 0.5},
-    "angry": {"4": 0.85, "7": 0.5, "10": 0.1, "17": 0.4, "23": 0.5, "24": 0.6},
-    "fear": {"1": 0.9, "2": 0.35, "4": 0.3, "5": 0.9, "20": 0.9, "25": 0.5},
-    "surprised": {"1": 0.95, "2": 0.95, "5": 0.7, "26": 0.5},
-    "disgusted": {"4": 0.5, "7": 0.5, "9": 1.0, "10": 0.9, "15": 0.4, "17": 0.3},
-    "contempt": {"L12": 0.7, "L14": 1.0, "L24": 0.6, "7": 0.3, "L2": 0.3},
+BUNDLED = ROOT / "playmate_core" / "weights" / "bundled"
+
+EXPRESSIONS: dict[str, dict[str, float]] = {
+    # 12 and 6: corners up and out, cheeks and lower lids up; lips part over the upper teeth.
+    "happy": {"mouthSmile": 0.8, "cheekSquint": 0.22, "eyeSquint": 0.12, "mouthUpperUp": 0.3, "mouthLowerDown": 0.2,
+              "mouthDimple": 0.15},
+    # 1, 15 and 17: inner brows up, corners down, chin raised; a lowered look.
+    "sad": {"browInnerUp": 1.2, "browDown": 0.15, "mouthFrown": 1.0, "mouthShrugLower": 0.6, "eyeLookDown": 0.15,
+            "eyeSquint": 0.2, "mouthPress": 0.15},
+    # 4, 7 and 24: brows down and together, lids tense, lips pressed.
+    "angry": {"browDown": 1.25, "noseSneer": 0.2, "eyeSquint": 0.3, "eyeWide": 0.15, "mouthPress": 0.4,
+              "mouthFrown": 0.4, "mouthShrugLower": 0.2},
+    # 1, 2, 4, 5 and 20: brows up and straight, eyes wide, lips drawn sideways.
+    "fear": {"browInnerUp": 1.1, "browOuterUp": 0.5, "browDown": 0.25, "eyeWide": 1.1, "mouthStretch": 0.6,
+             "mouthLowerDown": 0.3, "jawOpen": 0.08},
+    # 1, 2, 5 and 26: brows up in an arch, eyes wide, the jaw dropped.
+    "surprised": {"browInnerUp": 0.9, "browOuterUp": 1.0, "eyeWide": 0.9, "jawOpen": 0.22, "mouthFunnel": 0.15},
+    # 9, 10 and 4: nose wrinkled, upper lip raised.
+    "disgusted": {"noseSneer": 0.8, "browDown": 0.6, "mouthUpperUp": 0.45, "eyeSquint": 0.15, "mouthFrown": 0.5,
+                  "mouthShrugLower": 0.3},
+    # 12 and 14 on the person's left alone.
+    "contempt": {"mouthSmileLeft": 0.55, "mouthDimpleLeft": 1.0, "mouthPressLeft": 0.5, "eyeSquint": 0.25,
+                 "cheekSquintLeft": 0.12, "browOuterUpLeft": 0.35, "noseSneerLeft": 0.2, "mouthShrugLower": 0.3},
 }
-"""Action units of each emotion with our strengths (0 to 1). Which units: the prototypes that more than 70 % of 230
-people show, with their frequent companions (Du, Tao, Martinez 2014, Compound facial expressions of emotion, PNAS 111
-(15), table 1); contempt: the one-sided lip corner puller and dimpler (Ekman and Friesen 1986). L is the person's left.
-Sad looks down (64) under heavy lids (43)."""
+"""ARKit's expressions and their amounts at strength 1; a name without a side stands for both."""
 
-BLENDSHAPES: dict[str, dict[str, float]] = {
-    "1": {"browInnerUp": 0.9}, "2": {"browOuterUp": 0.85}, "4": {"browDown": 0.7}, "5": {"eyeWide": 0.45},
-    "6": {"cheekSquint": 0.1, "eyeSquint": 0.75}, "7": {"eyeSquint": 0.8}, "9": {"noseSneer": 0.1, "eyeSquint": 0.15},
-    "10": {"mouthUpperUp": 0.65, "mouthShrugUpper": 0.25}, "12": {"mouthSmile": 0.9}, "14": {"mouthDimple": 0.35},
-    "15": {"mouthFrown": 0.5}, "17": {"mouthShrugLower": 0.5}, "20": {"mouthStretch": 0.55},
-    "23": {"mouthRollLower": 0.4}, "24": {"mouthPress": 0.55}, "25": {"mouthLowerDown": 0.4, "mouthUpperUp": 0.4},
-    "26": {"jawOpen": 0.5}, "43": {}, "64": {"eyeLookDown": 0.5},
-}
-"""What the network says of a unit at full strength (its scores of cheekSquint and noseSneer hardly ever rise)."""
-
-LIDS = {"5": 0.055, "6": -0.028, "7": -0.035, "43": -0.02}
-"""How far a unit parts the lids at full strength, outer-eye distances (0.08 at rest). Asked for outright: the network's
-eyeWide hardly rises, and its eyeSquint would rather shut the eyes."""
-LID_NOISE = 0.012
-
-HELD = {"eyeBlink": 0.6, "mouthPucker": 0.4, "mouthLeft": 0.3, "mouthRight": 0.3, "jawOpen": 0.5, "jawLeft": 0.3,
-        "jawRight": 0.3, "eyeLookIn": 0.4, "eyeLookOut": 0.4, "eyeLookUp": 0.4, "browInnerUp": 0.3, "browOuterUp": 0.3}
-"""How firmly scores that no unit asks for stay those of the neutral face; others 0.15."""
-
-HELD_FIRMER = {"sad": {"browOuterUp": 0.6}}
-"""Where that is not enough: brows go up together in the templates, and outer brows raised make surprise of sadness."""
-
-SEEN = {"lids": 0.5, "brows": 0.57, "rest": 0.73}
-"""Share of a drawn displacement that the landmark network sees again on rendered frames, by region: medians over 14
-expressions on five portraits."""
-
-_BROWS = (46, 52, 53, 55, 63, 65, 66, 70, 105, 107, 276, 282, 283, 285, 293, 295, 296, 300, 334, 336)
-_LIDS = (7, 33, 133, 144, 145, 153, 154, 155, 157, 158, 159, 160, 161, 163, 173, 246, 249, 263, 362, 373, 374, 380,
-         381, 382, 384, 385, 386, 387, 388, 390, 398, 466)
-_PRIOR = 0.025
-EMPHASIS, EMPHASIS_CONTEMPT = 1.12, 1.25
-"""Factors on the fitted latents, because heads seen from the side show less of an expression than those fitted on;
-contempt moves one corner of the mouth and is the first to be missed."""
+RATIOS: dict[str, tuple[tuple[int, int], ...]] = {
+    "nose width": ((48, 278),), "face width": ((234, 454), (172, 397)), "face height": ((10, 152),),
+    "brow thickness": ((105, 52), (334, 282), (66, 65), (296, 295)), "eye opening": ((159, 145), (386, 374))}
+"""The lengths that anatomy is held by, between landmarks."""
 _log = logging.getLogger("fit_emotions")
 
 
-def indices(name: str, side: str = "") -> list[int]:
-    """Both sides of a blendshape, or one."""
-    sides = {"": ("Left", "Right", ""), "L": ("Left", ""), "R": ("Right", "")}[side]
-    return [NAMES.index(name + s) for s in sides if name + s in NAMES]
+def weights_of(expression: dict[str, float]) -> Tensor:
+    """[52] weights in ARKit's order (MediaPipe's without the neutral face, the tongue last)."""
+    names = (*NAMES[1:], "tongueOut")
+    weights = torch.zeros(len(names))
+    for name, amount in expression.items():
+        sides = [i for i, full in enumerate(names) if full in (name, f"{name}Left", f"{name}Right")]
+        if not sides:
+            raise SystemExit(f"{name} is none of ARKit's expressions")
+        weights[sides] = amount
+    return weights
 
 
-def targets(label: str, neutral: Tensor) -> tuple[Tensor, Tensor]:
-    """Wanted scores [F, 52] and weights [52] of an emotion on faces with the ``neutral`` scores [F, 52]."""
-    wanted, weight = neutral.clone(), torch.full((len(NAMES),), 0.15)
-    for name, firmness in {**HELD, **HELD_FIRMER.get(label, {})}.items():
-        weight[indices(name)] = firmness
-    raised = torch.zeros(len(NAMES))
-    for unit, strength in COMPOSITION[label].items():
-        side = unit[0] if unit[0] in "LR" else ""
-        for name, score in BLENDSHAPES[unit.lstrip("LR")].items():
-            for i in indices(name, side):
-                raised[i] = max(float(raised[i]), strength * score)
-    asked = raised > 0
-    wanted[:, asked] = torch.maximum(neutral[:, asked], raised[asked].expand(len(neutral), -1))
-    weight[asked] = 1.0
-    return wanted, weight
-
-
-def fit(label: str, faces: Tensor, network, bridge: LatentBridge, seen: Tensor, eyes: Tensor,
-        steps: int = 300) -> Tensor:
-    """[63] latents of an emotion; ``eyes`` [63, 2] reads how far they part the lids."""
-    with torch.no_grad():
-        wanted, weight = targets(label, network(faces))
-    root = torch.linalg.cholesky(bridge.covariance.double()).float()
-    lids = torch.full((2,), sum(LIDS.get(unit, 0.0) * strength for unit, strength in COMPOSITION[label].items()))
-    one_sided = any(unit[0] in "LR" for unit in COMPOSITION[label])
-    z = torch.zeros(63, requires_grad=True)
-    optimiser = torch.optim.Adam([z], 0.1)
-    for _ in range(steps):
-        latents = root @ z
-        if not one_sided:
-            latents = 0.5 * (latents + mirror_expression(latents.reshape(21, 3)).flatten())
-        scores = network(faces + seen[:, None] * bridge.displacement(latents))
-        missed = (latents @ eyes - lids) / LID_NOISE
-        loss = ((weight * (scores - wanted).square()).sum(1).mean() + _PRIOR * z.square().mean()
-                + 0.05 * missed.square().mean())
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    return latents.detach()
-
-
-def faces_of(pictures: list[str], analyzer: FaceAnalyzer, bridge: LatentBridge) -> Tensor:
-    """[F, 478, 3] resting faces: the mean one, and the pictures' with their own expression taken out."""
-    faces = [mean_face()]
-    for path in pictures:
-        picture = check_image(read_image(path))
-        face = analyzer.analyze(picture[None])[0][0]
-        own = bridge.from_blendshapes(torch.as_tensor(face.blendshapes))
-        faces.append(to_head_frame(torch.as_tensor(face.landmarks)[None])[0].float() - bridge.displacement(own))
-    return torch.stack(faces)
+def ratios(displacement: Tensor) -> dict[str, list[float]]:
+    """Lengths of the mean face with ``displacement`` [478, 3], over those at rest."""
+    rest = geo.mean_face()
+    found = {}
+    for name, pairs in RATIOS.items():
+        found[name] = [round(float(((rest + displacement)[a, :2] - (rest + displacement)[b, :2]).norm()
+                                   / (rest[a, :2] - rest[b, :2]).norm()), 2) for a, b in pairs]
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    root = ROOT
-    parser.add_argument("pictures", nargs="*", default=[str(root / "workflows" / "inputs" / "portrait.jpg")])
-    parser.add_argument("--out", default=str(root / "playmate_core" / "weights" / "bundled" / "emotions.safetensors"))
-    args = parser.parse_args()
+    parser.add_argument("--arkit", type=Path, default=BUNDLED / "arkit.safetensors")
+    parser.add_argument("--out", type=Path, default=BUNDLED / "emotions.safetensors")
+    arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.set_num_threads(1)
-    analyzer, bridge = FaceAnalyzer.load(), LatentBridge.load()
-    network = analyzer.networks["blendshapes"]
-    for parameter in network.parameters():
-        parameter.requires_grad_(False)
-    faces = faces_of(args.pictures, analyzer, bridge)
-    seen = torch.full((478,), SEEN["rest"])
-    seen[list(_BROWS)], seen[list(_LIDS)] = SEEN["brows"], SEEN["lids"]
-    eyes = Measures(bridge, bridge.covariance).read(torch.eye(63), *EYES)
-    neutral = network(faces).mean(0)
-    offsets = torch.zeros(len(LABELS), 63)
-    for label in COMPOSITION:
-        offset = fit(label, faces, network, bridge, seen, eyes)
-        offset = offset * (EMPHASIS_CONTEMPT if label == "contempt" else EMPHASIS)
+    bridge, latents = LatentBridge.load(), load_file(str(arguments.arkit))["latents"]
+    offsets = torch.zeros(len(LABELS), latents.shape[1])
+    for label, expression in EXPRESSIONS.items():
+        offset = weights_of(expression) @ latents
         offsets[LABELS.index(label)] = offset
-        shown = network(faces + seen[:, None] * bridge.displacement(offset)).mean(0) - neutral
-        top = " ".join(f"{NAMES[i]} {shown[i]:+.2f}" for i in shown.abs().argsort(descending=True)[:9].tolist())
-        _log.info("%s: length %.2f, lip gap %+.3f; %s", label, bridge.mahalanobis(offset), bridge.lip_gap(offset), top)
-
-    from safetensors.torch import save_file
-
-    part = Path(args.out).with_suffix(".part")
+        drawn = bridge.displacement(offset)
+        seen = {name: round(float(value), 3) for name, value in lengths(drawn[None]).items() if abs(float(value)) > 0.01}
+        _log.info("%s: length %.2f; strength 1 %s, 1.5 %s; %s", label, bridge.mahalanobis(offset), ratios(drawn),
+                  ratios(1.5 * drawn), seen)
+    part = arguments.out.with_suffix(".part")
     save_file({"offsets": offsets}, str(part), {"labels": " ".join(LABELS)})
-    part.replace(args.out)
+    part.chmod(0o644)
+    part.replace(arguments.out)
 
 
 if __name__ == "__main__":

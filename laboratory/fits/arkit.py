@@ -1,0 +1,94 @@
+"""ARKit's 52 expressions as landmark displacements and as the latents that draw them.
+
+    python -m laboratory.fits.arkit --shapes SHAPES.safetensors [-o OUT.safetensors]
+
+``SHAPES`` is what ``laboratory.fits.ict`` wrote: each expression of a 3D head on the 478 landmarks. Brows are made to
+move as bodies (their two edges alike, so none gets thinner), and each shape is turned into the most probable latents
+of the bridge that draw it, where brows, lids, corners of the mouth, nose and outline count for more than the skin
+between them: those are what a face is read by. Since all of this is linear, the latents of any mixture are the sum of
+its shapes' latents.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from playmate_core.face import geometry as geo
+from playmate_core.face.blendshapes import NAMES
+from playmate_core.face.bridge import LatentBridge
+
+from .. import ROOT
+from .bridge import lengths
+
+OUT = ROOT / "playmate_core" / "weights" / "bundled" / "arkit.safetensors"
+LICENCE = """arkit.safetensors was fitted by this project (laboratory/fits/arkit.py) and is licensed like it, Apache-2.0.
+
+It was fitted on the expression shapes of ICT-FaceKit (Copyright (c) 2020 USC Institute for Creative Technologies, MIT
+licence) and on the latent bridge beside it. It holds displacements of 478 face landmarks; no mesh of that model.
+"""
+RIGID_BROWS = 0.9
+"""How much of the difference between a brow's upper and lower edge is taken out of a shape."""
+
+WITNESSES = {20.0: tuple(range(geo.LANDMARKS)), 300.0: sum(geo.BROWS, ()), 60.0: sum(geo.EYES, ()) + geo.OVAL
+             + (48, 278, 49, 279, 64, 294, 98, 327, 2, 1, 4), 120.0: (61, 291, 78, 308, 185, 409, 146, 375)}
+"""Trust in landmarks against tracked ones, later entries over earlier: drawn shapes are free of a tracker's noise."""
+_log = logging.getLogger("fit_arkit")
+
+
+def brows_as_bodies(shapes: Tensor) -> Tensor:
+    """[52, 478, 3] with both edges of each brow moving nearly alike."""
+    out = shapes.clone()
+    for upper, lower in zip(geo.BROWS_UPPER, geo.BROWS_LOWER, strict=True):
+        for a, b in zip(upper, lower, strict=True):
+            middle = (shapes[:, a] + shapes[:, b]) / 2
+            for edge in (a, b):
+                out[:, edge] = middle + (1.0 - RIGID_BROWS) * (shapes[:, edge] - middle)
+    return out
+
+
+def latents_of(shapes: Tensor, bridge: LatentBridge) -> Tensor:
+    """[N, 478, 3] displacements -> [N, 63] latents that draw them."""
+    trust = torch.zeros(geo.LANDMARKS)
+    for weight, landmarks in WITNESSES.items():
+        trust[list(landmarks)] = weight
+    return bridge.expression(shapes.float(), trust).flatten(1)
+
+
+def in_arkit_order(shapes: Tensor) -> Tensor:
+    """[52, ...] in MediaPipe's order (a neutral face first, no tongue) -> ARKit's names, the tongue last."""
+    return torch.cat([shapes[1:], torch.zeros_like(shapes[:1])])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shapes", type=Path, required=True)
+    parser.add_argument("-o", "--out", type=Path, default=OUT)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.set_num_threads(1)
+    bridge = LatentBridge.load()
+    shapes = in_arkit_order(brows_as_bodies(load_file(str(arguments.shapes))["shapes"].double()))
+    latents = latents_of(shapes, bridge)
+    drawn = bridge.displacement(latents).double()
+    for name, wanted, got, z in zip((*NAMES[1:], "tongueOut"), shapes, drawn, latents, strict=True):
+        if float(wanted.abs().max()) > 0:
+            share = 1 - float((got - wanted)[:, :2].square().sum() / wanted[:, :2].square().sum())
+            said = {key: f"{float(value):+.3f} ({float(lengths(got[None])[key]):+.3f})"
+                    for key, value in lengths(wanted[None]).items() if abs(float(value)) > 0.015}
+            _log.info("%s: R2 %.2f, length %.2f; %s", name, share, float(bridge.mahalanobis(z)), said)
+    part = arguments.out.with_suffix(".part")
+    save_file({"shapes": shapes.half().contiguous(), "latents": latents.contiguous()}, str(part),
+              {"names": " ".join((*NAMES[1:], "tongueOut")), "format": "playmate.arkit.1", "licence": "Apache-2.0"})
+    part.chmod(0o644)
+    part.replace(arguments.out)
+    arguments.out.with_suffix(".LICENSE.txt").write_text(LICENCE)
+
+
+if __name__ == "__main__":
+    main()
