@@ -21,7 +21,7 @@ from torch import Tensor
 
 from playmate_core.face import geometry as geo
 from playmate_core.face.blendshapes import NAMES
-from playmate_core.face.bridge import LatentBridge
+from playmate_core.face.bridge import LatentBridge, _apertures
 
 from .. import ROOT
 from .bridge import lengths
@@ -36,7 +36,7 @@ RIGID_BROWS = 0.9
 """How much of the difference between a brow's upper and lower edge is taken out of a shape."""
 
 WITNESSES = {20.0: tuple(range(geo.LANDMARKS)), 300.0: sum(geo.BROWS, ()), 60.0: sum(geo.EYES, ()) + geo.OVAL
-             + (48, 278, 49, 279, 64, 294, 98, 327, 2, 1, 4), 120.0: (61, 291, 78, 308, 185, 409, 146, 375)}
+             + (48, 278, 49, 279, 64, 294, 98, 327, 2, 1, 4), 400.0: (61, 291, 78, 308, 185, 409, 146, 375)}
 """Trust in landmarks against tracked ones, later entries over earlier: drawn shapes are free of a tracker's noise."""
 _log = logging.getLogger("fit_arkit")
 
@@ -52,12 +52,32 @@ def brows_as_bodies(shapes: Tensor) -> Tensor:
     return out
 
 
+HELD = {(105, 52): 0.0008, (334, 282): 0.0008, (66, 65): 0.0008, (296, 295): 0.0008, (48, 278): 0.0015,
+        (234, 454): 0.002, (172, 397): 0.002, (136, 365): 0.003}
+"""Distances that a shape must keep as its own landmarks have them, and how far they may be missed (standard deviations,
+outer-eye distances): thickness of the brows, width of the nose, of the face and of the jaw."""
+
+
 def latents_of(shapes: Tensor, bridge: LatentBridge) -> Tensor:
-    """[N, 478, 3] displacements -> [N, 63] latents that draw them."""
-    trust = torch.zeros(geo.LANDMARKS)
+    """[N, 478, 3] displacements -> [N, 63] the most probable latents that draw them.
+
+    As ``LatentBridge.expression``, with other witnesses: landmarks count by ``WITNESSES``, the lips' and lids'
+    apertures and the distances ``HELD`` besides.
+    """
+    trust = torch.zeros(geo.LANDMARKS, dtype=torch.float64)
     for weight, landmarks in WITNESSES.items():
         trust[list(landmarks)] = weight
-    return bridge.expression(shapes.float(), trust).flatten(1)
+    forward = bridge.forward.double()
+    precision = (trust[:, None] / bridge.noise.double() ** 2).flatten()
+    rows, deviation, _ = _apertures(3)
+    held = torch.zeros(len(HELD), geo.LANDMARKS, 3, dtype=torch.float64)
+    for row, ((a, b), axis) in enumerate(zip(HELD, (1, 1, 1, 1, 0, 0, 0, 0), strict=True)):
+        held[row, a, axis], held[row, b, axis] = -1.0, 1.0
+    rows = torch.cat([rows, held.flatten(1)])
+    known = torch.cat([20.0 / deviation ** 2, torch.tensor(list(HELD.values()), dtype=torch.float64) ** -2])
+    weighted = forward * precision + ((forward @ rows.T) * known) @ rows
+    normal = weighted @ forward.T + torch.linalg.inv(bridge.covariance.double())
+    return torch.linalg.solve(normal, weighted @ shapes.double().flatten(1).T).T.float()
 
 
 def in_arkit_order(shapes: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Carries a motion model over from one latent bridge to another.
 
-    python -m laboratory.fits.translation --old BRIDGE --model MOTION [--new BRIDGE] [--emotions FILE] [--out FILE]
+    python -m laboratory.fits.translation --old BRIDGE --model MOTION [--new BRIDGE] [--emotions] [--out FILE]
 
 A motion model learns latents that were read off real faces by the bridge of its day. When the bridge is fitted anew,
 the same latents draw another face; what must stay is the face. So each latent becomes the most probable one under the
@@ -8,7 +8,8 @@ new bridge of the landmarks that the old bridge drew of it. That is one matrix o
 works on linear axes of the expression, it goes into the checkpoint's axes: no weight of the network changes, and the
 model draws the same motion to the accuracy of the new bridge's inverse (printed).
 
-``--emotions`` sets the emotions' mean expressions to those of that file, which are given in the new bridge's latents.
+``--emotions`` sets the emotions' mean expressions to the bundled ones, which are given in the new bridge's latents, with
+the lips held together as stage 2 learns them.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from playmate_core.emotion.curve import NEUTRAL
 from playmate_core.face.bridge import LATENTS, LatentBridge
 
 from .. import ROOT
+from ..corpus.emotions import means
 from ..corpus.latents import BROWS, EYES, Measures
 
 BUNDLED = ROOT / "playmate_core" / "weights" / "bundled"
@@ -66,7 +67,7 @@ def main() -> None:
     parser.add_argument("--old", type=Path, required=True, help="the bridge whose latents the model has learned")
     parser.add_argument("--new", type=Path, default=BUNDLED / "bridge.safetensors")
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--emotions", type=Path, help="emotions.safetensors in the new bridge's latents")
+    parser.add_argument("--emotions", action="store_true", help="take the bundled emotions' mean expressions")
     parser.add_argument("--out", type=Path, default=BUNDLED / "motion.safetensors")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -76,8 +77,8 @@ def main() -> None:
         metadata = file.metadata()
     tensors = load_file(str(arguments.model))
     out = translated(tensors, old, new)
-    if arguments.emotions is not None:
-        out["emotion.means"] = load_file(str(arguments.emotions))["offsets"][:NEUTRAL].float().contiguous()
+    if arguments.emotions:
+        out["emotion.means"] = means(Measures(new, new.covariance)).float().contiguous()
 
     before = old.displacement(tensors["statistics.axes"]).flatten(1)
     after = new.displacement(out["statistics.axes"]).flatten(1)
