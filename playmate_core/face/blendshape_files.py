@@ -246,7 +246,7 @@ def _by_time(table: Table, times: list[float], kept: list[int], fps: float | Non
     return [value * fps for value in elapsed], fps
 
 
-_TIMECODE = re.compile(r"(\d+):(\d+):(\d+)(?:[:;](\d+(?:\.\d+)?)|(\.\d+))?\Z")
+_TIMECODE = re.compile(r"(\d+):(\d+):(\d+)(?:[:;](\d+(?:[.,]\d+)?)|([.,]\d+))?\Z")
 
 
 def _by_timecode(table: Table, codes: list[str], kept: list[int],
@@ -261,7 +261,7 @@ def _by_timecode(table: Table, codes: list[str], kept: list[int],
             table.refuse(f"{table.places[index]}, column Timecode holds {code[:40]!r}, which is no HH:MM:SS:FF")
         hours, minutes, seconds = (int(found[n]) for n in (1, 2, 3))
         in_frames = in_frames and found[5] is None
-        parts.append((hours * 3600 + minutes * 60 + seconds, float(found[4] or found[5] or 0.0)))
+        parts.append((hours * 3600 + minutes * 60 + seconds, float((found[4] or found[5] or "0").replace(",", "."))))
     if len(parts) != len(codes):
         if parts:
             table.refuse("its timecodes are partly HH:MM:SS:FF and partly numbers")

@@ -64,7 +64,7 @@ _BOTH = {_plain(name.removesuffix("Left")): (name, name.removesuffix("Left") + "
 
 def shape_name(text: str) -> str | None:
     """ARKit's name of a shape in any spelling, also behind a node's name (``face.jawOpen``); None for anything else."""
-    return _SPELLINGS.get(_plain(re.split(r"[.:|/]", text.strip())[-1]))
+    return _SPELLINGS.get(_plain(text)) or _SPELLINGS.get(_plain(re.split(r"[.:|/]", text)[-1]))
 
 
 def shape_names(text: str) -> tuple[str, ...]:
@@ -80,7 +80,7 @@ def shape_names(text: str) -> tuple[str, ...]:
         return _BOTH[_plain(text)]
     near = difflib.get_close_matches(_plain(text), [*_SPELLINGS, *_BOTH], 1, 0.6)
     meant = _SPELLINGS.get(near[0]) or near and " or ".join(_BOTH[near[0]]) if near else None
-    raise PlaymateError(f"There is no blendshape {text!r}; " + (f"did you mean {meant}?" if meant else
+    raise PlaymateError(f"There is no blendshape {text!r}; " + (f"perhaps {meant} is meant." if meant else
                         f"ARKit's names are {NAMES[0]}, {NAMES[24]} and so on, as in '{EXAMPLE}'."))
 
 
@@ -106,8 +106,9 @@ def parse_blendshapes(text: str) -> dict[str, float]:
             continue
         parts = re.match(r"(.*?[^\s=:])\s*[\s=:]\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*(%?)\Z", piece, re.I)
         if parts is None:
-            shape_names(piece)
-            raise PlaymateError(f"The blendshape {piece!r} has no weight; write it as in '{EXAMPLE}'.")
+            shape_names(re.split(r"[\s=:]+", piece)[0])
+            raise PlaymateError(f"The blendshape {piece!r} has no weight that can be read; write it as in "
+                                f"'{EXAMPLE}'.")
         names = shape_names(parts[1])
         weight = float(parts[2]) / (100 if parts[3] else 1)
         if not math.isfinite(weight) or not 0 <= weight <= HIGHEST:
