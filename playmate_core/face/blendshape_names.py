@@ -79,9 +79,10 @@ def shape_names(text: str) -> tuple[str, ...]:
     if _plain(text) in _BOTH:
         return _BOTH[_plain(text)]
     near = difflib.get_close_matches(_plain(text), [*_SPELLINGS, *_BOTH], 1, 0.6)
-    meant = _SPELLINGS.get(near[0]) or near and " or ".join(_BOTH[near[0]]) if near else None
-    raise PlaymateError(f"There is no blendshape {text!r}; " + (f"perhaps {meant} is meant." if meant else
-                        f"ARKit's names are {NAMES[0]}, {NAMES[24]} and so on, as in '{EXAMPLE}'."))
+    meant = near and (_SPELLINGS.get(near[0]) or " or ".join(_BOTH[near[0]]))
+    hint = f"perhaps {meant} is meant." if meant else \
+        f"they are called {NAMES[0]}, {NAMES[24]} and so on, as in '{EXAMPLE}'."
+    raise PlaymateError(f"There is no {text!r} among ARKit's blendshapes; {hint}")
 
 
 def parse_blendshapes(text: str) -> dict[str, float]:
@@ -107,13 +108,13 @@ def parse_blendshapes(text: str) -> dict[str, float]:
         parts = re.match(r"(.*?[^\s=:])\s*[\s=:]\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*(%?)\Z", piece, re.I)
         if parts is None:
             shape_names(re.split(r"[\s=:]+", piece)[0])
-            raise PlaymateError(f"The blendshape {piece!r} has no weight that can be read; write it as in "
-                                f"'{EXAMPLE}'.")
+            raise PlaymateError(f"{piece!r} among the blendshapes has no weight that can be read; write it as "
+                                f"in '{EXAMPLE}'.")
         names = shape_names(parts[1])
         weight = float(parts[2]) / (100 if parts[3] else 1)
         if not math.isfinite(weight) or not 0 <= weight <= HIGHEST:
-            raise PlaymateError(f"The weight in {piece!r} is {weight:g}; blendshapes go from 0 to 1, at most "
-                                f"{HIGHEST:g}.")
+            raise PlaymateError(f"The weight in {piece!r} among the blendshapes is {weight:g}; it goes from 0 to "
+                                f"1, at most to {HIGHEST:g}.")
         found.update(dict.fromkeys(names, weight))
     return found
 
