@@ -285,6 +285,7 @@ BAD = {
     "a hole": ("jawOpen,mouthFunnel\n0.1,0\n,0.2\n", "line 3, column jawOpen is empty"),
     "timecode": ("\n".join([*GOOD[:3], GOOD[3].replace("14:03", "today")]), "line 4, column Timecode"),
     "back in time": ("\n".join([*GOOD[:30], GOOD[3]]), "line 31: its timecode does not come after"),
+    "no rate": ("time,jawOpen\n0,0\n4e7,1\n", "4e+07 s apart"),
     "same frame": ("frame,jawOpen\n1,0\n1,0\n", "line 3: its frame"),
     "twice": ("jawOpen,jaw_open\n1,0\n", "names jawOpen twice"),
     "both sides": ("mouthSmileLeft,mouthSmile_L\n1,0\n", "names mouthSmileLeft twice"),

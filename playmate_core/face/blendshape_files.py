@@ -240,7 +240,10 @@ def _by_time(table: Table, times: list[float], kept: list[int], fps: float | Non
         if len(elapsed) < 2:
             fps = UNSTATED_FPS
         else:
-            fps = 1 / median(after - before for before, after in pairwise(elapsed))
+            apart = median(after - before for before, after in pairwise(elapsed))
+            if not 1e-3 <= apart <= 10:
+                table.refuse(f"its times are {apart:g} s apart, which is no frame rate")
+            fps = 1 / apart
             near = min(RATES, key=lambda rate: abs(rate - fps))
             fps = near if abs(near - fps) < 0.02 * near else round(fps, 3)
     return [value * fps for value in elapsed], fps

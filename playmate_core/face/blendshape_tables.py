@@ -166,8 +166,8 @@ def _rate(table: Table, content: dict) -> float | None:
     if key is None:
         return None
     value = content[key]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        table.refuse(f"its {key} is {_short(value)}; a rate above 0 is needed")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.1 <= value <= 1000:
+        table.refuse(f"its {key} is {_short(value)}; a rate above 0 is needed, at most 1000")
     return float(value)
 
 
