@@ -16,8 +16,10 @@ from .liveportrait_options import LivePortraitOptions
 from .load_models import LoadModels
 from .load_motion import LoadMotion
 from .loop_motion import LoopMotion
+from .motion_from_blendshapes import MotionFromBlendshapes
 from .motion_from_video import MotionFromVideo
 from .motion_sampler import MotionSampler
+from .motion_to_blendshapes import MotionToBlendshapes
 from .pose_override import PoseOverride
 from .preview_motion import PreviewMotion
 from .region_mask import RegionMask
@@ -43,6 +45,8 @@ NODES: list[type[io.ComfyNode]] = [
     LoopMotion,
     SmoothMotion,
     MotionFromVideo,
+    MotionFromBlendshapes,
+    MotionToBlendshapes,
     LoadMotion,
     SaveMotion,
     PreviewMotion,

@@ -1,9 +1,12 @@
-"""Expression Edit: the face by hand, with the sliders that LivePortrait's editors have."""
+"""Expression Edit: the face by hand, with the sliders that LivePortrait's editors have, or in ARKit's terms."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..playmate_core.face.arkit import ArkitShapes
+from ..playmate_core.face.blendshape_motion import expression_of
+from ..playmate_core.face.blendshape_names import parse_blendshapes
 from ..playmate_core.motion.sliders import APPLIES, SLIDERS, edit_expression, envelope, frame_envelope
 from ..playmate_core.motion.types import Motion
 from . import sockets
@@ -33,7 +36,8 @@ class ExpressionEdit(Node):
             display_name="Expression Edit",
             category=sockets.CATEGORY,
             description="Changes the face by hand: smile, brows, blink, wink, pupils and mouth, on a whole motion, a "
-                        "stretch of it or one frame. Without a motion it makes a still expression.",
+                        "stretch of it or one frame, by sliders or by ARKit's blendshapes. Without a motion it makes "
+                        "a still expression.",
             inputs=[
                 *(io.Float.Input(name, default=0.0, min=SLIDERS[name][0], max=SLIDERS[name][1], step=step,
                                  tooltip=f"{what} 0 changes nothing.") for name, (step, what) in WIDGETS.items()),
@@ -53,6 +57,10 @@ class ExpressionEdit(Node):
                 sockets.Motion.Input("motion", optional=True,
                                      tooltip="The motion whose face is changed. Left open, the node makes a motion of "
                                              "one frame: the portrait with this expression."),
+                io.String.Input("blendshapes", default="", optional=True,
+                                tooltip="ARKit's blendshapes, added to the sliders: 'mouthSmileLeft 0.5, jawOpen 0.2'. "
+                                        "Names in any spelling, one without Left or Right for both sides; weights 0 "
+                                        "to 1, at most 1.5."),
             ],
             outputs=[sockets.Motion.Output("edited_motion", display_name="motion",
                                            tooltip="The motion with the edit added to its expression; edits of several "
@@ -60,7 +68,9 @@ class ExpressionEdit(Node):
         )
 
     @classmethod
-    def validate_inputs(cls, apply=None, start=None, end=None) -> bool | str:
+    def validate_inputs(cls, apply=None, start=None, end=None, blendshapes=None) -> bool | str:
+        if blendshapes is not None:
+            parse_blendshapes(blendshapes)
         wrong = one_of(apply, APPLIES, "apply")
         if apply == "range" and start is not None and start < 0:
             wrong = f"start is {start:g} s; a motion begins at 0."
@@ -69,7 +79,7 @@ class ExpressionEdit(Node):
         return verdict(wrong)
 
     @classmethod
-    def execute(cls, apply, start, end, fade, frame, motion=None, **sliders) -> io.NodeOutput:
+    def execute(cls, apply, start, end, fade, frame, motion=None, blendshapes="", **sliders) -> io.NodeOutput:
         check_cancelled()
         given = {"apply": apply, "start": start, "end": end, "fade": fade, "frame": frame}
         say(cls.idle(given, (motion is None, tuple(given), "without a motion: the result is one still frame"),
@@ -84,4 +94,6 @@ class ExpressionEdit(Node):
             amount = frame_envelope(len(motion), motion.fps, frame, fade)
         else:
             amount = 1.0
-        return io.NodeOutput(edit_expression(motion, {name: sliders[name] for name in SLIDERS}, amount))
+        shapes = parse_blendshapes(blendshapes or "")
+        further = expression_of(ArkitShapes.load(), shapes) if shapes else None
+        return io.NodeOutput(edit_expression(motion, {name: sliders[name] for name in SLIDERS}, amount, further))

@@ -12,6 +12,9 @@ from .tokens import filled, without_tokens
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "workflows" / "inputs"
 MOTION_SUFFIXES = (".safetensors", ".pkl")
+BLENDSHAPE_SUFFIXES = (".csv", ".json")
+BLENDSHAPES = "blendshapes"
+"""Where Motion To Blendshapes writes inside output unless told otherwise."""
 MOTIONS = "motions"
 """Folder of motions inside models/playmate, and where Save Motion writes inside output unless told otherwise."""
 MODEL_FOLDERS = ("playmate", "liveportrait")
@@ -86,14 +89,12 @@ def motion_model_path(name: str) -> Path:
 
 def motion_files() -> list[str]:
     """What Load Motion offers: files of input, of output/motions, of models/playmate/motions, and the examples."""
-    found: list[str] = []
-    for mark, root, below in _motion_roots():
-        folder = os.path.join(root, below)
-        if os.path.isdir(folder):
-            names = sorted(n for n in os.listdir(folder) if n.lower().endswith(MOTION_SUFFIXES))
-            found += [f"{below}/{n}{mark}" if below else f"{n}{mark}" for n in names
-                      if os.path.isfile(os.path.join(folder, n))]
-    return list(dict.fromkeys(found))
+    return _listed(_motion_roots(), MOTION_SUFFIXES)
+
+
+def blendshape_files() -> list[str]:
+    """What Motion From Blendshapes offers: CSV and JSON files of input and of output/blendshapes."""
+    return _listed(_blendshape_roots(), BLENDSHAPE_SUFFIXES)
 
 
 def motion_path(name: str) -> Path:
@@ -102,22 +103,48 @@ def motion_path(name: str) -> Path:
     Raises:
         PlaymateError: no such file, or a name that leads out of the folders.
     """
-    for mark in ("[output]", "[models]", "[example]", "[input]"):
+    return _path(name, _motion_roots(), MOTION_SUFFIXES, "motion")
+
+
+def blendshape_path(name: str) -> Path:
+    """The file that one of ``blendshape_files`` names; also files deeper in the same folders.
+
+    Raises:
+        PlaymateError: no such file, or a name that leads out of the folders.
+    """
+    return _path(name, _blendshape_roots(), BLENDSHAPE_SUFFIXES, "blendshape")
+
+
+def _listed(places: list[tuple[str, str, str]], suffixes: tuple[str, ...]) -> list[str]:
+    found: list[str] = []
+    for mark, root, below in places:
+        folder = os.path.join(root, below)
+        if os.path.isdir(folder):
+            names = sorted(n for n in os.listdir(folder) if n.lower().endswith(suffixes))
+            found += [f"{below}/{n}{mark}" if below else f"{n}{mark}" for n in names
+                      if os.path.isfile(os.path.join(folder, n))]
+    return list(dict.fromkeys(found))
+
+
+def _path(name: str, places: list[tuple[str, str, str]], suffixes: tuple[str, ...], what: str) -> Path:
+    roots: dict[str, list[str]] = {}
+    for mark, root, _ in places:
+        roots.setdefault(mark.strip() or "[input]", []).append(root)
+    for mark in roots:
         if name.endswith(mark):
             wanted, name = mark, name[: -len(mark)].strip()
             break
     else:
         wanted = "[input]"
-    if not _inside(name) or not name.lower().endswith(MOTION_SUFFIXES):
-        raise PlaymateError(f"{name!r} is no motion file; choose a .safetensors or .pkl inside ComfyUI's input folder.")
-    roots = {mark.strip() or "[input]": [] for mark, _, _ in _motion_roots()}
-    for mark, root, _ in _motion_roots():
-        roots[mark.strip() or "[input]"].append(root)
+    if not _inside(name) or not name.lower().endswith(suffixes):
+        raise PlaymateError(f"{name!r} is no {what} file; choose a {' or '.join(suffixes)} inside ComfyUI's input "
+                            "folder.")
     for root in roots[wanted]:
         path = Path(root) / name
         if path.is_file():
             return path
-    raise PlaymateError(f"The motion {name!r} is not in {roots[wanted][0]}; put the file there and refresh the page.")
+    raise PlaymateError(f"The {what} file {name!r} is not in {roots[wanted][0]}; put it there and refresh the "
+                        "page.")
 
 
 def _motion_roots() -> list[tuple[str, str, str]]:
@@ -129,6 +156,12 @@ def _motion_roots() -> list[tuple[str, str, str]]:
         *models,
         (" [example]", str(EXAMPLES), ""),
     ]
+
+
+def _blendshape_roots() -> list[tuple[str, str, str]]:
+    """As ``_motion_roots``."""
+    return [("", folder_paths.get_input_directory(), ""),
+            (" [output]", folder_paths.get_output_directory(), BLENDSHAPES)]
 
 
 def _inside(name: str) -> bool:

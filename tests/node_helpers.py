@@ -30,6 +30,8 @@ class _Type:
 
 class _IO(ModuleType):
     Custom = _Type
+    FolderType = SimpleNamespace(input="input", output="output", temp="temp")
+    Hidden = SimpleNamespace(prompt="PROMPT", extra_pnginfo="EXTRA_PNGINFO")
 
     class ComfyNode:
         pass
@@ -104,7 +106,8 @@ def node_modules(*names: str, latest: dict | None = None) -> Iterator[SimpleName
     management = _module("comfy.model_management", throw_exception_if_processing_interrupted=lambda: None)
     utils = _module("comfy.utils", ProgressBar=lambda total: bar)
     newest = _module("comfy_api.latest", io=_IO("io"), **{"Input": Input, "InputImpl": InputImpl, **(latest or {})},
-                     ui=_module("ui", PreviewText=lambda text: SimpleNamespace(as_dict=lambda: {"text": (text,)})))
+                     ui=_module("ui", SavedResult=lambda *parts: parts,
+                                PreviewText=lambda text: SimpleNamespace(as_dict=lambda: {"text": (text,)})))
     stand_ins = {
         PACK: _package(PACK, ROOT), f"{PACK}.nodes": _package(f"{PACK}.nodes", ROOT / "nodes"),
         "folder_paths": sys.modules.get("folder_paths") or _module("folder_paths",

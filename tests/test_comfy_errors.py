@@ -26,11 +26,20 @@ TEXTS = {
     ("PlaymatePoseOverride", "axes"): "yaw, nose", ("PlaymatePoseOverride", "keyframes"): "0 yaw=left",
     ("PlaymateEmotionControl", "schedule"): "0.0 joyful", ("PlaymateEyes", "gaze_keyframes"): "0 x=left",
     ("PlaymateSaveMotion", "filename_prefix"): "../up", ("PlaymateExtractAppearance", "face_box"): "12",
-    ("PlaymateExtractAppearance", "face_points"): "1 2; 3",
+    ("PlaymateExtractAppearance", "face_points"): "1 2; 3", ("PlaymateExpressionEdit", "blendshapes"): "smirk 1",
+    ("PlaymateMotionToBlendshapes", "filename_prefix"): "../up",
 }
 FILES = {("PlaymateLoadModels", "motion_model"): "bundled", ("PlaymateLoadModels", "speech_encoder"): "auto",
-         ("PlaymateLoadMotion", "file"): "look_around.safetensors [example]"}
+         ("PlaymateLoadMotion", "file"): "look_around.safetensors [example]",
+         ("PlaymateMotionFromBlendshapes", "file"): "take.csv"}
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def take(studio, tmp_path_factory):
+    file = tmp_path_factory.mktemp("take") / "take.csv"
+    file.write_text("jawOpen\n0.1\n0.2\n", encoding="utf-8")
+    assert studio.upload(file) == "take.csv"
 
 
 def mistakes():

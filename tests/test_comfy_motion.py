@@ -93,6 +93,25 @@ def test_motion_is_edited_node_by_node(studio):
     assert len(motion) == round(6.05 * 25)
 
 
+def test_blendshapes_go_out_and_come_back(studio):
+    """Through a file in the output folder, which the node lists at once."""
+    history = studio.run({**SAMPLE,
+                          "e": node("ExpressionEdit", motion=["l", 0], blendshapes="jawOpen 0.6, mouthSmile 0.4"),
+                          "b": node("MotionToBlendshapes", motion=["e", 0])})
+    assert history["status"]["status_str"] == "success", history["status"]["messages"][-1]
+    (entry,) = history["outputs"]["b"]["blendshapes"]
+    name = f"{entry['subfolder']}/{entry['filename']} [{entry['type']}]"
+    info = studio.get("/object_info/PlaymateMotionFromBlendshapes")["PlaymateMotionFromBlendshapes"]
+    assert name in info["input"]["required"]["file"][1]["options"]
+    motion = saved(studio, {"f": node("MotionFromBlendshapes", file=name, fps=25.0, head="as recorded"),
+                            "s": node("SaveMotion", motion=["f", 0])})
+    assert motion.fps == 25 and motion.expression.any() and float(motion.rotation[:, 1].abs().max()) > 5
+    prompt = {**SAMPLE, "e": node("ExpressionEdit", motion=["l", 0], blendshapes="smirk 1"),
+              "s": node("SaveMotion", motion=["e", 0])}
+    status, answer = studio.post("/prompt", {"prompt": prompt})
+    assert status == 400 and "no 'smirk' among" in str(answer["node_errors"])
+
+
 @pytest.mark.parametrize("kind, change", [
     ("RetimeMotion", {"fit": "squeeze"}), ("SmoothMotion", {"method": "magic"}), ("RegionMask", {"length": "long"}),
     ("LoopMotion", {"seam": "tape"}),

@@ -12,7 +12,7 @@ from tests.archive import FOLDER
 ROOT = Path(__file__).resolve().parent.parent
 SNAPSHOT = Path(__file__).parent / "data" / "node_schemas.json"
 FILE_LISTS = {("PlaymateLoadModels", "motion_model"), ("PlaymateLoadModels", "speech_encoder"),
-              ("PlaymateLoadMotion", "file")}
+              ("PlaymateLoadMotion", "file"), ("PlaymateMotionFromBlendshapes", "file")}
 """Choices that depend on what lies in the user's folders."""
 FROZEN = json.loads(SNAPSHOT.read_text(encoding="utf-8")) if SNAPSHOT.is_file() else {}
 

@@ -12,6 +12,7 @@ from typing import Sequence
 from .. import __version__
 from ..runtime.errors import PlaymateError
 from .animate import add_animate_command
+from .blendshapes import add_blendshapes_command
 from .demo import add_demo_command
 from .evaluate import add_evaluate_command
 from .motion import add_motion_command
@@ -28,6 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_animate_command(commands)
     add_demo_command(commands)
     add_motion_command(commands, ProgressBar)
+    add_blendshapes_command(commands)
     add_evaluate_command(commands, ProgressBar)
     add_weights_command(commands, ProgressBar)
     return parser

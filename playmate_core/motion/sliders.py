@@ -152,21 +152,29 @@ def frame_envelope(frames: int, fps: float, frame: int, fade: float = 0.0) -> Te
     return smoothstep(1 - distance / fade).float()
 
 
-def edit_expression(motion: Motion, sliders: Mapping[str, float], amount: Tensor | float = 1.0) -> Motion:
+def edit_expression(motion: Motion, sliders: Mapping[str, float], amount: Tensor | float = 1.0,
+                    further: Tensor | None = None) -> Motion:
     """Adds a set of sliders to a motion's expression.
 
     Args:
         motion: T frames.
         sliders: as for :func:`slider_offset`.
         amount: how much, one number or [T] as from :func:`envelope`.
+        further: [21, 3] latent units, a change that was asked for in other terms and comes with the sliders'.
 
     Returns:
         Motion; frames where the amount is 0 are kept bit for bit.
 
     Raises:
-        PlaymateError: as :func:`slider_offset`, or an amount of another length.
+        PlaymateError: as :func:`slider_offset`, or an amount or further change of another shape.
     """
-    offset = slider_offset(sliders).to(motion.expression.device)
+    offset = slider_offset(sliders)
+    if further is not None:
+        if tuple(further.shape) != (KEYPOINTS, 3):
+            raise PlaymateError(f"A change of the expression has shape {tuple(further.shape)} where "
+                                f"{(KEYPOINTS, 3)} is needed.")
+        offset = offset + further.to(offset)
+    offset = offset.to(motion.expression.device)
     level = torch.as_tensor(amount, dtype=torch.float32, device=offset.device)
     if level.ndim > 1 or (level.ndim == 1 and len(level) != len(motion)):
         raise PlaymateError(
