@@ -2,9 +2,8 @@
 
     python -m laboratory.fits.ict --ict ict.npz -o shapes.safetensors [--neutral]
 
-ICT-FaceKit (USC Institute for Creative Technologies, MIT licence) is a 3D head with sculpted shapes of ARKit's names.
-The archive holds ``base`` [N, 3] (centimetres, x to the picture's right, y up, z to the camera), ``faces`` [M, 3],
-``mat`` [M] and ``mats`` (which part a triangle belongs to), ``expr_names`` and ``expr`` [57, N, 3]. Nothing of it ships.
+ICT-FaceKit (USC Institute for Creative Technologies, MIT licence) is a 3D head with sculpted shapes of ARKit's
+names; ``ict_head.py`` reads and draws it. Nothing of it ships.
 
 Where a landmark lies on that head is found in three ways:
 
@@ -23,174 +22,41 @@ the head frame of ``face.geometry`` (unit: the neutral head's outer-eye distance
 from __future__ import annotations
 
 import argparse
-import heapq
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
 from playmate_core.face import geometry as geo
 from playmate_core.face.analyzer import FaceAnalyzer
 from playmate_core.face.blendshapes import NAMES
 
-# The head's vertices at those of iBUG's 68 points that are used (ICT-FaceKit's vertex_indices.json). Lips from the
-# right corner to the left, lids from the outer corner to the inner, brows from the outer end to the inner.
-LIP_OUTER = ((5708, 5695, 2081, 0, 4275, 6200, 6213), (5708, 5841, 5957, 5518, 6461, 6346, 6213))
-LIP_INNER = ((5702, 5711, 5533, 6216, 6207), (5702, 5966, 5517, 6470, 6207))
-LIDS_UPPER = ((1507, 1542, 1537, 1528), (3721, 3756, 3751, 3742))
-LIDS_LOWER = ((1507, 1511, 1518, 1528), (3721, 3725, 3732, 3742))
-BROWS = ((268, 493, 1914, 2044, 1401), (2509, 2734, 4114, 4240, 3615))
+from .ict_head import (
+    EYE_RADIUS,
+    IRIS_RADIUS,
+    LIDS_LOWER,
+    LIDS_UPPER,
+    LIP_INNER,
+    LIP_OUTER,
+    PICTURE,
+    Head,
+    draw,
+)
 
 LIP_BETWEEN = (
     ((76, 184, 74, 73, 72, 11, 302, 303, 304, 408, 306), (76, 77, 90, 180, 85, 16, 315, 404, 320, 307, 306)),
     ((62, 183, 42, 41, 38, 12, 268, 271, 272, 407, 292), (62, 96, 89, 179, 86, 15, 316, 403, 319, 325, 292)))
 """The two curves of landmarks between the lips' outer and inner edge, upper and lower, right corner to left."""
 
-IRIS_RADIUS = 0.58
-"""Centimetres; human irises are 11.7 mm wide."""
 GAZE = {"Up": (1, -25.0), "Down": (1, 30.0), "In": (0, 30.0), "Out": (0, 30.0)}
 """How far eyeballs turn at weight 1, degrees. The head's own shapes of gaze move the lids alone. About the range of
 human eyes in comfort; ARKit documents no angle."""
 
+STILL = 0.3
+"""What is left of the lower lid's movement in a blink."""
 FACING = 0.45
 """A landmark seen from the front is trusted where the skin's normal points to the viewer by at least this cosine."""
-PICTURE = 640
-
-
-class Head:
-    """The archive in the axes of the head frame: x to the picture's right, y down, z away from the viewer; cm."""
-
-    def __init__(self, path: Path) -> None:
-        data = np.load(path)
-        flip = np.array([1.0, -1.0, -1.0])
-        self.points = data["base"].astype(np.float64) * flip
-        self.moves = {str(name): move.astype(np.float64) * flip
-                      for name, move in zip(data["expr_names"], data["expr"], strict=True)}
-        part = np.array(data["mats"])[data["mat"]]
-        # Turned about by the flip of one axis too many? Two axes flip: triangles keep their sense.
-        self.triangles, self.part = data["faces"].astype(np.int64), part
-        self.skin = self.triangles[part == "M_Face"]
-        corners = self.points[self.skin]
-        normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        self.normal = normal / np.linalg.norm(normal, axis=1, keepdims=True).clip(1e-12)
-        self.front = self.normal[:, 2] < 0
-        self.eyes = []
-        for side in ("Right", "Left"):
-            ball = self.points[np.unique(self.triangles[part == f"M_Sclera{side}"])]
-            self.eyes.append(np.linalg.lstsq(np.c_[2 * ball, np.ones(len(ball))], (ball**2).sum(1), rcond=None)[0][:3])
-        self.radius = float(np.abs(ball - self.eyes[1])[:, 2].max())
-        self._links: dict[int, dict[int, float]] = {}
-        for a, b in np.concatenate([self.skin[:, [0, 1]], self.skin[:, [1, 2]], self.skin[:, [2, 0]]]).tolist():
-            length = float(np.linalg.norm(self.points[a] - self.points[b]))
-            self._links.setdefault(a, {})[b] = length
-            self._links.setdefault(b, {})[a] = length
-
-    def path(self, stops: tuple[int, ...]) -> list[int]:
-        """Vertices of the shortest way over edges of the skin through ``stops``: a rim, if the stops lie on one."""
-        way = [stops[0]]
-        for start, end in zip(stops[:-1], stops[1:], strict=True):
-            best, waiting, come = {start: 0.0}, [(0.0, start)], {}
-            while waiting:
-                length, here = heapq.heappop(waiting)
-                if here == end:
-                    break
-                for there, step in self._links[here].items():
-                    if length + step < best.get(there, np.inf):
-                        best[there], come[there] = length + step, here
-                        heapq.heappush(waiting, (length + step, there))
-            back = [end]
-            while back[-1] != start:
-                back.append(come[back[-1]])
-            way += back[-2::-1]
-        return way
-
-    def seen(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Skin in front of the viewer at ``places`` [N, 2]: vertices [N, 3] (-1: none), weights [N, 3], facing [N]."""
-        vertices, weights = np.full((len(places), 3), -1), np.zeros((len(places), 3))
-        facing = np.zeros(len(places))
-        a, b, c = np.moveaxis(self.points[self.skin], 1, 0)
-        u, v = (b - a)[:, :2], (c - a)[:, :2]
-        area = u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]
-        area = np.where(np.abs(area) < 1e-12, np.inf, area)
-        for i, place in enumerate(places):
-            w = place - a[:, :2]
-            s = (w[:, 0] * v[:, 1] - w[:, 1] * v[:, 0]) / area
-            t = (u[:, 0] * w[:, 1] - u[:, 1] * w[:, 0]) / area
-            hit = np.flatnonzero((s >= 0) & (t >= 0) & (s + t <= 1) & self.front & np.isfinite(area))
-            if len(hit):
-                depth = a[hit, 2] + s[hit] * (b - a)[hit, 2] + t[hit] * (c - a)[hit, 2]
-                k = hit[depth.argmin()]
-                vertices[i], weights[i], facing[i] = self.skin[k], (1 - s[k] - t[k], s[k], t[k]), -self.normal[k, 2]
-        return vertices, weights, facing
-
-    def nearest(self, places: np.ndarray, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Nearest points of the skin's triangles ``allowed`` (a mask): vertices [N, 3] and weights [N, 3]."""
-        sheet = self.skin[allowed]
-        corners = self.points[sheet]
-        vertices, weights = np.zeros((len(places), 3), np.int64), np.zeros((len(places), 3))
-        for i, place in enumerate(places):
-            near = np.argsort(np.linalg.norm(corners.mean(1) - place, axis=1), kind="stable")[:60]
-            best = np.inf
-            for k in near:
-                share = _closest(corners[k], place)
-                distance = np.linalg.norm(share @ corners[k] - place)
-                if distance < best:
-                    best, vertices[i], weights[i] = distance, sheet[k], share
-        return vertices, weights
-
-
-def _closest(corners: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """[3] weights of the point of a triangle [3, 3] that is nearest to ``place``."""
-    edges = np.stack([corners[1] - corners[0], corners[2] - corners[0]], 1)
-    s, t = np.linalg.lstsq(edges, place - corners[0], rcond=None)[0]
-    if s >= 0 and t >= 0 and s + t <= 1:
-        return np.array([1 - s - t, s, t])
-    best = (np.inf, np.zeros(3))
-    for i, j in ((0, 1), (1, 2), (2, 0)):
-        along = corners[j] - corners[i]
-        r = float(np.clip((place - corners[i]) @ along / max(along @ along, 1e-12), 0, 1))
-        share = np.zeros(3)
-        share[i], share[j] = 1 - r, r
-        best = min(best, (float(np.linalg.norm(share @ corners - place)), share), key=lambda pair: pair[0])
-    return best[1]
-
-
-def draw(head: Head) -> tuple[torch.Tensor, float]:
-    """[PICTURE, PICTURE, 3] the head from the front, with brows, lips and irises painted on; and pixels a centimetre."""
-    scale = PICTURE / 34.0
-    flat = head.points[:, :2] * scale + PICTURE / 2
-    corners = head.points[head.triangles]
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normal /= np.linalg.norm(normal, axis=1, keepdims=True).clip(1e-12)
-    light = 0.25 + 0.75 * np.clip(normal @ np.array([0.1, -0.45, -0.89]), 0, 1)
-    colour = np.tile(np.array([215.0, 165.0, 140.0]), (len(corners), 1))
-    middle = corners.mean(1)
-    rim = [head.points[list(LIP_OUTER[0] + LIP_OUTER[1][-2:0:-1]), :2]]
-    stencil = Image.new("L", (PICTURE, PICTURE))
-    ImageDraw.Draw(stencil).polygon([tuple(p) for p in rim[0] * scale + PICTURE / 2], fill=1)
-    inside = np.array(stencil)[tuple(np.clip(middle[:, 1::-1] * scale + PICTURE / 2, 0, PICTURE - 1).astype(int).T)]
-    colour[(inside > 0) & (head.part == "M_Face")] = (170, 85, 85)
-    colour[head.part == "M_Teeth"] = (90, 40, 40)
-    colour[head.part == "M_GumsTongue"] = (90, 40, 40)
-    for side, eye in zip(("Right", "Left"), head.eyes, strict=True):
-        for name in ("Sclera", "Iris"):
-            ball = head.part == f"M_{name}{side}"
-            off = np.linalg.norm((middle - eye)[:, :2], axis=1)
-            colour[ball] = np.where(off < 0.25, 10.0, np.where(off < IRIS_RADIUS, 70.0, 235.0))[ball][:, None]
-    drawn = ~np.isin(head.part, ("M_LacrimalFluid", "M_EyeBlend", "M_EyeOcclusion", "M_EyeLashes"))
-    order = np.argsort(-middle[:, 2], kind="stable")
-    picture = Image.new("RGB", (PICTURE, PICTURE), (150, 150, 150))
-    pen = ImageDraw.Draw(picture)
-    for k in order[drawn[order] & (normal[order, 2] < 0)]:
-        pen.polygon([tuple(p) for p in flat[head.triangles[k]]], fill=tuple((colour[k] * light[k]).astype(int).tolist()))
-    for brow in BROWS:
-        edge = head.points[list(brow), :2]
-        width = np.array([0.1, 0.3, 0.35, 0.4, 0.4])[:, None] * np.array([0.0, 1.0])
-        ring = np.concatenate([edge - width, (edge + width)[::-1]]) * scale + PICTURE / 2
-        pen.polygon([tuple(p) for p in ring], fill=(70, 50, 40))
-    return torch.from_numpy(np.array(picture)).float() / 255, scale
 
 
 def _share(curve: np.ndarray) -> np.ndarray:
@@ -217,10 +83,11 @@ def spline(source: np.ndarray, target: np.ndarray, places: np.ndarray, ease: flo
 
 
 class Places:
-    """Where the landmarks lie: each a weighted mean of vertices, ``vertices`` and ``weights`` [478, K]."""
+    """Where the landmarks lie: ``rows`` gives each but the irises its vertices [K] and their weights [K]."""
 
     def __init__(self, head: Head) -> None:
         self.head, mean = head, geo.mean_face().double().numpy()
+        self.mean = mean
         self.rows: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         lips = [geo.LIPS_INNER[:11], geo.LIPS_INNER[:1] + geo.LIPS_INNER[:9:-1]]
         for landmarks, stops in zip(lips, LIP_INNER, strict=True):
@@ -282,10 +149,9 @@ class Places:
 
     def iris(self, side: int, turn: np.ndarray | None = None) -> np.ndarray:
         """[5, 3] centre and edge of an iris (``IRISES``), its eyeball turned."""
-        around = np.array([[0, 0], [1, 0], [0, -1], [-1, 0], [0, 1]]) * IRIS_RADIUS
-        if side == 1:
-            around = around * (-1, 1)
-        depth = np.sqrt(self.head.radius**2 - (around**2).sum(1))
+        around = self.mean[list(geo.IRISES[side]), :2] - self.mean[geo.IRISES[side][0], :2]
+        around *= IRIS_RADIUS / np.linalg.norm(around, axis=1).max()
+        depth = np.sqrt(EYE_RADIUS**2 - (around**2).sum(1))
         local = np.c_[around, -depth]
         return self.head.eyes[side] + (local if turn is None else local @ turn.T)
 
@@ -316,11 +182,13 @@ def raw_shapes(head: Head, places: Places) -> tuple[torch.Tensor, torch.Tensor]:
         side = {"Left": "_L", "Right": "_R"}.get(name[-4:] if name.endswith("Left") else name[-5:])
         stem = name.removesuffix("Left").removesuffix("Right")
         wanted = [name] if name in head.moves else [stem + side] if side else [f"{name}_L", f"{name}_R"]
+        share = 1.0
         if stem == "cheekSquint":
-            wanted.append(f"cheekRaiser{side}")
+            # The head tells the upper cheek from the lower; both whole would shut the eye.
+            wanted, share = [f"cheekSquint{side}", f"cheekRaiser{side}"], 0.5
         for source in wanted:
             if source in head.moves:
-                shapes[k, skin] += places.at(skin, head.moves[source])
+                shapes[k, skin] += share * places.at(skin, head.moves[source])
         if stem.startswith("eyeLook"):
             axis, degrees = GAZE[stem.removeprefix("eyeLook")]
             eye = 1 if side == "_L" else 0
@@ -331,21 +199,56 @@ def raw_shapes(head: Head, places: Places) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(neutral), torch.from_numpy(shapes)
 
 
+def shut_eyes(unit: torch.Tensor, shapes: torch.Tensor) -> None:
+    """Lets the lids meet in a blink, in place: the head leaves a millimetre for its lashes."""
+    for name, upper, lower in zip(("eyeBlinkRight", "eyeBlinkLeft"), geo.EYES_UPPER, geo.EYES_LOWER, strict=True):
+        shape, upper, lower = shapes[NAMES.index(name)], list(upper[1:-1]), list(lower[1:-1])
+        # The sculpted lower lid slips along itself by 3 mm, which no tracker sees.
+        shape[lower] *= STILL
+        shape[upper] = unit[lower] + shape[lower] - unit[upper]
+
+
+def shut_lips(unit: torch.Tensor, shapes: torch.Tensor) -> None:
+    """Lets the lips meet in mouthClose with jawOpen, in place: the head's lower lip goes through the upper."""
+    close = shapes[NAMES.index("mouthClose")]
+    face = unit + shapes[NAMES.index("jawOpen")] + close
+    upper, lower = (torch.tensor(pair) for pair in zip(*geo.INNER_LIP_PAIRS, strict=True))
+    rest = unit[lower, 1] - unit[upper, 1]
+    through = rest - (face[lower, 1] - face[upper, 1])
+    rows = [geo.LIPS_INNER[:10:-1]] + [between[1][1:-1] for between in LIP_BETWEEN[::-1]] + [geo.LIPS_OUTER[:10:-1]]
+    for row, part in zip(rows, (1.0, 0.9, 0.75, 0.5), strict=True):
+        close[list(row), 1] += part * through
+
+
+def keep_brows(shapes: torch.Tensor) -> None:
+    """Halves how far the edges of each brow move apart or together, in place: the head is sculpted without hair."""
+    for upper, lower in zip(geo.BROWS_UPPER, geo.BROWS_LOWER, strict=True):
+        a, b = shapes[:, list(upper)], shapes[:, list(lower)]
+        shapes[:, list(upper)], shapes[:, list(lower)] = (3 * a + b) / 4, (a + 3 * b) / 4
+
+
 def finish(neutral: torch.Tensor, shapes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Symmetric, in the head frame, without rigid movement; eyes shut when they blink."""
+    """Symmetric, in the head frame, without rigid movement; lids and lips meet, brows keep their thickness.
+
+    Args:
+        neutral: [478, 3] and ``shapes`` [52, 478, 3], centimetres.
+
+    Returns:
+        Both in outer-eye distances.
+    """
     pair = [NAMES.index(n[:-4] + "Right" if n.endswith("Left") else n[:-5] + "Left" if n.endswith("Right") else n)
             for n in NAMES]
     unit = geo.unit_shape((neutral + geo.mirror(neutral)) / 2)
     shapes = (shapes + geo.mirror(shapes[pair])) / 2 / geo.outer_eye_distance(neutral)
-    for k, name in enumerate(NAMES):
-        if name.startswith("eyeBlink"):
-            side = 0 if name.endswith("Right") else 1
-            upper, lower = list(geo.EYES_UPPER[side][1:-1]), list(geo.EYES_LOWER[side][1:-1])
-            # The head leaves a millimetre for its lashes.
-            shapes[k, upper] = unit[lower] + shapes[k, lower] - unit[upper]
-    # Robust, so that brows that move do not count as a turned skull.
-    laid = geo.lay_on(unit + shapes, unit, rounds=3)
-    shapes = laid - unit
+    keep_brows(shapes)
+    shut_eyes(unit, shapes)
+    shut_lips(unit, shapes)
+    for k, shape in enumerate(shapes):
+        # What a shape moves by itself (brows, the forehead over them, lids) must not count as a turned skull.
+        still = 1 / (1 + (shape[list(geo.RIGID)].norm(dim=-1) / 0.002) ** 2)
+        scale, rotation, shift = geo.similarity((unit + shape)[None, list(geo.RIGID)], unit[list(geo.RIGID)],
+                                                weights=still)
+        shapes[k] = scale * ((unit + shape) @ rotation[0]) + shift - unit
     shapes[NAMES.index("_neutral")] = 0.0
     return unit, shapes
 
