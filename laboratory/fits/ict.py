@@ -55,7 +55,7 @@ human eyes in comfort; ARKit documents no angle."""
 
 STILL = 0.3
 """What is left of the lower lid's movement in a blink."""
-FACING = 0.45
+FACING = 0.2
 """A landmark seen from the front is trusted where the skin's normal points to the viewer by at least this cosine."""
 
 
