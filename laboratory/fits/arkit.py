@@ -30,7 +30,7 @@ OUT = ROOT / "playmate_core" / "weights" / "bundled" / "arkit.safetensors"
 LICENCE = """arkit.safetensors was fitted by this project (laboratory/fits/arkit.py) and is licensed like it, Apache-2.0.
 
 It was fitted on the expression shapes of ICT-FaceKit (Copyright (c) 2020 USC Institute for Creative Technologies, MIT
-licence) and on the latent bridge beside it. It holds displacements of 478 face landmarks; no mesh of that model.
+licence) and on the latent bridge beside it. It holds latents; no mesh of that model.
 """
 RIGID_BROWS = 0.9
 """How much of the difference between a brow's upper and lower edge is taken out of a shape."""
@@ -103,7 +103,7 @@ def main() -> None:
                     for key, value in lengths(wanted[None]).items() if abs(float(value)) > 0.015}
             _log.info("%s: R2 %.2f, length %.2f; %s", name, share, float(bridge.mahalanobis(z)), said)
     part = arguments.out.with_suffix(".part")
-    save_file({"shapes": shapes.half().contiguous(), "latents": latents.contiguous()}, str(part),
+    save_file({"latents": latents.contiguous()}, str(part),
               {"names": " ".join((*NAMES[1:], "tongueOut")), "format": "playmate.arkit.1", "licence": "Apache-2.0"})
     part.chmod(0o644)
     part.replace(arguments.out)

@@ -1,6 +1,7 @@
 """ARKit's 52 numbers and LivePortrait's latents: each read as the other.
 
-Provisional: the shapes come from the bridge's table of blendshapes, made linear.
+What an expression does was measured on a 3D head (ICT-FaceKit) and turned into the most probable latents that draw it,
+by ``laboratory/fits/arkit.py``. Both ways are linear in the drawn face, so weights mix as ARKit's do.
 """
 
 from __future__ import annotations
@@ -8,6 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..runtime.errors import PlaymateError
+from ..weights import bundled
+from ..weights.tensors import load_safetensors
+from ..weights.unreadable import Unreadable
+from . import geometry as geo
 from .blendshape_names import NAMES
 from .bridge import KEYPOINTS, LatentBridge
 
@@ -19,19 +25,28 @@ _SPARSE = 0.002
 """Cost of a unit of weight against the mean squared displacement of a shape: keeps shapes out that explain nothing."""
 
 
+FILE = "arkit.safetensors"
+
+_TRUST = ((geo.EYES + geo.BROWS, 3.0), ((geo.LIPS,), 1.5))
+"""Landmarks that count for more when faces are compared, and how much: lids and brows move little and say a lot."""
+
+
 class ArkitShapes:
     """What each of ARKit's shapes does to the latents.
 
     Args:
         latents: [52, 63] latent offsets of a shape at weight 1, in the order of ``names``.
-        shapes: [52, 478, 3] the displacement of the landmarks by which faces are compared.
+        bridge: draws them, to compare faces by.
     """
 
-    def __init__(self, latents: Tensor, shapes: Tensor) -> None:
+    def __init__(self, latents: Tensor, bridge: LatentBridge) -> None:
         self.names: tuple[str, ...] = NAMES
         self._latents = latents.float()
-        self._shapes = shapes.float().flatten(1)
-        self._bridge = LatentBridge.load()
+        self._bridge = bridge
+        self._trust = torch.ones(geo.LANDMARKS, 1)
+        for rings, trust in _TRUST:
+            self._trust[[i for ring in rings for i in ring]] = trust
+        self._shapes = self._seen(self._latents)
 
     @staticmethod
     def load() -> ArkitShapes:
@@ -40,11 +55,19 @@ class ArkitShapes:
         Raises:
             PlaymateError: a bundled file is missing or damaged.
         """
-        bridge = LatentBridge.load()
-        # MediaPipe's list begins with _neutral and has no tongue, which moves no landmark.
-        table = bridge.blendshapes[1:] * (1 - bridge.blendshapes_rest[1:, None])
-        latents = torch.cat([table, torch.zeros(1, table.shape[1])])
-        return ArkitShapes(latents, bridge.displacement(latents))
+        path = bundled(FILE)
+        try:
+            latents = load_safetensors(path)[0].get("latents")
+        except Unreadable as error:
+            raise PlaymateError(f"{path} is refused because it {error}; install ComfyUI-Playmate again.") from None
+        if latents is None or tuple(latents.shape) != (len(NAMES), 3 * KEYPOINTS):
+            raise PlaymateError(f"{path} holds no ARKit expressions; install ComfyUI-Playmate again.")
+        return ArkitShapes(latents, LatentBridge.load())
+
+    def _seen(self, latents: Tensor) -> Tensor:
+        """[..., 63] or [..., 21, 3] latents -> [..., 1434] what they draw, weighted as faces are compared."""
+        drawn = self._bridge.displacement(latents)
+        return (drawn * self._trust.to(drawn.device)).flatten(-2)
 
     def expression(self, weights: Tensor) -> Tensor:
         """[..., 52] weights, 0 to 1 (held at 0 and 1.5) -> [..., 21, 3] latent offsets from rest."""
@@ -56,7 +79,7 @@ class ArkitShapes:
 
         Sparse non-negative least squares on the landmarks, by accelerated projected gradients, all frames at once.
         """
-        wanted = self._bridge.displacement(expression_offset).flatten(-2)
+        wanted = self._seen(expression_offset)
         shapes = self._shapes.to(wanted.device)
         gram, target = shapes @ shapes.T, wanted @ shapes.T
         size = gram.diagonal().clamp_min(1e-9)
