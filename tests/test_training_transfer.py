@@ -35,7 +35,7 @@ def networks(seed=0):
         appearance=AppearanceExtractor(AppearanceConfig(3, 4, 2, 16, 4, 4, 1)),
         motion=MotionExtractor(MotionExtractorConfig(3, (1, 1), (8, 16), 5)),
         warping=WarpingModule(WarpingConfig(5, 4, 16, 2, 4, True, dense)),
-        generator=Generator(GeneratorConfig(2, 4, 16, 2, 4)))
+        generator=Generator(GeneratorConfig(2, 4, 16, 2, 4, hidden=16)))
     with torch.no_grad():
         made.motion.detector.fc_kp.weight.normal_(std=0.3)
         made.motion.detector.fc_exp.weight.normal_(std=0.1)
@@ -206,7 +206,7 @@ class TestRun:
                            device="cpu")
 
     def test_it_learns(self, corpus, tmp_path):
-        run = self.run(corpus, tmp_path, steps=25, warm_up=3)
+        run = self.run(corpus, tmp_path, steps=25, warm_up=3, save_every=100)  # and at the end
         before = run._figures(run.averaged())
         frozen = {k: v.clone() for k, v in run._plain().networks["warping"].state_dict().items()}
         reached = run.train(show=False)

@@ -23,7 +23,7 @@ def minute(setup: Setup, report: Report) -> None:
         with report.attempt(f"speech to motion on {device}"):
             names = (NONE,) if device != setup.device else (NONE, GRAPHS)
             told = []
-            for what, figure in speech(device, setup.pick(60.0, 1.0), names,
+            for what, figure in speech(device, setup.pick(60.0, 0.4), names,
                                        setup.pick(3 if device == setup.device else 1, 1),
                                        setup.pick(10, 2), told.append):
                 report.row(f"{what}, {device}", figure, short=device == setup.device,

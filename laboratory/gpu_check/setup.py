@@ -16,7 +16,7 @@ from playmate_core.runtime.acceleration import COMPILE, GRAPHS, NONE
 
 from ..benchmarks import inputs
 from ..parity.liveportrait import FullSize
-from ..parity.recipe import small_networks
+from ..parity.recipe import small_kinds
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Setup:
         if not self.toy:
             return FullSize()
         roles = {"F": "appearance", "M": "motion", "W": "warping", "G": "generator"}
-        return FullSize({tag: lambda role=role: small_networks(4)[role] for tag, role in roles.items()})
+        return FullSize({tag: small_kinds(4)[role] for tag, role in roles.items()})
 
     def networks(self) -> Networks:
         """All five, plain, on the CPU; whoever asks may change them."""

@@ -47,7 +47,8 @@ def write_reference(folder: Path, setup: Setup, real: Path | None = None) -> Pat
                          num_down_blocks=1, reshape_channel=4, dense_motion_params=DENSE),
              {"feature_3d": picture(2, 4, 4, 8, 8), "kp_source": points(5), "kp_driving": points(5)},
              liveportrait.warping),
-            ("G", *_made(Generator, GeneratorConfig, block_expansion=2, max_features=16, out_channels=4),
+            ("G", *_made(Generator, GeneratorConfig, block_expansion=2, max_features=16, out_channels=4,
+                         hidden=16),
              {"feature": picture(2, 8, 8, 8)}, liveportrait.generator)):
         tensors = {f"in.{name}": value for name, value in given.items()}
         tensors |= {f"sd.{name}": value for name, value in recipe(f"r{letter}", network).items()}

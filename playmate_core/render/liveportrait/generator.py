@@ -10,9 +10,6 @@ from torch import Tensor, nn
 
 from .upsampled import UpsampledConv
 
-HIDDEN = 128
-"""Channels between a SPADE norm's convolutions; the same at every width."""
-
 SLOPE = 0.2
 
 
@@ -25,6 +22,8 @@ class GeneratorConfig:
     max_features: int = 512
     num_down_blocks: int = 2
     out_channels: int = 64
+    hidden: int = 128
+    """Channels between a SPADE norm's convolutions; the same at every width."""
 
     @property
     def in_channels(self) -> int:
@@ -38,7 +37,8 @@ class GeneratorConfig:
         if "conv_img.0.weight" in weights:
             upscale = round((weights["conv_img.0.weight"].shape[0] / 3) ** 0.5)
         out = weights["conv_img.weight" if upscale == 1 else "conv_img.0.weight"].shape[1]
-        return GeneratorConfig(upscale, channels, 2 * channels, 0, out)
+        hidden = weights["G_middle_0.norm_0.mlp_shared.0.weight"].shape[0]
+        return GeneratorConfig(upscale, channels, 2 * channels, 0, out, hidden)
 
 
 class SpectralConv(nn.Module):
@@ -92,11 +92,11 @@ def _plain(weight: Tensor, bias: Tensor | None, dtype: torch.dtype, padding: int
 class SpadeNorm(nn.Module):
     """Instance norm whose gain and offset are read off a map, pixel by pixel."""
 
-    def __init__(self, channels: int, map_channels: int) -> None:
+    def __init__(self, channels: int, map_channels: int, hidden: int = 128) -> None:
         super().__init__()
-        self.mlp_shared = nn.Sequential(nn.Conv2d(map_channels, HIDDEN, 3, padding=1), nn.ReLU())
-        self.mlp_gamma = nn.Conv2d(HIDDEN, channels, 3, padding=1)
-        self.mlp_beta = nn.Conv2d(HIDDEN, channels, 3, padding=1)
+        self.mlp_shared = nn.Sequential(nn.Conv2d(map_channels, hidden, 3, padding=1), nn.ReLU())
+        self.mlp_gamma = nn.Conv2d(hidden, channels, 3, padding=1)
+        self.mlp_beta = nn.Conv2d(hidden, channels, 3, padding=1)
 
     def forward(self, x: Tensor, guide: Tensor) -> Tensor:
         """[B, C, H, W] and a map [B, M, h, w] of another size, which is resized by repetition."""
@@ -109,7 +109,7 @@ class SpadeNorm(nn.Module):
 class SpadeBlock(nn.Module):
     """Residual block of two SPADE norms, with a third on the shortcut where the width changes."""
 
-    def __init__(self, before: int, after: int, map_channels: int) -> None:
+    def __init__(self, before: int, after: int, map_channels: int, hidden: int = 128) -> None:
         super().__init__()
         middle = min(before, after)
         self.learned_shortcut = before != after
@@ -117,9 +117,9 @@ class SpadeBlock(nn.Module):
         self.conv_1 = SpectralConv(middle, after, 3)
         if self.learned_shortcut:
             self.conv_s = SpectralConv(before, after, 1, bias=False)
-            self.norm_s = SpadeNorm(before, map_channels)
-        self.norm_0 = SpadeNorm(before, map_channels)
-        self.norm_1 = SpadeNorm(middle, map_channels)
+            self.norm_s = SpadeNorm(before, map_channels, hidden)
+        self.norm_0 = SpadeNorm(before, map_channels, hidden)
+        self.norm_1 = SpadeNorm(middle, map_channels, hidden)
 
     def forward(self, x: Tensor, guide: Tensor) -> Tensor:
         shortcut = self.conv_s(self.norm_s(x, guide)) if self.learned_shortcut else x
@@ -134,12 +134,12 @@ class Generator(nn.Module):
     def __init__(self, config: GeneratorConfig = GeneratorConfig()) -> None:  # noqa: B008
         super().__init__()
         self.config = config
-        channels = config.in_channels
+        channels, hidden = config.in_channels, config.hidden
         self.fc = nn.Conv2d(channels, 2 * channels, 3, padding=1)
         for number in range(6):
-            self.add_module(f"G_middle_{number}", SpadeBlock(2 * channels, 2 * channels, channels))
-        self.up_0 = SpadeBlock(2 * channels, channels, channels)
-        self.up_1 = SpadeBlock(channels, config.out_channels, channels)
+            self.add_module(f"G_middle_{number}", SpadeBlock(2 * channels, 2 * channels, channels, hidden))
+        self.up_0 = SpadeBlock(2 * channels, channels, channels, hidden)
+        self.up_1 = SpadeBlock(channels, config.out_channels, channels, hidden)
         if config.upscale > 1:
             self.conv_img = nn.Sequential(
                 nn.Conv2d(config.out_channels, 3 * config.upscale**2, 3, padding=1), nn.PixelShuffle(config.upscale))
