@@ -72,7 +72,8 @@ def test_wink_shuts_the_right_eye(bridge):
     upper, lower = (list(lids[0][3:6]) for lids in (geo.EYES_UPPER, geo.EYES_LOWER))
     parted = moved[lower, 1].mean() - moved[upper, 1].mean()
     assert before[0] + parted < 0.35 * before[0]  # or below 0: a renderer stops where lids meet
-    assert after[1] > 0.85 * before[1]
+    # LivePortrait's own wink lowers the other lid by half as much.
+    assert after[1] > 0.7 * before[1]
 
 
 def test_gaze_moves_both_irises_the_same_way(bridge):
@@ -252,5 +253,32 @@ def test_ridge_and_regions_of_the_fit_script():
     fitted = fit_bridge.fit_forward(x * 1e-3, x @ truth, geo.mean_face().double()).unflatten(1, (478, 3))
     foreign = torch.tensor([k * 3 + a for k in fit_bridge.EYE_KEYPOINTS for a in range(3)])
     own = torch.tensor([i for i in range(63) if i not in foreign.tolist()])
-    lips = fitted[:, list(geo.LIPS)].abs().mean((1, 2))
-    assert lips[foreign].mean() < 0.2 * lips[own].mean()
+    eyes = fitted[:, [geo.EYES[0][4], geo.EYES[1][4]]].abs().mean((1, 2))
+    assert eyes[own].mean() < 0.2 * eyes[foreign].mean(), "a lid follows the keypoints of eyes alone"
+    assert fitted[own][:, list(geo.LIPS)].abs().mean() > 0.1
+
+
+def test_what_a_turned_head_does_to_the_mesh_is_no_expression():
+    movement = pytest.importorskip("laboratory.fits.movement", reason="the laboratory is not part of this installation")
+    draw = torch.Generator().manual_seed(1)
+    mean, smile = geo.mean_face().double(), torch.zeros(478, 3, dtype=torch.float64)
+    smile[[61, 291], 1] = -0.1
+    sources = {}
+    for name in "abcd":
+        amount = torch.rand(80, generator=draw, dtype=torch.float64)
+        yaw = 20 * torch.rand(80, generator=draw, dtype=torch.float64) - 10
+        shape = mean + amount[:, None, None] * smile
+        shape[:, 48, 0] += 0.004 * yaw  # the mesh reads a nose that turns as a wide one
+        turned = torch.deg2rad(yaw)
+        turn = torch.zeros(80, 3, 3, dtype=torch.float64)
+        turn[:, 0, 0] = turn[:, 2, 2] = turned.cos()
+        turn[:, 0, 2], turn[:, 2, 0], turn[:, 1, 1] = turned.sin(), -turned.sin(), 1.0
+        scores = torch.zeros(80, 52, dtype=torch.float64)
+        scores[:, 44] = scores[:, 45] = amount
+        sources[name] = {"landmarks": 100 * shape @ turn, "blendshapes": scores, "yaw": yaw}
+    found = movement.Recordings(sources, mean)
+    moved = found.movement("a")
+    assert moved[:, 48, 0].std() < 0.4 * movement.centred(found.shape["a"])[:, 48, 0].std()
+    assert 0.9 < float(moved[:, 61, 1].std() / movement.centred(found.shape["a"])[:, 61, 1].std()) < 1.1
+    basis = found.basis(geo.mirror_index(), dimensions=2)
+    assert basis.shape == (2, 1434) and torch.allclose(basis @ basis.T, torch.eye(2, dtype=torch.float64), atol=1e-5)

@@ -3,7 +3,7 @@
     python -m laboratory.fits.arkit --shapes SHAPES.safetensors [-o OUT.safetensors]
 
 ``SHAPES`` is what ``laboratory.fits.ict`` wrote: each expression of a 3D head on the 478 landmarks. Brows are made to
-move as bodies (their two edges alike, so none gets thinner), and each shape is turned into the most probable latents
+move as bodies (their two edges alike, so none gets thinner), noses to keep their width, and each shape is turned into the most probable latents
 of the bridge that draw it, where brows, lids, corners of the mouth, nose and outline count for more than the skin
 between them: those are what a face is read by. Since all of this is linear, the latents of any mixture are the sum of
 its shapes' latents.
@@ -35,15 +35,22 @@ licence) and on the latent bridge beside it. It holds latents; no mesh of that m
 RIGID_BROWS = 0.9
 """How much of the difference between a brow's upper and lower edge is taken out of a shape."""
 
+NOSE_WINGS = ((48, 278), (49, 279), (64, 294), (98, 327), (102, 331), (115, 344), (129, 358), (219, 439), (235, 455))
+STEADY_NOSE = 0.5
+"""How much of what a shape parts the wings of the nose is drawn: a head's mesh widens more than speakers' noses do."""
+
 WITNESSES = {20.0: tuple(range(geo.LANDMARKS)), 300.0: sum(geo.BROWS, ()), 60.0: sum(geo.EYES, ()) + geo.OVAL
              + (48, 278, 49, 279, 64, 294, 98, 327, 2, 1, 4), 400.0: (61, 291, 78, 308, 185, 409, 146, 375)}
 """Trust in landmarks against tracked ones, later entries over earlier: drawn shapes are free of a tracker's noise."""
 _log = logging.getLogger("fit_arkit")
 
 
-def brows_as_bodies(shapes: Tensor) -> Tensor:
-    """[52, 478, 3] with both edges of each brow moving nearly alike."""
+def held_together(shapes: Tensor) -> Tensor:
+    """[52, 478, 3] with both edges of each brow moving nearly alike, and the wings of the nose half as far apart."""
     out = shapes.clone()
+    for a, b in NOSE_WINGS:
+        apart = (1.0 - STEADY_NOSE) / 2 * (shapes[:, b, 0] - shapes[:, a, 0])
+        out[:, a, 0], out[:, b, 0] = shapes[:, a, 0] + apart, shapes[:, b, 0] - apart
     for upper, lower in zip(geo.BROWS_UPPER, geo.BROWS_LOWER, strict=True):
         for a, b in zip(upper, lower, strict=True):
             middle = (shapes[:, a] + shapes[:, b]) / 2
@@ -52,7 +59,7 @@ def brows_as_bodies(shapes: Tensor) -> Tensor:
     return out
 
 
-HELD = {(105, 52): 0.0008, (334, 282): 0.0008, (66, 65): 0.0008, (296, 295): 0.0008, (48, 278): 0.0015,
+HELD = {(105, 52): 0.0005, (334, 282): 0.0005, (66, 65): 0.0005, (296, 295): 0.0005, (48, 278): 0.001,
         (234, 454): 0.002, (172, 397): 0.002, (136, 365): 0.003}
 """Distances that a shape must keep as its own landmarks have them, and how far they may be missed (standard deviations,
 outer-eye distances): thickness of the brows, width of the nose, of the face and of the jaw."""
@@ -93,7 +100,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
     bridge = LatentBridge.load()
-    shapes = in_arkit_order(brows_as_bodies(load_file(str(arguments.shapes))["shapes"].double()))
+    shapes = in_arkit_order(held_together(load_file(str(arguments.shapes))["shapes"].double()))
     latents = latents_of(shapes, bridge)
     drawn = bridge.displacement(latents).double()
     for name, wanted, got, z in zip((*NAMES[1:], "tongueOut"), shapes, drawn, latents, strict=True):

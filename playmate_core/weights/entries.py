@@ -152,6 +152,7 @@ BUNDLED_FILES = (  # role, file names, beginnings of the tensor names by which i
     ("motion", ("motion.safetensors", "motion_stage1.safetensors"), ("denoiser.",)),
     ("bridge", ("bridge.safetensors",), ("forward", "covariance", "mean_face")),
     ("emotions", ("emotions.safetensors",), ("offsets",)),
+    ("arkit", ("arkit.safetensors",), ("latents",)),
 )
 """Everything that the bundled pack loads. Sizes and shapes change as these are retrained; the loaders check them."""
 

@@ -140,7 +140,7 @@ def read_shape(shape: np.ndarray, bridge) -> FaceShape:
         lids.append((Spread.of(shape, top, above, 0.20, 0.05), Spread.of(shape, bottom, below, 0.16, 0.05)))
         openings.append(_travel(shape[list(bottom)] - shape[list(top)]))
         widths.append(np.linalg.norm(shape[top[0]] - shape[top[-1]]))
-    return FaceShape(float(np.clip((width / USUAL_MOUTH_WIDTH) ** 0.8, 0.55, 1.06)), gap, closing, lips, tuple(lids),
+    return FaceShape(float(np.clip((width / USUAL_MOUTH_WIDTH) ** 0.3, 0.75, 1.03)), gap, closing, lips, tuple(lids),
                      torch.from_numpy(np.stack(openings).astype(np.float32)),
                      torch.tensor(widths, dtype=torch.float32), torch.from_numpy(_slack(shape).astype(np.float32)),
                      float(0.5 * max(shape[0, 1] - shape[2, 1], 0.02)))
