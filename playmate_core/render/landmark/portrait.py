@@ -11,7 +11,7 @@ from torch import Tensor
 from ...face import geometry
 from ...face.types import Face
 from ...runtime.errors import PlaymateError
-from . import edges, expression, eye, mouth, opening, palette, refine, topology
+from . import edges, expression, eye, eye_fit, mouth, opening, palette, refine, topology
 from .head import HeadField, HeadFrame, build_field
 from .warp import Texture
 
@@ -71,6 +71,7 @@ def prepare(image: Tensor, face: Face, bridge) -> Prepared:
     size = frame.size
     if float(geometry.lip_gap(face.landmarks)) <= expression.CLOSED_GAP:
         landmarks = refine.fit_mouth(pixels, landmarks, size)
+    landmarks = eye_fit.fit_eyes(pixels, landmarks, size)
     shape = expression.read_shape(head_frame_shape(landmarks, frame), bridge)
     field = build_field(landmarks, frame, height, width)
     x0, y0, x1, y1 = field.grid.box
