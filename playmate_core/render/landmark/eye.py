@@ -81,8 +81,10 @@ def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame, edges: n
     anchor = np.stack([point, point + frame.rotation[:, 0] * size, point + frame.rotation[:, 1] * size])
     below, above = (np.nan_to_num(heights(points.reshape(-1, 2), curve), posinf=-1.0).reshape(x.shape) * sign
                     for curve, sign in ((edges[0], 1), (edges[1], -1)))
-    own, ball, white = _layers(crop, points, below, above, iris, radius, size)
-    shade = _shade(crop, ball, points, below, above, edges, size)
+    span = edges[0][-1] - edges[0][0]
+    along = (points - edges[0][0]) @ span / max(float(span @ span), 1e-9)
+    own, ball, white = _layers(crop, points, below, above, along, iris, radius, size)
+    shade = _shade(crop, ball, below, above, along, size)
 
     def texture(picture):
         return Texture.of(torch.from_numpy(picture.astype(np.float32)).clamp(0, 1), int(low[0]), int(low[1]))
@@ -91,12 +93,13 @@ def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame, edges: n
                SHADED * size, torch.from_numpy(iris).float(), radius, torch.from_numpy(anchor).float(), size)
 
 
-def _layers(crop: np.ndarray, points: np.ndarray, below: np.ndarray, above: np.ndarray, iris: np.ndarray,
-            radius: float, size: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _layers(crop: np.ndarray, points: np.ndarray, below: np.ndarray, above: np.ndarray, along: np.ndarray,
+            iris: np.ndarray, radius: float, size: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(the eyeball as it is, completed, without iris) [h, w, 3] each.
 
     Args:
         below, above: [h, w] pixels below the upper edge and above the lower.
+        along: [h, w] place along them, 0..1.
     """
     height = below + above
     inset = 0.012 * size
@@ -129,16 +132,26 @@ def _layers(crop: np.ndarray, points: np.ndarray, below: np.ndarray, above: np.n
     wrapped = np.concatenate([whole, whole[:, :1]], 1)
     place = np.stack([angle + 0.5, distance / reach * RADII], -1)
     disc = read_bilinear(wrapped, place)
+    # What no lid covers says how light an iris is: what is completed must not outshine it.
+    core = clear & (distance < 0.85)
+    if core.sum() >= 4:
+        limit = 1.15 * float(np.median(light[core])) + 0.01
+        disc = disc * np.where(distance < 0.9, np.minimum(1, limit / np.maximum(luminance(disc), 1e-3)), 1)[..., None]
     fade = smoothstep((distance - RIM) / RIM_SOFTNESS)[..., None]
     complete = disc * (1 - fade) + white * fade
     # The portrait's own pixels where they are clear, and its highlights even close under the lid.
-    bright = seen & (light > luminance(complete) + 0.06) & (distance < 0.95)
-    softness = max(0.6, 0.006 * size)
+    bright = seen & (above > 0.4 * height) & (light > luminance(complete) + 0.06) & (distance < 0.8)
+    softness = max(0.8, 0.006 * size)
     kept = np.clip(blur(clear.astype(np.float64), softness, softness) * 2 - 1, 0, 1)
     kept = np.maximum(kept, blur(bright.astype(np.float64), 0.5, 0.5))[..., None]
-    ball = complete + (crop - complete) * kept
+    ball = complete + (crop - complete) * np.where(fade > 0, kept * (1 - fade), kept)
+    # Lashes' shadows in the middle of the white stay out of it; corners may be as dark as they are.
+    middle = smoothstep((np.minimum(along, 1 - along) - 0.04) / 0.08)
+    stain = middle * (1 - smoothstep((light / np.maximum(luminance(white), 1e-3) - 0.72) / 0.2))
+    kept_white = kept * fade * (1 - stain)[..., None]
+    ball = ball + (white + (crop - white) * kept_white - ball) * fade
     inside = np.clip(np.minimum(below, above) / max(0.5, inset * 0.6), 0, 1)[..., None]
-    return complete + (crop - complete) * inside, ball, white + (crop - white) * kept * fade
+    return complete + (crop - complete) * inside, ball, white + (crop - white) * kept_white
 
 
 def _white(crop: np.ndarray, light: np.ndarray, clear: np.ndarray, seen: np.ndarray, distance: np.ndarray,
@@ -150,10 +163,12 @@ def _white(crop: np.ndarray, light: np.ndarray, clear: np.ndarray, seen: np.ndar
         trusted = seen & beside
     if trusted.sum() < 4:
         trusted = seen if seen.any() else np.ones_like(seen)
-    usual = float(np.quantile(light[trusted], 0.75))
-    weight = trusted * (0.01 + smoothstep((light / max(usual, 1e-3) - 0.6) / 0.3))
+    # Lashes are darker than the white, wet corners and what is taken for eye by mistake lighter.
+    near = trusted & (distance < 2.0)
+    ratio = light / max(float(np.quantile(light[near if near.sum() >= 8 else trusted], 0.55)), 1e-3)
+    weight = trusted * (0.01 + smoothstep((ratio - 0.5) / 0.3) * (1 - smoothstep((ratio - 1.05) / 0.2)))
     out = None
-    for sigma in (0.20, 0.08, 0.035):
+    for sigma in (0.20, 0.09, 0.05):
         share = blur(weight, sigma * size, sigma * size)
         value = blur(crop * weight[..., None], sigma * size, sigma * size) / np.maximum(share, 1e-9)[..., None]
         if out is None:
@@ -183,13 +198,11 @@ def _round_fill(colours: np.ndarray, known: np.ndarray) -> np.ndarray:
     return out
 
 
-def _shade(crop: np.ndarray, ball: np.ndarray, points: np.ndarray, below: np.ndarray, above: np.ndarray,
-           edges: np.ndarray, size: float) -> np.ndarray:
+def _shade(crop: np.ndarray, ball: np.ndarray, below: np.ndarray, above: np.ndarray, along: np.ndarray,
+           size: float) -> np.ndarray:
     """[SHADE_ROWS, SHADE_COLUMNS] how much darker the portrait's eyeball is than a clear one, under the upper lid."""
     from scipy.ndimage import gaussian_filter
 
-    left, span = edges[0][0], edges[0][-1] - edges[0][0]
-    along = (points - left) @ span / max(float(span @ span), 1e-9)
     taken = (below > 0) & (above > 0.3) & (below < SHADED * size)
     if not taken.any():
         return np.ones((SHADE_ROWS, SHADE_COLUMNS))
@@ -201,9 +214,11 @@ def _shade(crop: np.ndarray, ball: np.ndarray, points: np.ndarray, below: np.nda
     np.add.at(count, (row, column), 1.0)
     wide, much = (gaussian_filter(v, (0.8, 3.0), mode="nearest") for v in (total, count))
     shade = np.where(much > 1e-3, wide / np.maximum(much, 1e-9), 1.0)
-    # Deep in the eye there is no shadow left.
+    # Deep in the eye there is no shadow left, and corners are creases rather than shadow.
     rows = np.linspace(0, 1, SHADE_ROWS)[:, None]
-    return 1 + (shade - 1) * (1 - smoothstep((rows - 0.75) / 0.25))
+    columns = np.linspace(0, 1, SHADE_COLUMNS)
+    ends = smoothstep(np.minimum(columns, 1 - columns) / 0.16)
+    return 1 + (shade - 1) * (1 - smoothstep((rows - 0.75) / 0.25)) * ends
 
 
 def paint(eye: Eye, opened: DrawnOpening, pose: Pose, gaze: Tensor, shut: Tensor) -> Tensor:
@@ -227,7 +242,12 @@ def paint(eye: Eye, opened: DrawnOpening, pose: Pose, gaze: Tensor, shut: Tensor
     colour = white + (eye.ball.read(place - shift) - white) * rim
     deep = opened.depth / eye.reach
     where = torch.stack([opened.along * 2 - 1, deep * 2 - 1], -1)
-    colour = colour * sample(eye.shade.expand(frames, -1, -1, -1), where, "border", align_corners=True)
+    above = (opened.gap - opened.depth).clamp_min(0)
+    # Lids that draw back from the eyeball still shade it.
+    dimmed = (1 - 0.20 * torch.exp(-((opened.depth.clamp_min(0) / (0.035 * eye.size)) ** 2))
+              - 0.10 * torch.exp(-((above / (0.02 * eye.size)) ** 2)))
+    shade = sample(eye.shade.expand(frames, -1, -1, -1), where, "border", align_corners=True)
+    colour = colour * dimmed[:, None] * shade
     # An eye that hardly moves shows the portrait's own pixels.
     moved = torch.maximum(gaze.norm(dim=-1), 0.09 * shut.abs())
     layered = smoothstep(moved / SETTLED)[:, None, None, None]

@@ -1,4 +1,4 @@
-"""Lays the mesh's irises and lids on the eyes that are drawn: large painted eyes reach beyond what the mesh believes."""
+"""Lays the mesh's irises and lids on the eyes that are drawn: large painted eyes reach beyond the mesh's."""
 
 from __future__ import annotations
 
@@ -126,16 +126,22 @@ def fit_lids(image: np.ndarray, landmarks: np.ndarray, size: float, eye: int, ir
     for part, curve in enumerate(mesh):
         stretched = ends[0] + curve[:, 0] / length * (ends[1] - ends[0])
         y = np.interp(place, stretched, curve[:, 1])
+        middle = (iris - left) @ axis
+        known, change = [0.0], [0.0]
         for k in range(1, 8):
             # An iris runs on behind the upper lid, and down to the lower.
             seen = whites if part == 0 else local
             column = seen[np.abs(seen[:, 0] - place[k]) < 0.02 * size]
-            if len(column) < 3:
+            if len(column) < 3 or (part == 0 and abs(place[k] - middle) < 0.9 * radius):
                 continue
             bound = np.quantile(column[:, 1], 0.02 if part == 0 else 0.98)
-            y[k] = min(y[k], bound) if part == 0 else max(y[k], bound)
+            known.append(k)
+            change.append(bound - y[k] if part == 0 else max(bound - y[k], 0.0))
+        y = y + np.interp(np.arange(9), [*known, 8.0], [*change, 0.0])
         limit = BEYOND * size
         y = np.clip(y, curve[:, 1] - limit, curve[:, 1] + limit)
+        # edges.lid_edges lowers both: these lie on the drawn edge already.
+        y = y - (0.010, 0.003)[part] * size
         inner = np.convolve(np.pad(y, 1, mode="edge"), [0.25, 0.5, 0.25], mode="valid")
         y[1:-1] = inner[1:-1]
         out.append(y)

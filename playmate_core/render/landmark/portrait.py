@@ -94,7 +94,8 @@ def prepare(image: Tensor, face: Face, bridge) -> Prepared:
     for side in (0, 1):
         lids = edges.lid_edges(landmarks, size, side)
         eye_openings.append(opening.build(landmarks, size, topology.EYES_UPPER[side], topology.EYES_LOWER[side], lids,
-                                    (0.14, 0.20, 0.16), 0.012, topology.eye_piece(side)))
+                                    (0.14, 0.20, 0.16), 0.012, topology.eye_piece(side),
+                                    lash=edges.lash_height(pixels, lids, size)))
         eyes.append(eye.prepare(pixels, landmarks, frame, lids, side))
     return Prepared(frame, field, shape, texture, mouth_opening, inside, tuple(eye_openings), tuple(eyes))
 
