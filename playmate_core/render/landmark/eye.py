@@ -22,7 +22,7 @@ from .warp import Pose, Texture, inverse_2x2, rigid
 
 SHADED = 0.042
 """How far below the upper lid's edge its lashes and shadow may lie on the eyeball, outer-eye distances."""
-RIM, RIM_SOFTNESS = 1.06, 0.22
+RIM, RIM_SOFTNESS = 1.02, 0.18
 """Where the iris' layer begins to fade and over what, radii: beyond the dark ring about it."""
 SETTLED = 0.016
 """Movement of lid or iris, outer-eye distances, from which on an eye is drawn from its layers alone."""
@@ -165,8 +165,8 @@ def _white(crop: np.ndarray, light: np.ndarray, clear: np.ndarray, seen: np.ndar
         trusted = seen if seen.any() else np.ones_like(seen)
     # Lashes are darker than the white, wet corners and what is taken for eye by mistake lighter.
     near = trusted & (distance < 2.0)
-    ratio = light / max(float(np.quantile(light[near if near.sum() >= 8 else trusted], 0.55)), 1e-3)
-    weight = trusted * (0.01 + smoothstep((ratio - 0.5) / 0.3) * (1 - smoothstep((ratio - 1.05) / 0.2)))
+    ratio = light / max(float(np.quantile(light[near if near.sum() >= 8 else trusted], 0.72)), 1e-3)
+    weight = trusted * (0.01 + smoothstep((ratio - 0.6) / 0.3) * (1 - smoothstep((ratio - 1.15) / 0.25)))
     out = None
     for sigma in (0.20, 0.09, 0.05):
         share = blur(weight, sigma * size, sigma * size)
