@@ -127,4 +127,5 @@ def lash_height(image: np.ndarray, edges: np.ndarray, size: float) -> float:
     return float(np.clip(height, 0, 0.09 * size))
 
 
-__all__ = ["SAMPLES", "cheapest_path", "lash_height", "lid_edges", "lip_line", "luminance", "mouth_edges", "read_bilinear"]
+__all__ = ["SAMPLES", "cheapest_path", "lash_height", "lid_edges", "lip_line", "luminance", "mouth_edges",
+           "read_bilinear"]

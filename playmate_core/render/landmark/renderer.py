@@ -20,7 +20,7 @@ from ...runtime.devices import CPU, free_memory, told_to_leave
 from ...runtime.errors import PlaymateError
 from ...runtime.progress import Progress, report
 from ..base import Appearance, check_request
-from . import eye, mouth, obedience, opening, portrait, topology
+from . import eye, mouth, obedience, opening, portrait, skin, topology
 from .clip import FREE_VIEW, Clip, perform, plan, requested_turn
 from .grid import smoothstep
 from .head import ClipField, cut
@@ -46,6 +46,7 @@ class Stage:
         source: [1, 3, h, w] the part of the portrait that moves.
         x0, y0: its first pixel.
         size: its rows and columns.
+        pixels: [h, w, 2] its pixels' centres.
         on_grid: [1, h, w, 2] its pixels in the coordinates of the nodes' grid, -1..1.
         on_texture: [1, h, w, 2] its pixels in the coordinates of the texture, -1..1; texture_scale: [2].
         field: the head's nodes; nodes: [N, 2].
@@ -58,6 +59,7 @@ class Stage:
     x0: int
     y0: int
     size: tuple
+    pixels: Tensor
     on_grid: Tensor
     on_texture: Tensor
     texture_scale: Tensor
@@ -76,14 +78,16 @@ class LandmarkRenderer:
             the rest is drawn on the CPU.
         tracker: finds a portrait's face in frames that were drawn of it. With it, heads are tested for how far they
             turn (see obedience.py); without, angles are taken at their word.
+        wrinkles: how much skin creases where it is pushed together, 0 to 2; 1 is natural.
     """
 
     name = "landmark"
 
     def __init__(self, bridge: LatentBridge, device: str | torch.device = "cpu",
-                 tracker: obedience.Tracker | None = None) -> None:
+                 tracker: obedience.Tracker | None = None, wrinkles: float = 1.0) -> None:
         self.bridge = bridge
         self.tracker = tracker
+        self.wrinkles = float(min(max(wrinkles, 0.0), skin.LARGEST))
         self.device = torch.device(device)
         # By portrait, for as long as somebody holds it.
         self._responses: weakref.WeakKeyDictionary[portrait.Prepared, obedience.Response] = weakref.WeakKeyDictionary()
@@ -197,7 +201,7 @@ class LandmarkRenderer:
         source = image[r0:r1, c0:c1].permute(2, 0, 1)[None].contiguous()
         nodes = field.grid.nodes_tensor(self.device).reshape(-1, 2)
         scale, origin = prepared.texture.scale(pixels)
-        return Stage(image, prepared, source, c0, r0, (r1 - r0, c1 - c0), field.grid.places(pixels)[None],
+        return Stage(image, prepared, source, c0, r0, (r1 - r0, c1 - c0), pixels, field.grid.places(pixels)[None],
                      ((pixels - origin) * scale - 1)[None], scale, field, nodes,
                      opening.Surround.of(prepared.mouth_opening, field),
                      tuple(opening.Surround.of(s, field) for s in prepared.eye_openings))
@@ -227,6 +231,7 @@ class LandmarkRenderer:
             self._mouth(picture, stage, clip, back)
         for side in (0, 1):
             self._eye(picture, stage, clip, back, side)
+        picture = prepared.skin.shade(picture, clip.landmarks, stage.pixels[None] + offset, self.wrinkles)
         rows, columns = stage.size
         out[:, stage.y0:stage.y0 + rows, stage.x0:stage.x0 + columns] = picture.permute(0, 2, 3, 1)
         return out
