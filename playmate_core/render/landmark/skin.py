@@ -75,12 +75,10 @@ def _both(pairs: tuple, weight: float) -> tuple:
 
 def _side(first: bool) -> dict:
     """Landmarks of the picture's left (``first``) or right half of the face, by what they are."""
-    names = ("brow_in", "brow_top", "brow_mid", "brow_out", "hair_in", "hair_mid", "hair_out", "outer", "inner", "lid",
-             "under", "cheek", "corner", "wing", "fold_a", "fold_b", "fold_c", "fold_d", "fold_e", "lip_a", "lip_b", "apple", "side", "lip", "ear")
-    left = (55, 107, 66, 105, 109, 67, 103, 33, 133, 145, 118, 50, 61, 49, 129, 203, 206, 216, 212, 92, 186, 205, 123,
-            37, 127)
-    right = (285, 336, 296, 334, 338, 297, 332, 263, 362, 374, 347, 280, 291, 279, 358, 423, 426, 436, 432, 322, 410, 425,
-             352, 267, 356)
+    names = ("outer", "inner", "lid", "under", "cheek", "corner", "wing", "root", "apple", "side", "lip",
+             "fold_a", "fold_b", "fold_c", "fold_d", "fold_e", "lip_a", "lip_b")
+    left = (33, 133, 145, 118, 50, 61, 49, 122, 205, 123, 37, 129, 203, 206, 216, 212, 92, 186)
+    right = (263, 362, 374, 347, 280, 291, 279, 351, 425, 352, 267, 358, 423, 426, 436, 432, 322, 410)
     return dict(zip(names, left if first else right, strict=True))
 
 
@@ -115,8 +113,8 @@ def _features() -> tuple[Feature, ...]:
                 (side["fold_e"], corner, 0.3, 0, 0.01))
         out.append(Feature((((corner, side["side"]), 0.5), ((corner, side["apple"]), 0.4), ((wing, side["inner"]), 0.5),
                             ((side["lip"], side["fold_a"]), 0.5)), 0.08, 0.34,
-                           (Crease(fold, 0.019, 0.20, -sign * 0.9),)))
-        out.append(Feature(smile, 0.07, 0.24, (), (side["cheek"], side["apple"], 0.13, 0.10, 0.22)))
+                           (Crease(fold, 0.019, 0.26, -sign * 0.9),)))
+        out.append(Feature(smile, 0.07, 0.24, (), (side["cheek"], side["apple"], 0.13, 0.10, 0.30)))
         crow = []
         for angle, length, depth in ((-0.42, 0.10, 0.09), (0.02, 0.13, 0.13), (0.45, 0.12, 0.11)):
             way = np.array([np.cos(angle) * sign, np.sin(angle)])
@@ -130,7 +128,7 @@ def _features() -> tuple[Feature, ...]:
         bunny = tuple(Crease(((6, 6, 0, 0.035 * sign, 0.03 + down), (6, 6, 0, 0.062 * sign, 0.055 + down),
                               (6, 6, 0, 0.085 * sign, 0.095 + down)), 0.0075, depth)
                       for down, depth in ((0.0, 0.13), (0.05, 0.10)))
-        out.append(Feature((((wing, side["inner"]), 0.6), ((wing, (122, 351)[sign > 0]), 1.0)), 0.08, 0.22, bunny))
+        out.append(Feature((((wing, side["inner"]), 0.6), ((wing, side["root"]), 1.0)), 0.08, 0.22, bunny))
     return tuple(out)
 
 
@@ -186,8 +184,7 @@ class Skin:
         if strength <= 0 or not bool((amounts > 0).any()):
             return picture
         summed = torch.einsum("bf,fhw->bhw", amounts, self.shading[0])[:, None]
-        rows = self.grid.box
-        x0, y0, x1, y1 = rows
+        x0, y0, x1, y1 = self.grid.box
         inside = ((places[..., 0] > x0) & (places[..., 0] < x1) & (places[..., 1] > y0) & (places[..., 1] < y1))
         factor = torch.exp(self.grid.sample(summed, places)) * inside[:, None] + (~inside[:, None])
         # A factor above one must not burn out: what is white already stays below white.
