@@ -34,8 +34,13 @@ WIDENING = 0.85
 """Eyes that widen are measured in their opening (``USUAL_EYE_OPENING`` is a little less than the clips' own)."""
 BLINK_LOWER = 0.12
 """How much of a shut eye's way the lower lid makes in a blink."""
-FREE_GAZE = 0.75
+FREE_GAZE = 0.70
 """Share of the largest shift of an iris up to which it goes where it is asked to."""
+FARTHEST_GAZE = 0.33
+"""The largest shift of an iris, eye widths: an eye that has turned by 40 degrees. Beyond, the tracker that asks reads
+less and less of it as well."""
+GAZE_GAIN = (1.12, 1.5)
+"""A tracked shift is read smaller than the iris moves, sideways and, where lids cover it, more so up and down."""
 UPPER_SHARE = 0.45
 """Of an open mouth's gap, how much the upper lip closes."""
 
@@ -226,8 +231,9 @@ def gaze(displacement: Tensor, shape: FaceShape) -> Tensor:
     for eye, (top, iris) in enumerate(zip(topology.EYES_UPPER, topology.IRISES, strict=True)):
         corners = displacement[:, [top[0], top[-1]]].mean(1)
         width = shape.eye_width[eye]
-        shift = (displacement[:, iris[0]] - corners)[:, :2] * (width / USUAL_EYE_WIDTH).clamp(0.8, 1.25)
-        limit = (0.5 * width).clamp(0.10, 0.17)
+        shift = (displacement[:, iris[0]] - corners)[:, :2] * (width / USUAL_EYE_WIDTH)
+        shift = shift * shift.new_tensor(GAZE_GAIN)
+        limit = FARTHEST_GAZE * width
         length = shift.norm(dim=-1, keepdim=True)
         free = FREE_GAZE * limit
         eased = free + (limit - free) * torch.tanh((length - free) / (limit - free))

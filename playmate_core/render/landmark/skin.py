@@ -89,7 +89,7 @@ def _features() -> tuple[Feature, ...]:
     lines = []
     for share, lean in ((0.29, -0.012), (0.71, 0.012)):
         lines.append(Crease(((107, 336, share, lean, -0.035), (55, 285, share, 0.0, -0.02),
-                             (55, 285, share, -0.4 * lean, 0.045)), 0.0085, 0.24))
+                             (55, 285, share, -0.4 * lean, 0.045)), 0.010, 0.21))
     out.append(Feature(knit, 0.05, 0.17, tuple(lines)))
     root = ((168, 168, 0, -0.062, 0.004), (168, 168, 0, 0.0, -0.006), (168, 168, 0, 0.062, 0.004))
     second = ((6, 6, 0, -0.05, -0.020), (6, 6, 0, 0.0, -0.026), (6, 6, 0, 0.05, -0.020))
@@ -112,9 +112,9 @@ def _features() -> tuple[Feature, ...]:
                 (side["fold_c"], side["lip_a"], 0.3, 0, 0), (side["fold_d"], side["lip_b"], 0.45, 0, 0),
                 (side["fold_e"], corner, 0.3, 0, 0.01))
         out.append(Feature((((corner, side["side"]), 0.5), ((corner, side["apple"]), 0.4), ((wing, side["inner"]), 0.5),
-                            ((side["lip"], side["fold_a"]), 0.5)), 0.08, 0.34,
-                           (Crease(fold, 0.019, 0.26, -sign * 0.9),)))
-        out.append(Feature(smile, 0.07, 0.24, (), (side["cheek"], side["apple"], 0.13, 0.10, 0.30)))
+                            ((side["lip"], side["fold_a"]), 0.5)), 0.04, 0.24,
+                           (Crease(fold, 0.016, 0.19, -sign * 0.9),)))
+        out.append(Feature(smile, 0.05, 0.19, (), (side["cheek"], side["apple"], 0.13, 0.10, 0.30)))
         crow = []
         for angle, length, depth in ((-0.42, 0.10, 0.09), (0.02, 0.13, 0.13), (0.45, 0.12, 0.11)):
             way = np.array([np.cos(angle) * sign, np.sin(angle)])
@@ -123,7 +123,8 @@ def _features() -> tuple[Feature, ...]:
         lids = topology.EYES_UPPER[0 if side is left else 1][4], topology.EYES_LOWER[0 if side is left else 1][4]
         out.append(Feature(((lids, 1.0),), 0.03, 0.28, tuple(crow), needs=cheek + 1))
         ring = (229, 230, 231, 232) if side is left else (452, 451, 450, 449)
-        out.append(Feature((((side["lid"], side["under"]), 1.0), ((corner, side["outer"]), 0.25)), 0.03, 0.12,
+        out.append(Feature((((side["lid"], side["under"]), 1.0), (lids, 0.06), ((corner, side["outer"]), 0.25)),
+                           0.06, 0.16,
                            (Crease(tuple((mark, mark, 0, 0.0, -0.012) for mark in ring), 0.010, 0.12),)))
         bunny = tuple(Crease(((6, 6, 0, 0.035 * sign, 0.03 + down), (6, 6, 0, 0.062 * sign, 0.055 + down),
                               (6, 6, 0, 0.085 * sign, 0.095 + down)), 0.0075, depth)
@@ -262,7 +263,7 @@ def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame) -> Skin:
                 value, near = _valley(crease, landmarks, nodes, across, down, size, light, 7 * k + number)
                 shading[k] += value
                 region = np.maximum(region, near)
-            shading[k] += 0.8 * region * own
+            shading[k] += 0.5 * region * own
             if feature.part is not None:
                 shading[k] *= _part(feature.part, landmarks, nodes, across)
             if feature.bump is not None:
@@ -298,7 +299,8 @@ def _valley(crease: Crease, landmarks: np.ndarray, nodes: np.ndarray, across: np
     at = np.linspace(0, 1, len(line))
     waves = [sum(rng.normal() * np.sin(2 * np.pi * (f * at + rng.random())) / f for f in (1, 2, 3.7)) for _ in range(2)]
     line = line + normal * (0.0022 * size * waves[0])[:, None]
-    strong = np.sin(np.pi * np.clip(at * 0.94 + 0.03, 0, 1)) ** 0.8 * np.clip(1 + 0.35 * waves[1], 0.35, 1.4)
+    taper = np.sin(np.pi * np.clip(at * 0.94 + 0.03, 0, 1)) ** (1.1 if crease.fold else 0.8)
+    strong = taper * np.clip(1 + 0.35 * waves[1], 0.35, 1.4)
     sigma = max(crease.width * size, 0.75)
     reach = 8 * sigma
     box = (nodes >= line.min(0) - reach).all(1) & (nodes <= line.max(0) + reach).all(1)
