@@ -113,6 +113,8 @@ def _layers(crop: np.ndarray, points: np.ndarray, below: np.ndarray, above: np.n
     light = luminance(crop)
     distance = np.linalg.norm(points - iris, axis=-1) / radius
     white = _white(crop, light, clear, seen, distance, size)
+    # It is a ball: what is completed turns away towards the corners.
+    white = white * (1 - 0.24 * (1 - smoothstep(np.minimum(along, 1 - along) / 0.36)))[..., None]
     # The iris by what is seen at the same distance from its centre, nearest angles first.
     reach = RIM + RIM_SOFTNESS
     angles = np.linspace(0, 2 * np.pi, ANGLES, endpoint=False)
@@ -165,8 +167,12 @@ def _white(crop: np.ndarray, light: np.ndarray, clear: np.ndarray, seen: np.ndar
         trusted = seen if seen.any() else np.ones_like(seen)
     # Lashes are darker than the white, wet corners and what is taken for eye by mistake lighter.
     near = trusted & (distance < 2.0)
-    ratio = light / max(float(np.quantile(light[near if near.sum() >= 8 else trusted], 0.72)), 1e-3)
-    weight = trusted * (0.01 + smoothstep((ratio - 0.6) / 0.3) * (1 - smoothstep((ratio - 1.15) / 0.25)))
+    ratio = light / max(float(np.quantile(light[near if near.sum() >= 8 else trusted], 0.65)), 1e-3)
+    # Of what is left the greyest is white; pink is corner and skin.
+    chroma = (crop.max(-1) - crop.min(-1)) / np.maximum(crop.max(-1), 0.05)
+    pink = smoothstep((chroma - float(np.quantile(chroma[trusted], 0.3)) - 0.03) / 0.12)
+    usual = smoothstep((ratio - 0.6) / 0.3) * (1 - smoothstep((ratio - 1.15) / 0.25))
+    weight = trusted * (1 - 0.95 * pink) * (0.01 + usual)
     out = None
     for sigma in (0.20, 0.09, 0.05):
         share = blur(weight, sigma * size, sigma * size)
@@ -244,7 +250,7 @@ def paint(eye: Eye, opened: DrawnOpening, pose: Pose, gaze: Tensor, shut: Tensor
     where = torch.stack([opened.along * 2 - 1, deep * 2 - 1], -1)
     above = (opened.gap - opened.depth).clamp_min(0)
     # Lids that draw back from the eyeball still shade it.
-    dimmed = (1 - 0.20 * torch.exp(-((opened.depth.clamp_min(0) / (0.035 * eye.size)) ** 2))
+    dimmed = (1 - 0.24 * torch.exp(-((opened.depth.clamp_min(0) / (0.042 * eye.size)) ** 2))
               - 0.10 * torch.exp(-((above / (0.02 * eye.size)) ** 2)))
     shade = sample(eye.shade.expand(frames, -1, -1, -1), where, "border", align_corners=True)
     colour = colour * dimmed[:, None] * shade
