@@ -46,7 +46,6 @@ class Stage:
         source: [1, 3, h, w] the part of the portrait that moves.
         x0, y0: its first pixel.
         size: its rows and columns.
-        pixels: [h, w, 2] its pixels' centres.
         on_grid: [1, h, w, 2] its pixels in the coordinates of the nodes' grid, -1..1.
         on_texture: [1, h, w, 2] its pixels in the coordinates of the texture, -1..1; texture_scale: [2].
         field: the head's nodes; nodes: [N, 2].
@@ -59,7 +58,6 @@ class Stage:
     x0: int
     y0: int
     size: tuple
-    pixels: Tensor
     on_grid: Tensor
     on_texture: Tensor
     texture_scale: Tensor
@@ -201,7 +199,7 @@ class LandmarkRenderer:
         source = image[r0:r1, c0:c1].permute(2, 0, 1)[None].contiguous()
         nodes = field.grid.nodes_tensor(self.device).reshape(-1, 2)
         scale, origin = prepared.texture.scale(pixels)
-        return Stage(image, prepared, source, c0, r0, (r1 - r0, c1 - c0), pixels, field.grid.places(pixels)[None],
+        return Stage(image, prepared, source, c0, r0, (r1 - r0, c1 - c0), field.grid.places(pixels)[None],
                      ((pixels - origin) * scale - 1)[None], scale, field, nodes,
                      opening.Surround.of(prepared.mouth_opening, field),
                      tuple(opening.Surround.of(s, field) for s in prepared.eye_openings))
@@ -231,7 +229,8 @@ class LandmarkRenderer:
             self._mouth(picture, stage, clip, back)
         for side in (0, 1):
             self._eye(picture, stage, clip, back, side)
-        picture = prepared.skin.shade(picture, clip.landmarks, stage.pixels[None] + offset, self.wrinkles)
+        prepared.skin.shade(picture, clip.landmarks, offset, (stage.x0, stage.y0), float(back.abs().max()),
+                            self.wrinkles)
         rows, columns = stage.size
         out[:, stage.y0:stage.y0 + rows, stage.x0:stage.x0 + columns] = picture.permute(0, 2, 3, 1)
         return out

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from . import topology
 from .edges import blur, luminance, read_bilinear
-from .grid import Grid, smoothstep
+from .grid import Grid, polygon_distance, smoothstep
 from .head import HeadFrame
 from .opening import through
 
@@ -173,23 +173,34 @@ class Skin:
                 out[k] = out[feature.needs] * (0.35 + 0.65 * out[k])
         return torch.stack(out, 1)
 
-    def shade(self, picture: Tensor, landmarks: Tensor, places: Tensor, strength: float) -> Tensor:
-        """``picture`` [B, 3, h, w] with its creases.
+    def shade(self, picture: Tensor, landmarks: Tensor, offset: Tensor, corner: tuple[int, int], reach: float,
+              strength: float) -> None:
+        """Creases ``picture`` [B, 3, h, w] in place.
 
         Args:
             landmarks: [B, 478, 3] displacement, pixels.
-            places: [B, h, w, 2] where in the portrait its pixels come from.
+            offset: [B, h, w, 2] where in the portrait its pixels come from, less where they are.
+            corner: the portrait's column and row of its first pixel.
+            reach: the largest offset, pixels.
             strength: the knob, 0 to 2.
         """
         amounts = self.amounts(landmarks) * strength
-        if strength <= 0 or not bool((amounts > 0).any()):
-            return picture
-        summed = torch.einsum("bf,fhw->bhw", amounts, self.shading[0])[:, None]
+        used = (amounts > 0).any(0).nonzero().flatten()
+        if strength <= 0 or not len(used):
+            return
         x0, y0, x1, y1 = self.grid.box
-        inside = ((places[..., 0] > x0) & (places[..., 0] < x1) & (places[..., 1] > y0) & (places[..., 1] < y1))
-        factor = torch.exp(self.grid.sample(summed, places)) * inside[:, None] + (~inside[:, None])
-        # A factor above one must not burn out: what is white already stays below white.
-        return torch.where(factor > 1, 1 - (1 - picture) / factor, picture * factor)
+        height, width = picture.shape[2:]
+        c0, c1 = (min(max(int(v - corner[0]), 0), width) for v in (x0 - reach, x1 + reach + 2))
+        r0, r1 = (min(max(int(v - corner[1]), 0), height) for v in (y0 - reach, y1 + reach + 2))
+        if c0 >= c1 or r0 >= r1:
+            return
+        log = torch.einsum("bf,fhw->bhw", amounts[:, used], self.shading[0, used])
+        # What gets lighter keeps its distance from white, so that nothing burns out. At 0 both are exactly nothing.
+        change = torch.stack([torch.expm1(-log.abs()), -torch.expm1(-log.clamp_min(0))], 1)
+        pixels = Grid(corner[0] + c0 + 0.5, corner[1] + r0 + 0.5, 1, r1 - r0, c1 - c0).nodes_tensor(picture.device)
+        change = self.grid.sample(change, pixels + offset[:, r0:r1, c0:c1])
+        part = picture[:, :, r0:r1, c0:c1]
+        part += part * change[:, :1] + change[:, 1:]
 
 
 def light_direction(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
@@ -288,6 +299,8 @@ def _part(part: int, landmarks: np.ndarray, nodes: np.ndarray, across: np.ndarra
 def _valley(crease: Crease, landmarks: np.ndarray, nodes: np.ndarray, across: np.ndarray, down: np.ndarray,
             size: float, light: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """(shading [N], nearness [N] 0..1) of one crease."""
+    from scipy.spatial import cKDTree
+
     points = np.stack([(1 - share) * landmarks[a, :2] + share * landmarks[b, :2] + right * across + lower * down
                        for a, b, share, right, lower in crease.points])
     line = through(points, 97)
@@ -308,12 +321,10 @@ def _valley(crease: Crease, landmarks: np.ndarray, nodes: np.ndarray, across: np
     index = np.flatnonzero(box)
     if not len(index):
         return value, nearness
-    offset = nodes[index, None] - line[None]
-    squared = (offset ** 2).sum(-1)
-    nearest = squared.argmin(1)
-    pick = np.arange(len(index))
-    beside = (offset[pick, nearest] * normal[nearest]).sum(1)
-    along = (offset[pick, nearest] * tangent[nearest]).sum(1)
+    nearest = cKDTree(line).query(nodes[index])[1]
+    offset = nodes[index] - line[nearest]
+    beside = (offset * normal[nearest]).sum(1)
+    along = (offset * tangent[nearest]).sum(1)
     depth = crease.depth * strong[nearest] * np.exp(-0.5 * (along / sigma) ** 2)
     near = np.exp(-0.5 * (beside / sigma) ** 2)
     wide = np.exp(-0.5 * (beside / (2.6 * sigma)) ** 2)
@@ -355,8 +366,6 @@ def _own_lines(image: np.ndarray, nodes: np.ndarray, size: float) -> np.ndarray:
 
 def _bare(image: np.ndarray, landmarks: np.ndarray, nodes: np.ndarray, size: float) -> np.ndarray:
     """[N] 0..1 where skin is bare: no hair over the forehead, nothing within lids and lips."""
-    from .grid import polygon_distance
-
     low, high = np.floor(nodes.min(0) - 4).astype(int).clip(0), np.ceil(nodes.max(0) + 4).astype(int)
     light = blur(luminance(image[low[1]:high[1], low[0]:high[0]]).astype(np.float64), 0.012 * size, 0.012 * size)
     usual = blur(light, 0.10 * size, 0.10 * size)
@@ -364,7 +373,9 @@ def _bare(image: np.ndarray, landmarks: np.ndarray, nodes: np.ndarray, size: flo
     rings = [list(topology.EYES_UPPER[eye]) + list(topology.EYES_LOWER[eye][-2:0:-1]) for eye in (0, 1)]
     rings.append(list(topology.LIPS_OUTER_UPPER) + list(topology.LIPS_OUTER_LOWER[-2:0:-1]))
     for ring in rings:
-        bare = bare * smoothstep(polygon_distance(nodes, landmarks[ring, :2]) / (0.03 * size))
+        polygon, reach = landmarks[ring, :2], 0.03 * size
+        near = (nodes > polygon.min(0) - reach).all(1) & (nodes < polygon.max(0) + reach).all(1)
+        bare[near] *= smoothstep(polygon_distance(nodes[near], polygon) / reach)
     return bare
 
 
