@@ -22,7 +22,7 @@ from .opening import through
 
 CELLS = 200
 """Cells of the shading's grid an outer-eye distance, at most; never finer than pixels."""
-SMOOTH_SKIN, SKIN_TEXTURE = 0.0010, 0.0028
+SMOOTH_SKIN, SKIN_TEXTURE = 0.0010, 0.0040
 """Contrast of cheeks and forehead in detail of about a hundredth of the eyes' distance: none below, all above."""
 HUMAN_IRIS, CARTOON_IRIS = 0.086, 0.104
 """Radius of an iris, outer-eye distances: people's are 0.06 to 0.08."""
