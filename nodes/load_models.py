@@ -56,6 +56,10 @@ class LoadModels(Node):
                                tooltip="For long films on a graphics card: 'cuda graphs' repeats recorded launches, "
                                        "'torch.compile' also fuses what LivePortrait's networks do and takes a minute "
                                        "before the first frame. Where one does not work, drawing goes on without it."),
+                io.Float.Input("wrinkles", default=1.0, min=0.0, max=2.0, step=0.05, optional=True,
+                               tooltip="How much skin creases where an expression pushes it together: between the "
+                                       "brows, on the forehead, beside eyes and mouth. 0 none, 1 natural, 2 double. "
+                                       "Smooth cartoons get none; only for the 'bundled' pack."),
             ],
             outputs=[sockets.Models.Output("models", display_name="models",
                                            tooltip="The loaded models, for all other Playmate nodes.")],
@@ -70,7 +74,8 @@ class LoadModels(Node):
                       one_of(acceleration, ACCELERATIONS, "acceleration"))
 
     @classmethod
-    def fingerprint_inputs(cls, pack, device, motion_model, speech_encoder=AUTO, acceleration=NONE) -> str:
+    def fingerprint_inputs(cls, pack, device, motion_model, speech_encoder=AUTO, acceleration=NONE,
+                           wrinkles=1.0) -> str:
         files = [] if pack in (None, BUNDLED) else list(find(pack, weight_folders()).values())
         if motion_model not in (None, BUNDLED):
             model = motion_model_path(motion_model)
@@ -80,11 +85,13 @@ class LoadModels(Node):
         return ";".join(f"{file}:{file.stat().st_mtime_ns}:{file.stat().st_size}" for file in files)
 
     @classmethod
-    def execute(cls, pack, device, motion_model, speech_encoder=AUTO, acceleration=NONE) -> io.NodeOutput:
+    def execute(cls, pack, device, motion_model, speech_encoder=AUTO, acceleration=NONE,
+                wrinkles=1.0) -> io.NodeOutput:
         check_cancelled()
         chosen = comfy.model_management.get_torch_device() if device == "auto" else device
-        say(cls.idle({"acceleration": acceleration}, (torch.device(chosen).type == "cpu", "acceleration",
-                                                      "on the CPU; it is for graphics cards")))
+        say(cls.idle({"acceleration": acceleration, "wrinkles": wrinkles},
+                     (torch.device(chosen).type == "cpu", "acceleration", "on the CPU; it is for graphics cards"),
+                     (pack != BUNDLED, "wrinkles", "with LivePortrait's networks, which draw their own")))
         more = {}
         if pack != BUNDLED:
             more["weights"] = locate(pack, weight_folders())
@@ -96,4 +103,6 @@ class LoadModels(Node):
             more["host"] = memory.host(chosen)
         if acceleration != NONE:
             more["acceleration"] = acceleration
+        if wrinkles != 1.0:
+            more["wrinkles"] = wrinkles
         return io.NodeOutput(pipeline.load_models(pack, chosen, motion_model=path, **more))

@@ -79,7 +79,7 @@ def load_models(pack: str = "bundled", device: str | torch.device = "cpu", *,
                 speech_encoder: str | PathLike | None = None,
                 weights: str | PathLike | Mapping[str, str | PathLike] | None = None,
                 acceleration: str = NONE, dtype: torch.dtype | None = None,
-                host: Host | None = None) -> Models:
+                host: Host | None = None, wrinkles: float = 1.0) -> Models:
     """Loads a pack of weights.
 
     Args:
@@ -96,6 +96,7 @@ def load_models(pack: str = "bundled", device: str | torch.device = "cpu", *,
         dtype: of LivePortrait's large networks; None takes float16 on CUDA and float32 elsewhere.
         host: keeps LivePortrait's networks and other large ones that do not ship with the package, see
             ``runtime.host``.
+        wrinkles: how much skin creases where a movement pushes it together, 0 to 2, in the bundled pack's drawing.
 
     Raises:
         PlaymateError: unknown pack, device or acceleration, or weights that are missing or foreign.
@@ -114,7 +115,7 @@ def load_models(pack: str = "bundled", device: str | torch.device = "cpu", *,
     if pack == "bundled":
         from .render.landmark import LandmarkRenderer
 
-        drawn_by: Renderer = LandmarkRenderer(bridge, device=device, tracker=face.follow)
+        drawn_by: Renderer = LandmarkRenderer(bridge, device=device, tracker=face.follow, wrinkles=wrinkles)
     else:
         drawn_by = _liveportrait(pack, bridge, device, weights, acceleration=acceleration, dtype=dtype, host=host)
     return Models(face, bridge, speech, motion, drawn_by, device)

@@ -68,6 +68,8 @@ def add_knobs(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     command.add_argument("--acceleration", default="none",
                          help="none, 'cuda graphs' or 'torch.compile': slower to start, faster for long films")
+    command.add_argument("--wrinkles", type=float, default=1.0, metavar="AMOUNT",
+                         help="how much skin creases where it is pushed together, 0 to 2; only in the bundled pack")
     command.add_argument("--motion-out", default=None, metavar="FILE", help="also save the motion (.safetensors, .pkl)")
     command.add_argument("--from-motion", default=None, metavar="FILE",
                          help="draw this motion instead of generating one; the audio is only heard")
@@ -129,7 +131,7 @@ def run_animate(args: argparse.Namespace) -> Path:
 
     models = pipeline.load_models(args.pack, device=args.device,
                                   motion_model=args.motion_model, speech_encoder=args.speech_encoder,
-                                  acceleration=args.acceleration)
+                                  acceleration=args.acceleration, wrinkles=args.wrinkles)
     appearance = pipeline.extract_appearance(models, image, policy=policy, index=index, box=box, points=points,
                                              size=args.size)
     if kept is not None:

@@ -30,6 +30,17 @@ USUAL_EYE_OPENING = 0.075
 """Lip, eye and lid sizes of the faces that the latents were fitted on."""
 QUIET = 0.012
 """Largest lip displacement in a clip that still counts as a mouth at rest."""
+WIDENING = 0.85
+"""Eyes that widen are measured in their opening (``USUAL_EYE_OPENING`` is a little less than the clips' own)."""
+BLINK_LOWER = 0.12
+"""How much of a shut eye's way the lower lid makes in a blink."""
+FREE_GAZE = 0.70
+"""Share of the largest shift of an iris up to which it goes where it is asked to."""
+FARTHEST_GAZE = 0.33
+"""The largest shift of an iris, eye widths: an eye that has turned by 40 degrees. Beyond, the tracker that asks reads
+less and less of it as well."""
+GAZE_GAIN = (1.12, 1.5)
+"""A tracked shift is read smaller than the iris moves, sideways and, where lids cover it, more so up and down."""
 UPPER_SHARE = 0.45
 """Of an open mouth's gap, how much the upper lip closes."""
 
@@ -184,24 +195,49 @@ def mouth_moves(displacement: Tensor) -> bool:
 
 def closure(displacement: Tensor, shape: FaceShape) -> Tensor:
     """[T, 2] how far each eye is shut: 0 as in the portrait, 1 shut, negative wider."""
-    shut = []
-    for top, bottom in zip(topology.EYES_UPPER, topology.EYES_LOWER, strict=True):
-        change = displacement[:, list(bottom[3:6]), 1] - displacement[:, list(top[3:6]), 1]
-        shut.append(-change.mean(1) / USUAL_EYE_OPENING)
-    shut = torch.stack(shut, 1)
-    # Nearly shut is shut: the fit shrinks what it predicts, and a sliver of eye under a lid that rests looks wrong.
-    shut = torch.where(shut > 0, 1.12 * shut, 0.7 * shut)
-    return shut.clamp(-0.35, 1.0)
+    return _lid_shares(displacement, shape)[0]
+
+
+def _lid_shares(displacement: Tensor, shape: FaceShape) -> tuple[Tensor, Tensor]:
+    """(how far each eye is shut [T, 2], how much of its own opening each lower lid rises [T, 2]).
+
+    Each lid does what the displacement says of it, so that a squint raises the lower lid; towards a shut eye the
+    upper lid takes over, as it does in blinks.
+    """
+    shut, lower = [], []
+    for eye, (top, bottom) in enumerate(zip(topology.EYES_UPPER, topology.EYES_LOWER, strict=True)):
+        corners = displacement[:, [top[0], top[-1]], 1].mean(1)
+        down = (displacement[:, list(top[3:6]), 1].mean(1) - corners) / USUAL_EYE_OPENING
+        up = (corners - displacement[:, list(bottom[3:6]), 1].mean(1)) / USUAL_EYE_OPENING
+        # Nearly shut is shut: the fit shrinks what it predicts, and a sliver of eye under a lid that rests looks
+        # wrong. An eye that is large already widens less.
+        height = float(shape.openings[eye, 3:6].norm(dim=-1).mean())
+        wider = WIDENING * min(1.0, (USUAL_EYE_OPENING * 1.4 / max(height, 1e-6)) ** 0.7)
+        total = down + up
+        total = torch.where(total > 0, 1.12 * total, wider * total).clamp(-0.55, 1.0)
+        blink = smoothstep((total - 0.45) / 0.4)
+        share = torch.where(up > 0, up, wider * up).clamp(-0.25, 0.5)
+        shut.append(total)
+        lower.append(share * (1 - blink) + BLINK_LOWER * total * blink)
+    return torch.stack(shut, 1), torch.stack(lower, 1)
 
 
 def gaze(displacement: Tensor, shape: FaceShape) -> Tensor:
-    """[T, 2, 2] shift of each iris within its eye, outer-eye distances."""
+    """[T, 2, 2] shift of each iris within its eye, outer-eye distances.
+
+    As asked in an eye of the usual width, up to where the iris would leave it.
+    """
     shifts = []
     for eye, (top, iris) in enumerate(zip(topology.EYES_UPPER, topology.IRISES, strict=True)):
         corners = displacement[:, [top[0], top[-1]]].mean(1)
-        limit = 0.22 * shape.eye_width[eye]
-        shift = (displacement[:, iris[0]] - corners)[:, :2] * (shape.eye_width[eye] / USUAL_EYE_WIDTH)
-        shifts.append(limit * torch.tanh(shift / limit))
+        width = shape.eye_width[eye]
+        shift = (displacement[:, iris[0]] - corners)[:, :2] * (width / USUAL_EYE_WIDTH)
+        shift = shift * shift.new_tensor(GAZE_GAIN)
+        limit = FARTHEST_GAZE * width
+        length = shift.norm(dim=-1, keepdim=True)
+        free = FREE_GAZE * limit
+        eased = free + (limit - free) * torch.tanh((length - free) / (limit - free))
+        shifts.append(torch.where(length > free, shift * (eased / length.clamp_min(1e-6)), shift))
     return torch.stack(shifts, 1)
 
 
@@ -227,13 +263,14 @@ def adapt(displacement: Tensor, shape: FaceShape, shut: Tensor, close_mouth: boo
     out = out + upper(0.3 * (1 - GAP_GAIN) * opening) - lower(0.7 * (1 - GAP_GAIN) * opening)
     if close_mouth and shape.mouth_open:
         out = out + shape.closing
+    raised = _lid_shares(displacement, shape)[1]
     for eye, (top, bottom) in enumerate(zip(topology.EYES_UPPER, topology.EYES_LOWER, strict=True)):
         along = torch.linspace(0, 1, len(top), device=out.device)[None, :, None]
         carried = out[:, [top[0]]] * (1 - along) + out[:, [top[-1]]] * along
-        amount = shut[:, eye, None, None] * shape.openings[eye]
+        lifted = raised[:, eye, None, None]
         upper, lower = shape.lids[eye]
-        rise = carried + 0.88 * amount - out[:, list(top)]
-        fall = carried - 0.12 * amount - out[:, list(bottom)]
+        rise = carried + (shut[:, eye, None, None] - lifted) * shape.openings[eye] - out[:, list(top)]
+        fall = carried - lifted * shape.openings[eye] - out[:, list(bottom)]
         out = out + upper(rise) + lower(fall) - _shared(upper, lower, rise)
     return out
 

@@ -1,4 +1,8 @@
-"""The eyeball behind the lids: it stays in its socket when they shut, and its iris turns with the gaze."""
+"""The eyeball behind the lids: it stays in its socket when they move, and its iris turns with the gaze.
+
+It is kept in layers: the white as if there were no iris, the iris whole as if there were no lids, and the shadow that
+lid and lashes throw, which travels with the lid.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...runtime.sampling import sample
 from . import topology
-from .edges import blur, read_bilinear
+from .edges import blur, luminance, read_bilinear
 from .grid import polygon_distance, smoothstep
 from .head import HeadFrame
 from .opening import DrawnOpening, heights
 from .warp import Pose, Texture, inverse_2x2, rigid
+
+SHADED = 0.042
+"""How far below the upper lid's edge its lashes and shadow may lie on the eyeball, outer-eye distances."""
+RIM, RIM_SOFTNESS = 1.02, 0.18
+"""Where the iris' layer begins to fade and over what, radii: beyond the dark ring about it."""
+SETTLED = 0.016
+"""Movement of lid or iris, outer-eye distances, from which on an eye is drawn from its layers alone."""
+SHADE_ROWS, SHADE_COLUMNS = 12, 24
+ANGLES, RADII = 96, 40
 
 
 @dataclass(frozen=True)
@@ -21,87 +35,196 @@ class Eye:
     """One eyeball.
 
     Attributes:
-        texture: the eyeball without lids, over a box of the portrait.
+        own: the eyeball as the portrait shows it, over a box of the portrait.
+        ball: the same with iris and white completed and no shadow on it.
+        white: the same without an iris.
+        shade: [1, 1, SHADE_ROWS, SHADE_COLUMNS] factor on the light by depth under the upper lid and place along it.
+        reach: depth of the last row of ``shade``, pixels.
         iris: [2] centre, pixels; radius: pixels.
         anchor: [3, 3] a point on the eyeball and the ends of one unit across and down, pixels.
         size: outer-eye distance, pixels.
     """
 
-    texture: Texture
+    own: Texture
+    ball: Texture
+    white: Texture
+    shade: Tensor
+    reach: float
     iris: Tensor
     radius: float
     anchor: Tensor
     size: float
 
     def to(self, device) -> Eye:
-        return Eye(self.texture.to(device), self.iris.to(device), self.radius, self.anchor.to(device), self.size)
+        return Eye(self.own.to(device), self.ball.to(device), self.white.to(device), self.shade.to(device), self.reach,
+                   self.iris.to(device), self.radius, self.anchor.to(device), self.size)
 
 
 def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame, edges: np.ndarray, eye: int) -> Eye:
-    """Takes the eyeball out of ``image`` [H, W, 3] and completes it under the lids."""
+    """Takes the eyeball out of ``image`` [H, W, 3] and completes it under the lids and behind the iris."""
     size = frame.size
     ring = np.concatenate([edges[0], edges[1][::-1]])
+    iris = landmarks[topology.IRISES[eye][0], :2].astype(np.float64)
+    radius = float(np.linalg.norm(landmarks[list(topology.IRISES[eye][1:]), :2] - iris, axis=1).mean())
+    radius = max(radius, 1e-3)
+    reach = np.concatenate([ring, iris[None] - 1.4 * radius, iris[None] + 1.4 * radius])
     pad = 0.10 * size
-    low = np.floor(np.maximum(ring.min(0) - pad, 0)).astype(int)
-    high = np.ceil(np.minimum(ring.max(0) + pad, [image.shape[1], image.shape[0]])).astype(int)
+    low = np.floor(np.maximum(reach.min(0) - pad, 0)).astype(int)
+    high = np.ceil(np.minimum(reach.max(0) + pad, [image.shape[1], image.shape[0]])).astype(int)
     high = np.maximum(high, low + 2)
     low = np.minimum(low, np.array([image.shape[1], image.shape[0]]) - 2).clip(0)
     y, x = np.mgrid[low[1]:high[1], low[0]:high[0]]
     points = np.stack([x + 0.5, y + 0.5], -1).astype(np.float64)
-    flat = points.reshape(-1, 2)
-    iris = landmarks[topology.IRISES[eye][0], :2].astype(np.float64)
-    radius = float(np.linalg.norm(landmarks[list(topology.IRISES[eye][1:]), :2] - iris, axis=1).mean())
     crop = image[low[1]:high[1], low[0]:high[0]].astype(np.float64)
-    inset = 0.012 * size
-    inside = (heights(flat, edges[0]) > inset) & (heights(flat, edges[1]) < -inset * 0.6)
-    inside = np.nan_to_num(inside).reshape(x.shape)
     depth = landmarks[list(topology.EYES_UPPER[eye][1:-1]) + list(topology.EYES_LOWER[eye][1:-1]), 2].mean()
     point = np.append(ring.mean(0), depth)
     anchor = np.stack([point, point + frame.rotation[:, 0] * size, point + frame.rotation[:, 1] * size])
-    filled = _complete(crop, points, inside, iris, radius) if inside.any() else crop
-    texture = Texture.of(torch.from_numpy(filled.astype(np.float32)).clamp(0, 1), int(low[0]), int(low[1]))
-    return Eye(texture, torch.from_numpy(iris).float(), max(radius, 1e-3), torch.from_numpy(anchor).float(), size)
+    below, above = (np.nan_to_num(heights(points.reshape(-1, 2), curve), posinf=-1.0).reshape(x.shape) * sign
+                    for curve, sign in ((edges[0], 1), (edges[1], -1)))
+    span = edges[0][-1] - edges[0][0]
+    along = (points - edges[0][0]) @ span / max(float(span @ span), 1e-9)
+    own, ball, white = _layers(crop, points, below, above, along, iris, radius, size)
+    shade = _shade(crop, ball, below, above, along, size)
+
+    def texture(picture):
+        return Texture.of(torch.from_numpy(picture.astype(np.float32)).clamp(0, 1), int(low[0]), int(low[1]))
+
+    return Eye(texture(own), texture(ball), texture(white), torch.from_numpy(shade.astype(np.float32))[None, None],
+               SHADED * size, torch.from_numpy(iris).float(), radius, torch.from_numpy(anchor).float(), size)
 
 
-def _complete(crop: np.ndarray, points: np.ndarray, inside: np.ndarray, iris: np.ndarray, radius: float) -> np.ndarray:
-    """The eyeball under the lids: the iris by its own symmetry, the white by what lies nearest."""
-    from scipy.ndimage import distance_transform_edt
+def _layers(crop: np.ndarray, points: np.ndarray, below: np.ndarray, above: np.ndarray, along: np.ndarray,
+            iris: np.ndarray, radius: float, size: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(the eyeball as it is, completed, without iris) [h, w, 3] each.
 
-    out = crop.copy()
-    known = inside.copy()
+    Args:
+        below, above: [h, w] pixels below the upper edge and above the lower.
+        along: [h, w] place along them, 0..1.
+    """
+    height = below + above
+    inset = 0.012 * size
+    seen = (below > inset * 0.6) & (above > inset * 0.6)
+    # Lashes and the lid's shadow lie on the eyeball's upper part: what they darken is no witness.
+    clear = (below > np.clip(0.45 * height, 0.5 * inset, SHADED * size)) & (above > inset * 0.8)
+    if not clear.any():
+        clear = seen
+    if not clear.any():
+        return crop, crop, crop
+    light = luminance(crop)
+    distance = np.linalg.norm(points - iris, axis=-1) / radius
+    white = _white(crop, light, clear, seen, distance, size)
+    # It is a ball: what is completed turns away towards the corners.
+    white = white * (1 - 0.24 * (1 - smoothstep(np.minimum(along, 1 - along) / 0.36)))[..., None]
+    # The iris by what is seen at the same distance from its centre, nearest angles first.
+    reach = RIM + RIM_SOFTNESS
+    angles = np.linspace(0, 2 * np.pi, ANGLES, endpoint=False)
+    radii = (np.arange(RADII) + 0.5) / RADII * reach
+    polar = iris + radii[:, None, None] * radius * np.stack([np.cos(angles), np.sin(angles)], -1)[None]
+    colours = read_bilinear(crop, polar - points[0, 0] + 0.5)
+    known = read_bilinear(clear.astype(np.float64), polar - points[0, 0] + 0.5) > 0.7
+    rings = luminance(colours)
+    usual = np.array([np.median(row[k]) if k.any() else np.nan for row, k in zip(rings, known, strict=True)])
+    glint = known & (rings > np.nan_to_num(usual, nan=1.0)[:, None] + 0.12) & (radii < 0.92)[:, None]
+    from scipy.ndimage import binary_dilation
+
+    known &= ~binary_dilation(glint, iterations=2)
+    whole = _round_fill(colours, known) if known.any() else colours
     offset = points - iris
-    distance = np.linalg.norm(offset, axis=-1)
-    disc = distance <= radius * 1.08
+    angle = np.arctan2(offset[..., 1], offset[..., 0]) % (2 * np.pi) / (2 * np.pi) * ANGLES
+    wrapped = np.concatenate([whole, whole[:, :1]], 1)
+    place = np.stack([angle + 0.5, distance / reach * RADII], -1)
+    disc = read_bilinear(wrapped, place)
+    # What no lid covers says how light an iris is: what is completed must not outshine it.
+    core = clear & (distance < 0.85)
+    if core.sum() >= 4:
+        limit = 1.15 * float(np.median(light[core])) + 0.01
+        disc = disc * np.where(distance < 0.9, np.minimum(1, limit / np.maximum(luminance(disc), 1e-3)), 1)[..., None]
+    fade = smoothstep((distance - RIM) / RIM_SOFTNESS)[..., None]
+    complete = disc * (1 - fade) + white * fade
+    # The portrait's own pixels where they are clear, and its highlights even close under the lid.
+    bright = seen & (above > 0.4 * height) & (light > luminance(complete) + 0.06) & (distance < 0.8)
+    softness = max(0.8, 0.006 * size)
+    kept = np.clip(blur(clear.astype(np.float64), softness, softness) * 2 - 1, 0, 1)
+    kept = np.maximum(kept, blur(bright.astype(np.float64), 0.5, 0.5))[..., None]
+    ball = complete + (crop - complete) * np.where(fade > 0, kept * (1 - fade), kept)
+    # Lashes' shadows in the middle of the white stay out of it; corners may be as dark as they are.
+    middle = smoothstep((np.minimum(along, 1 - along) - 0.04) / 0.08)
+    stain = middle * (1 - smoothstep((light / np.maximum(luminance(white), 1e-3) - 0.72) / 0.2))
+    kept_white = kept * fade * (1 - stain)[..., None]
+    ball = ball + (white + (crop - white) * kept_white - ball) * fade
+    inside = np.clip(np.minimum(below, above) / max(0.5, inset * 0.6), 0, 1)[..., None]
+    return complete + (crop - complete) * inside, ball, white + (crop - white) * kept_white
 
-    def look(place):
-        column = np.clip((place[..., 0] - points[0, 0, 0]).round().astype(int), 0, crop.shape[1] - 1)
-        row = np.clip((place[..., 1] - points[0, 0, 1]).round().astype(int), 0, crop.shape[0] - 1)
-        return inside[row, column]
 
-    for mirror in (np.array([1, -1]), np.array([-1, -1]), np.array([-1, 1])):
-        place = iris + offset * mirror
-        take = disc & ~known & look(place)
-        out[take] = read_bilinear(crop, place[take] - points[0, 0] + 0.5)
-        known |= take
-    # Iris that no symmetry shows: the mean colour at its radius.
-    missing = disc & ~known
-    seen = disc & inside
-    if missing.any() and seen.any():
-        rings = np.minimum((distance / max(radius, 1e-6) * 6).astype(int), 6)
-        fallback = crop[seen].mean(0)
-        for ring in np.unique(rings[missing]):
-            same = seen & (rings == ring)
-            out[missing & (rings == ring)] = crop[same].mean(0) if same.any() else fallback
-        known |= missing
-    rest = ~known
-    if rest.any():
-        white = inside & ~(distance <= radius * 1.15)
-        trusted = white if white.sum() >= 8 else known
-        mask = ~trusted & rest
-        row, column = distance_transform_edt(~trusted, return_distances=False, return_indices=True)
-        softness = max(1.0, 0.15 * radius)
-        out[mask] = blur(out[row, column], softness, softness)[mask]
+def _white(crop: np.ndarray, light: np.ndarray, clear: np.ndarray, seen: np.ndarray, distance: np.ndarray,
+           size: float) -> np.ndarray:
+    """[h, w, 3] the white of the eye everywhere, from what is seen of it beside the iris."""
+    beside = distance > 1.12
+    trusted = clear & beside
+    if trusted.sum() < 8:
+        trusted = seen & beside
+    if trusted.sum() < 4:
+        trusted = seen if seen.any() else np.ones_like(seen)
+    # Lashes are darker than the white, wet corners and what is taken for eye by mistake lighter.
+    near = trusted & (distance < 2.0)
+    ratio = light / max(float(np.quantile(light[near if near.sum() >= 8 else trusted], 0.65)), 1e-3)
+    # Of what is left the greyest is white; pink is corner and skin.
+    chroma = (crop.max(-1) - crop.min(-1)) / np.maximum(crop.max(-1), 0.05)
+    pink = smoothstep((chroma - float(np.quantile(chroma[trusted], 0.3)) - 0.03) / 0.12)
+    usual = smoothstep((ratio - 0.6) / 0.3) * (1 - smoothstep((ratio - 1.15) / 0.25))
+    weight = trusted * (1 - 0.95 * pink) * (0.01 + usual)
+    out = None
+    for sigma in (0.20, 0.09, 0.05):
+        share = blur(weight, sigma * size, sigma * size)
+        value = blur(crop * weight[..., None], sigma * size, sigma * size) / np.maximum(share, 1e-9)[..., None]
+        if out is None:
+            mean = (crop * weight[..., None]).sum((0, 1)) / weight.sum()
+            out = mean + (value - mean) * smoothstep(share / 1e-4)[..., None]
+        else:
+            out = out + (value - out) * smoothstep((share - 0.01) / 0.15)[..., None]
     return out
+
+
+def _round_fill(colours: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """``colours`` [R, A, 3] completed along the circles from ``known`` [R, A]: nearest angles, then whole rings."""
+    from scipy.ndimage import gaussian_filter1d
+
+    out = None
+    share_of = known.astype(np.float64)
+    for around, outward in ((ANGLES, 6.0), (ANGLES, 1.2), (ANGLES / 6, 0.8), (ANGLES / 18, 0.5)):
+        packed = np.concatenate([colours * share_of[..., None], share_of[..., None]], -1)
+        if around == ANGLES:
+            packed = np.broadcast_to(packed.mean(1, keepdims=True), packed.shape)
+        else:
+            packed = gaussian_filter1d(packed, around, 1, mode="wrap")
+        packed = gaussian_filter1d(packed, outward, 0, mode="nearest")
+        share = packed[..., 3:]
+        value = packed[..., :3] / np.maximum(share, 1e-9)
+        out = value if out is None else out + (value - out) * smoothstep((share - 0.02) / 0.2)
+    return out
+
+
+def _shade(crop: np.ndarray, ball: np.ndarray, below: np.ndarray, above: np.ndarray, along: np.ndarray,
+           size: float) -> np.ndarray:
+    """[SHADE_ROWS, SHADE_COLUMNS] how much darker the portrait's eyeball is than a clear one, under the upper lid."""
+    from scipy.ndimage import gaussian_filter
+
+    taken = (below > 0) & (above > 0.3) & (below < SHADED * size)
+    if not taken.any():
+        return np.ones((SHADE_ROWS, SHADE_COLUMNS))
+    ratio = (luminance(crop)[taken] + 0.02) / (luminance(ball)[taken] + 0.02)
+    row = (below[taken] / (SHADED * size) * (SHADE_ROWS - 1)).round().astype(int).clip(0, SHADE_ROWS - 1)
+    column = (along[taken] * (SHADE_COLUMNS - 1)).round().astype(int).clip(0, SHADE_COLUMNS - 1)
+    total, count = np.zeros((SHADE_ROWS, SHADE_COLUMNS)), np.zeros((SHADE_ROWS, SHADE_COLUMNS))
+    np.add.at(total, (row, column), np.clip(ratio, 0.35, 1.0))
+    np.add.at(count, (row, column), 1.0)
+    wide, much = (gaussian_filter(v, (0.8, 3.0), mode="nearest") for v in (total, count))
+    shade = np.where(much > 1e-3, wide / np.maximum(much, 1e-9), 1.0)
+    # Deep in the eye there is no shadow left, and corners are creases rather than shadow.
+    rows = np.linspace(0, 1, SHADE_ROWS)[:, None]
+    columns = np.linspace(0, 1, SHADE_COLUMNS)
+    ends = smoothstep(np.minimum(columns, 1 - columns) / 0.16)
+    return 1 + (shade - 1) * (1 - smoothstep((rows - 0.75) / 0.25)) * ends
 
 
 def paint(eye: Eye, opened: DrawnOpening, pose: Pose, gaze: Tensor, shut: Tensor) -> Tensor:
@@ -119,10 +242,23 @@ def paint(eye: Eye, opened: DrawnOpening, pose: Pose, gaze: Tensor, shut: Tensor
     units = inverse_2x2(basis)[:, None, None] @ relative
     place = (rest @ units).squeeze(-1) + eye.anchor[0, :2]
     shift = (gaze @ rest.T)[:, None, None]
-    # The iris moves as one; the white round it gives way over one more radius and a half.
-    away = (place - eye.iris - shift).norm(dim=-1, keepdim=True) / eye.radius
-    follow = 1 - smoothstep((away - 1.15) / 1.5)
-    colour = eye.texture.read(place - shift * follow)
+    away = (place - eye.iris - shift).norm(dim=-1) / eye.radius
+    rim = (1 - smoothstep((away - RIM) / RIM_SOFTNESS))[:, None]
+    white = eye.white.read(place)
+    colour = white + (eye.ball.read(place - shift) - white) * rim
+    deep = opened.depth / eye.reach
+    where = torch.stack([opened.along * 2 - 1, deep * 2 - 1], -1)
+    above = (opened.gap - opened.depth).clamp_min(0)
+    # Lids that draw back from the eyeball still shade it.
+    dimmed = (1 - 0.24 * torch.exp(-((opened.depth.clamp_min(0) / (0.042 * eye.size)) ** 2))
+              - 0.10 * torch.exp(-((above / (0.02 * eye.size)) ** 2)))
+    shade = sample(eye.shade.expand(frames, -1, -1, -1), where, "border", align_corners=True)
+    colour = colour * dimmed[:, None] * shade
+    # An eye that hardly moves shows the portrait's own pixels.
+    moved = torch.maximum(gaze.norm(dim=-1), 0.09 * shut.abs())
+    layered = smoothstep(moved / SETTLED)[:, None, None, None]
+    if bool((layered < 1).any()):
+        colour = colour * layered + eye.own.read(place) * (1 - layered)
     below_lid = torch.exp(-((opened.depth.clamp_min(0) / (0.03 * eye.size)) ** 2))
     return colour * (1 - 0.25 * (shut.clamp(0, 1)[:, None, None] * below_lid)[:, None])
 

@@ -71,7 +71,7 @@ class Opening:
 
 
 def build(landmarks: np.ndarray, size: float, upper: tuple, lower: tuple, edges: np.ndarray, margin: tuple,
-          step: float, hole: np.ndarray, lips: tuple | None = None) -> Opening:
+          step: float, hole: np.ndarray, lips: tuple | None = None, lash: float = 0.0) -> Opening:
     """Prepares an opening.
 
     Args:
@@ -82,6 +82,7 @@ def build(landmarks: np.ndarray, size: float, upper: tuple, lower: tuple, edges:
         margin: left and right, above, below: how far the nodes reach beyond the edges, outer-eye distances.
         step: distance between nodes, outer-eye distances.
         hole: [898] the triangles between the edges.
+        lash: height of the line of lashes on the upper edge, pixels: it moves as the edge does and keeps its thickness.
         lips: [898] the triangles of the (upper, lower) lip, for a mouth: each field leaves the other lip's skin out.
     """
     low, high = edges.reshape(-1, 2).min(0), edges.reshape(-1, 2).max(0)
@@ -118,7 +119,12 @@ def build(landmarks: np.ndarray, size: float, upper: tuple, lower: tuple, edges:
             edge = nodes[across] - (beyond[across] + 0.5 * grid.step)[:, None] * _down(edges[part]) * (1 - 2 * part)
             kept = (1 - smoothstep((beyond[across] / size - 0.10) / 0.25))[:, None]
             rows[across] = rows[across] * (1 - kept) + read_nodes(rows, grid, edge) * kept
-        fields.append(smooth(rows, grid, 0.010 * size))
+        if part == 0 and lash > 0:
+            over = np.isfinite(beyond) & (beyond <= 0) & (beyond > -2.2 * lash)
+            edge = nodes[over] - beyond[over, None] * _down(edges[part])
+            kept = (1 - smoothstep((-beyond[over] / lash - 1.1) / 1.1))[:, None]
+            rows[over] = rows[over] * (1 - kept) + read_nodes(rows, grid, edge) * kept
+        fields.append(smooth(rows, grid, (0.010 if lash == 0 else 0.014) * size))
     return Opening(grid, torch.from_numpy(columns), torch.from_numpy(np.stack(fields)),
                 torch.from_numpy(edges.astype(np.float32)), torch.zeros(edges.shape[1]))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ...face import geometry
 from ...face.types import Face
 from ...runtime.errors import PlaymateError
-from . import edges, expression, eye, mouth, opening, palette, refine, topology
+from . import edges, expression, eye, eye_fit, mouth, opening, palette, refine, skin, topology
 from .head import HeadField, HeadFrame, build_field
 from .warp import Texture
 
@@ -28,6 +28,7 @@ class Prepared:
         texture: the part of the portrait that can move.
         mouth_opening, mouth: the lips' opening and what lies behind it.
         eye_openings, eyes: the same for both eyes, left to right in the picture.
+        skin: how it creases.
     """
 
     frame: HeadFrame
@@ -38,11 +39,12 @@ class Prepared:
     mouth: mouth.Mouth
     eye_openings: tuple
     eyes: tuple
+    skin: skin.Skin
 
     def to(self, device) -> Prepared:
         return Prepared(self.frame, self.field, self.shape, self.texture.to(device), self.mouth_opening.to(device),
                         self.mouth.to(device), tuple(s.to(device) for s in self.eye_openings),
-                        tuple(e.to(device) for e in self.eyes))
+                        tuple(e.to(device) for e in self.eyes), self.skin.to(device))
 
 
 def head_frame_shape(landmarks: np.ndarray, frame: HeadFrame) -> np.ndarray:
@@ -71,6 +73,7 @@ def prepare(image: Tensor, face: Face, bridge) -> Prepared:
     size = frame.size
     if float(geometry.lip_gap(face.landmarks)) <= expression.CLOSED_GAP:
         landmarks = refine.fit_mouth(pixels, landmarks, size)
+    landmarks = eye_fit.fit_eyes(pixels, landmarks, size)
     shape = expression.read_shape(head_frame_shape(landmarks, frame), bridge)
     field = build_field(landmarks, frame, height, width)
     x0, y0, x1, y1 = field.grid.box
@@ -93,9 +96,11 @@ def prepare(image: Tensor, face: Face, bridge) -> Prepared:
     for side in (0, 1):
         lids = edges.lid_edges(landmarks, size, side)
         eye_openings.append(opening.build(landmarks, size, topology.EYES_UPPER[side], topology.EYES_LOWER[side], lids,
-                                    (0.14, 0.20, 0.16), 0.012, topology.eye_piece(side)))
+                                    (0.14, 0.20, 0.16), 0.012, topology.eye_piece(side),
+                                    lash=edges.lash_height(pixels, lids, size)))
         eyes.append(eye.prepare(pixels, landmarks, frame, lids, side))
-    return Prepared(frame, field, shape, texture, mouth_opening, inside, tuple(eye_openings), tuple(eyes))
+    return Prepared(frame, field, shape, texture, mouth_opening, inside, tuple(eye_openings), tuple(eyes),
+                    skin.prepare(pixels, landmarks, frame))
 
 
 def _with_rest_gap(mouth: opening.Opening, closing: np.ndarray) -> opening.Opening:

@@ -20,7 +20,7 @@ from ...runtime.devices import CPU, free_memory, told_to_leave
 from ...runtime.errors import PlaymateError
 from ...runtime.progress import Progress, report
 from ..base import Appearance, check_request
-from . import eye, mouth, obedience, opening, portrait, topology
+from . import eye, mouth, obedience, opening, portrait, skin, topology
 from .clip import FREE_VIEW, Clip, perform, plan, requested_turn
 from .grid import smoothstep
 from .head import ClipField, cut
@@ -76,14 +76,16 @@ class LandmarkRenderer:
             the rest is drawn on the CPU.
         tracker: finds a portrait's face in frames that were drawn of it. With it, heads are tested for how far they
             turn (see obedience.py); without, angles are taken at their word.
+        wrinkles: how much skin creases where it is pushed together, 0 to 2; 1 is natural.
     """
 
     name = "landmark"
 
     def __init__(self, bridge: LatentBridge, device: str | torch.device = "cpu",
-                 tracker: obedience.Tracker | None = None) -> None:
+                 tracker: obedience.Tracker | None = None, wrinkles: float = 1.0) -> None:
         self.bridge = bridge
         self.tracker = tracker
+        self.wrinkles = float(min(max(wrinkles, 0.0), skin.LARGEST))
         self.device = torch.device(device)
         # By portrait, for as long as somebody holds it.
         self._responses: weakref.WeakKeyDictionary[portrait.Prepared, obedience.Response] = weakref.WeakKeyDictionary()
@@ -227,6 +229,8 @@ class LandmarkRenderer:
             self._mouth(picture, stage, clip, back)
         for side in (0, 1):
             self._eye(picture, stage, clip, back, side)
+        prepared.skin.shade(picture, clip.landmarks, offset, (stage.x0, stage.y0), float(back.abs().max()),
+                            self.wrinkles)
         rows, columns = stage.size
         out[:, stage.y0:stage.y0 + rows, stage.x0:stage.x0 + columns] = picture.permute(0, 2, 3, 1)
         return out
