@@ -112,6 +112,11 @@ def build(landmarks: np.ndarray, size: float, upper: tuple, lower: tuple, edges:
         far = ~known & ~near
         rows[far], known = base[far], known | far
         rows = fill(rows, known, grid)
+        if lips is not None:
+            # Beyond its corners a mouth is one skin: there both fields are the face's own, or a seam would run on
+            # from the corner wherever they differ.
+            beside = (smoothstep(_beside(nodes, edges.mean(0)) / (0.07 * size)))[:, None]
+            rows = rows * (1 - beside) + base * beside
         if lips is None:
             # Behind a lid's edge the field goes on as at the edge: a lid that comes down must not overrun what is
             # below. Lips part instead of overrunning, and their corners come out rounder without it.
@@ -127,6 +132,14 @@ def _down(curve: np.ndarray) -> np.ndarray:
     """[2] the direction in which :func:`heights` are measured."""
     along = (curve[-1] - curve[0]) / max(np.linalg.norm(curve[-1] - curve[0]), 1e-6)
     return np.array([-along[1], along[0]])
+
+
+def _beside(points: np.ndarray, curve: np.ndarray) -> np.ndarray:
+    """[N] how far ``points`` [N, 2] lie beyond the nearer end of ``curve`` [K, 2], along its chord; 0 between them."""
+    along = curve[-1] - curve[0]
+    length = max(np.linalg.norm(along), 1e-6)
+    x = (points - curve[0]) @ along / length
+    return np.maximum(np.maximum(-x, x - length), 0)
 
 
 def read_nodes(rows: np.ndarray, grid: Grid, points: np.ndarray) -> np.ndarray:
@@ -202,13 +215,16 @@ class DrawnOpening:
     gap: Tensor
     feather: Tensor
 
-    def hole(self) -> tuple[slice, slice]:
-        """(rows, columns) of the box outside which nothing of the opening shows, in any frame."""
+    def hole(self, reach: float = 0.0) -> tuple[slice, slice]:
+        """(rows, columns) of the box outside which nothing of the opening shows, in any frame; or ``reach`` pixels
+        around it."""
         rows = self.between.amax((0, 1, 3)).nonzero().flatten().tolist()
         columns = self.between.amax((0, 1, 2)).nonzero().flatten().tolist()
         if not rows:
             return slice(0, 0), slice(0, 0)
-        return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        more, (height, width) = round(reach), self.between.shape[2:]
+        return (slice(max(0, rows[0] - more), min(height, rows[-1] + 1 + more)),
+                slice(max(0, columns[0] - more), min(width, columns[-1] + 1 + more)))
 
     def window(self, rows: slice, columns: slice) -> DrawnOpening:
         """The same on a part of the box."""

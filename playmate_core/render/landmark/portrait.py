@@ -11,7 +11,7 @@ from torch import Tensor
 from ...face import geometry
 from ...face.types import Face
 from ...runtime.errors import PlaymateError
-from . import edges, expression, eye, mouth, opening, palette, refine, topology
+from . import edges, expression, eye, lips, mouth, opening, palette, refine, topology
 from .head import HeadField, HeadFrame, build_field
 from .warp import Texture
 
@@ -28,6 +28,7 @@ class Prepared:
         texture: the part of the portrait that can move.
         mouth_opening, mouth: the lips' opening and what lies behind it.
         eye_openings, eyes: the same for both eyes, left to right in the picture.
+        parted: the upper and the lower lip without the line between them.
     """
 
     frame: HeadFrame
@@ -38,11 +39,12 @@ class Prepared:
     mouth: mouth.Mouth
     eye_openings: tuple
     eyes: tuple
+    parted: tuple
 
     def to(self, device) -> Prepared:
         return Prepared(self.frame, self.field, self.shape, self.texture.to(device), self.mouth_opening.to(device),
                         self.mouth.to(device), tuple(s.to(device) for s in self.eye_openings),
-                        tuple(e.to(device) for e in self.eyes))
+                        tuple(e.to(device) for e in self.eyes), tuple(p.to(device) for p in self.parted))
 
 
 def head_frame_shape(landmarks: np.ndarray, frame: HeadFrame) -> np.ndarray:
@@ -84,8 +86,8 @@ def prepare(image: Tensor, face: Face, bridge) -> Prepared:
         closing = shape.closing.numpy() @ frame.rotation.T * size
     lip_edges = edges.mouth_edges(pixels, landmarks, size, shape.mouth_open)
     upper, lower = topology.LIPS_INNER_UPPER, topology.LIPS_INNER_LOWER
-    hole, *lips = topology.mouth_pieces()
-    mouth_opening = opening.build(landmarks, size, upper, lower, lip_edges, (0.30, 0.30, 0.42), 0.016, hole, lips)
+    hole, *pieces = topology.mouth_pieces()
+    mouth_opening = opening.build(landmarks, size, upper, lower, lip_edges, (0.30, 0.30, 0.42), 0.016, hole, pieces)
     if closing is not None:
         mouth_opening = _with_rest_gap(mouth_opening, closing)
     inside = mouth.prepare(pixels, landmarks, frame, colours, lip_edges, closing)
@@ -95,7 +97,8 @@ def prepare(image: Tensor, face: Face, bridge) -> Prepared:
         eye_openings.append(opening.build(landmarks, size, topology.EYES_UPPER[side], topology.EYES_LOWER[side], lids,
                                     (0.14, 0.20, 0.16), 0.012, topology.eye_piece(side)))
         eyes.append(eye.prepare(pixels, landmarks, frame, lids, side))
-    return Prepared(frame, field, shape, texture, mouth_opening, inside, tuple(eye_openings), tuple(eyes))
+    return Prepared(frame, field, shape, texture, mouth_opening, inside, tuple(eye_openings), tuple(eyes),
+                    lips.parted(pixels, lip_edges, size))
 
 
 def _with_rest_gap(mouth: opening.Opening, closing: np.ndarray) -> opening.Opening:
