@@ -111,7 +111,7 @@ def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame, palette:
 
     return Mouth(torch.from_numpy(origin).float(), torch.from_numpy(np.stack([across, down])).float(),
                  picture(teeth.row_of_teeth(True, per_unit, tooth, gum, palette.colourful)),
-                 picture(teeth.row_of_teeth(False, per_unit, tooth * 0.86, gum, palette.colourful)),
+                 picture(teeth.row_of_teeth(False, per_unit, tooth * 0.92, gum, palette.colourful)),
                  *(torch.from_numpy(np.asarray(c)).float() for c in (gum, palette.lip, palette.cavity)), edge, None if own is None else torch.from_numpy(own).float()[None, None], own_box, size, unit, noise)
 
 
@@ -208,16 +208,17 @@ def paint(mouth: Mouth, opened: DrawnOpening, pose: Pose, jaw: Tensor, source: T
     front = jaw_y - tongue_top
     tongue = smoothstep(front / 0.05) * smoothstep((0.25 - jaw_x.abs()) / 0.10) * smoothstep(deep / 0.035)
     groove = 1 - 0.12 * torch.exp(-((jaw_x / 0.030) ** 2)) * smoothstep(front / 0.08)
-    light = 0.46 + 0.44 * smoothstep(front / (0.06 + 0.45 * deep))
+    light = 0.55 + 0.55 * smoothstep(front / (0.05 + 0.40 * deep))
     colour = colour + (gum * (light * groove)[:, None] - colour) * (0.92 * tongue)[:, None]
     teeth_colour, alpha = _layer(mouth.lower, teeth.LOWER_BOX, jaw_x, jaw_y - LOWER_EDGE)
-    colour = colour + (teeth_colour * 0.90 - colour) * alpha
+    colour = colour + (teeth_colour * 0.94 - colour) * alpha
     teeth_colour, alpha = _layer(mouth.upper, teeth.UPPER_BOX, x, y - mouth.edge)
     # What is behind the upper row lies in its shadow.
     colour = colour * (1 - 0.35 * torch.exp(-(((y - mouth.edge) / 0.03).clamp_min(0) ** 2)))[:, None]
     colour = colour + (teeth_colour - colour) * alpha
     # Shade hides things; it does not make the dark darker.
     colour = cavity * 0.8 + (colour - cavity * 0.8) * shade
+    clear = 1.0
     if mouth.own is not None:
         place = mouth.origin[:2] + x[..., None] * mouth.axes[0, :2] + y[..., None] * mouth.axes[1, :2]
         x0, y0, width, height = mouth.own_box
@@ -225,11 +226,12 @@ def paint(mouth: Mouth, opened: DrawnOpening, pose: Pose, jaw: Tensor, source: T
         share = sample(mouth.own.expand(frames, -1, -1, -1), at)
         own = source.read(place) * (0.45 + 0.55 * shade / shade.detach().amax((2, 3), keepdim=True).clamp_min(0.3))
         colour = colour + (own - colour) * share
+        clear = 1 - 0.7 * share
     # The lips roll back into the mouth: a moist rim in their own colour, lit below and shaded above.
     wide = smoothstep(gap / 0.05)
     below, above = torch.exp(-((rise / ROLL) ** 2)) * wide, torch.exp(-((depth / (0.5 * ROLL)) ** 2)) * wide
-    colour = colour + (lip * 0.62 - colour) * (0.85 * below)[:, None]
-    colour = colour + (lip * 0.42 - colour) * (0.75 * above)[:, None]
+    colour = colour + (lip * 0.64 - colour) * (0.85 * below)[:, None] * clear
+    colour = colour + (lip * 0.45 - colour) * (0.65 * above)[:, None] * clear
     noise = mouth.noise.expand(frames, -1, -1, -1)
     tiled = torch.stack([x * mouth.unit / 32, y * mouth.unit / 32], -1)
     grain = sample(noise, (tiled + 1) % 2 - 1, "border", align_corners=True)

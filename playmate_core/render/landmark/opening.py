@@ -283,7 +283,9 @@ def open_up(opening: Opening, around: Surround, landmarks: Tensor, pose: Pose, b
     inside = torch.stack([origin[..., 0] - x0, x1 - origin[..., 0], origin[..., 1] - y0, y1 - origin[..., 1]]).amin(0)
     feather = smoothstep(inside / rim)[:, None]
 
-    along, top, bottom, down, steep = _frame(upper_edge, lower_edge, pixels, opening.rest_gap)
+    along, top, bottom, down, steep, normal = _frame(upper_edge, lower_edge, pixels, opening.rest_gap,
+                                                     smoothed=deadzone > 0)
+    carried = top, bottom
     gap = bottom - top
     if deadzone > 0:
         # Grows smoothly from nothing: a tiny gap in the numbers is a shut mouth, and no line flickers between lips.
@@ -293,6 +295,12 @@ def open_up(opening: Opening, around: Surround, landmarks: Tensor, pose: Pose, b
     middle = (top + bottom) / 2
     shut = gap < 0
     top, bottom = torch.where(shut, middle, top), torch.where(shut, middle, bottom)
+    if deadzone > 0:
+        # Lips that overlap in the numbers meet in the middle, each with its own edge: without this both would be cut
+        # short there, and thin lips and the line between them vanish.
+        fall = torch.exp(-((down - middle) / (0.06 * size)).square())[..., None] * normal[:, None, None]
+        upper = upper + fall * (carried[0] - top)[..., None]
+        lower = lower + fall * (carried[1] - bottom)[..., None]
     above = ((top - down) / (softness * steep) + 0.5).clamp(0, 1)
     below = ((down - bottom) / (softness * steep) + 0.5).clamp(0, 1)
     between = (1 - above - below).clamp_min(0)
@@ -300,12 +308,13 @@ def open_up(opening: Opening, around: Surround, landmarks: Tensor, pose: Pose, b
                   down - top, gap.clamp_min(0), feather)
 
 
-def _frame(upper: Tensor, lower: Tensor, pixels: Tensor, rest_gap: Tensor):
+def _frame(upper: Tensor, lower: Tensor, pixels: Tensor, rest_gap: Tensor, smoothed: bool = False):
     """Pixels in the opening's own axes.
 
     Returns:
         place across (0..1), heights of upper and lower edge there, the pixel's own height, all [B, h, w] and but for
-        the first in pixels; and how much longer than their run the edges are there (to soften across them, not down).
+        the first in pixels; how much longer than their run the edges are there (to soften across them, not down); and
+        the direction [B, 2] of heights.
     """
     left, right = (upper[:, 0] + lower[:, 0]) / 2, (upper[:, -1] + lower[:, -1]) / 2
     span = right - left
@@ -322,6 +331,9 @@ def _frame(upper: Tensor, lower: Tensor, pixels: Tensor, rest_gap: Tensor):
         x = running_maximum((from_left * axis[:, None]).sum(-1) / length)
         y = (from_left * normal[:, None]).sum(-1) + share * rest_gap
         tables.append(_interpolate(place, x, y))
+    if smoothed:
+        # Where a pursed lip's edge turns back below itself, its height would jump.
+        tables = [_softened(table) for table in tables]
     # The edges meet at the corners, however the two fields were smoothed there.
     meeting = (torch.minimum(place, 1 - place) / 0.06).clamp(0, 1).sqrt()
     middle, half = (tables[0] + tables[1]) / 2, (tables[1] - tables[0]) / 2 * meeting
@@ -337,7 +349,17 @@ def _frame(upper: Tensor, lower: Tensor, pixels: Tensor, rest_gap: Tensor):
     for table in tables:
         a, b = table.gather(1, flat).reshape(shape), table.gather(1, flat + 1).reshape(shape)
         values.append(a + (b - a) * part)
-    return along, values[0], values[1], down, values[2]
+    return along, values[0], values[1], down, values[2], normal
+
+
+def _softened(table: Tensor, sigma: float = 4.0) -> Tensor:
+    """[B, Q] rows softened by a Gaussian of ``sigma`` steps; their ends stay."""
+    reach = round(3 * sigma)
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=table.device) / sigma) ** 2)
+    first, last = table[:, :1], table[:, -1:]
+    # Mirrored about its own end: a curve keeps its slope there.
+    padded = torch.cat([2 * first - table[:, 1:reach + 1].flip(1), table, 2 * last - table[:, -reach - 1:-1].flip(1)], 1)
+    return F.conv1d(padded[:, None], (kernel / kernel.sum())[None, None])[:, 0]
 
 
 def running_maximum(x: Tensor) -> Tensor:
