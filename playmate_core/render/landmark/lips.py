@@ -20,6 +20,9 @@ REACH = 0.055
 SHADOW = (0.90, 0.14)
 """Light of the lip nearby, as a share, below which a pixel begins to count as shadow, and over what range."""
 
+BEYOND = 0.06
+"""How far the shadow goes on beyond the corners, outer-eye distances: drawn mouths end in a stroke, photographs in a
+dimple, and both are longer than the opening of the mesh."""
 BRIGHTEST = 2.4
 """By what a shadow's own colour may be multiplied; blacker ones have none."""
 
@@ -45,9 +48,17 @@ def parted(image: np.ndarray, edges: np.ndarray, size: float) -> tuple[Texture, 
     out = []
     for part, sign in ((0, 1.0), (1, -1.0)):
         beyond = (heights(points, edges[part]) * sign).reshape(piece.shape[:2])
-        distance = _distance(points, edges[part]).reshape(piece.shape[:2])
+        distance = _distance(points, _drawn_on(edges[part], BEYOND * size)).reshape(piece.shape[:2])
         out.append(Texture.of(torch.from_numpy(_filled(piece, beyond, distance, size)), c0, r0))
     return out[0], out[1]
+
+
+def _drawn_on(curve: np.ndarray, length: float) -> np.ndarray:
+    """``curve`` [K, 2] drawn on straight at both ends."""
+    tenth = max(1, len(curve) // 10)
+    first, last = curve[0] - curve[tenth], curve[-1] - curve[-1 - tenth]
+    first, last = (d / max(float(np.linalg.norm(d)), 1e-6) * length for d in (first, last))
+    return np.concatenate([curve[:1] + first, curve, curve[-1:] + last])
 
 
 def _distance(points: np.ndarray, curve: np.ndarray) -> np.ndarray:

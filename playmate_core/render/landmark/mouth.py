@@ -165,10 +165,10 @@ def _layer(image: Tensor, box: tuple, x: Tensor, y: Tensor) -> tuple[Tensor, Ten
 
 
 def openness(opened: DrawnOpening, size: float) -> Tensor:
-    """[B, 1, h, w] how far the lips have left each other, 0..1: here, and in the corners by half of the whole."""
+    """[B, 1, h, w] how far the lips have left each other, 0..1: here, and in the corners by most of the whole."""
     here = smoothstep(opened.gap / (0.045 * size))
     whole = smoothstep(opened.gap.amax((1, 2), keepdim=True) / (0.12 * size))
-    return torch.maximum(here, 0.5 * whole)[:, None]
+    return torch.maximum(here, 0.8 * whole)[:, None]
 
 
 def paint(mouth: Mouth, opened: DrawnOpening, pose: Pose, jaw: Tensor, source: Texture) -> Tensor:
