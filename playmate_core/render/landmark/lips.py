@@ -89,9 +89,12 @@ def _filled(piece: np.ndarray, beyond: np.ndarray, distance: np.ndarray, size: f
     start, over = SHADOW
     shadow = smoothstep((start * wanted - light) / np.maximum(over * wanted, 1e-3))
     shadow = (shadow * smoothstep((REACH - distance) / (0.5 * REACH)))[..., None]
-    # Lit, a shadow keeps half of its own hue: the red of thin painted lips is nowhere but in their line.
-    gain = np.clip(start * wanted / np.maximum(light, 1e-3), 1.0, BRIGHTEST)[..., None]
-    lit = piece + shadow * (0.5 * (piece * gain + around) - piece)
+    # Lit, a shadow between the lips keeps half of its own hue: the red of thin painted lips is nowhere but in their
+    # line. What is nearly black has none, and in the corners it is skin.
+    gain = np.clip(start * wanted / np.maximum(light, 1e-3), 1.0, None)[..., None]
+    own = 0.5 * (1 - smoothstep((gain - 1.6) / (BRIGHTEST - 1.6))) * np.isfinite(beyond)[..., None]
+    own = blur(own, 0.010 * size, 0.010 * size)
+    lit = piece + shadow * (piece * gain.clip(None, BRIGHTEST) * own + around * (1 - own) - piece)
     known = (1 - other) * (1 - 0.8 * shadow[..., 0]) + 1e-4
     trust = smoothstep(blur(known, 0.008 * size, 0.008 * size) / 0.25)[..., None]
     fill = _spread(lit, known, 0.008 * size) * trust + around * (1 - trust)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...runtime.sampling import sample
 from . import teeth, topology
-from .edges import luminance, read_bilinear
+from .edges import WIDE, luminance, read_bilinear
 from .expression import USUAL_MOUTH_WIDTH
 from .grid import polygon_distance, smoothstep
 from .head import HeadFrame
@@ -43,6 +43,7 @@ class Mouth:
         size: outer-eye distance, pixels.
         unit: one unit, pixels.
         noise: [1, 1, n, n] grain.
+        apart: whether the portrait's lips are visibly apart.
     """
 
     origin: Tensor
@@ -58,12 +59,14 @@ class Mouth:
     size: float
     unit: float
     noise: Tensor
+    apart: bool
 
     def to(self, device) -> Mouth:
         moved = {name: getattr(self, name).to(device) for name in
                  ("origin", "axes", "upper", "lower", "gum", "lip", "cavity", "noise")}
         own = None if self.own is None else self.own.to(device)
-        return Mouth(**moved, edge=self.edge, own=own, own_box=self.own_box, size=self.size, unit=self.unit)
+        return Mouth(**moved, edge=self.edge, own=own, own_box=self.own_box, size=self.size, unit=self.unit,
+                     apart=self.apart)
 
 
 def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame, palette: Palette, edges: np.ndarray,
@@ -112,7 +115,8 @@ def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame, palette:
     return Mouth(torch.from_numpy(origin).float(), torch.from_numpy(np.stack([across, down])).float(),
                  picture(teeth.row_of_teeth(True, per_unit, tooth, gum, palette.colourful)),
                  picture(teeth.row_of_teeth(False, per_unit, tooth * 0.92, gum, palette.colourful)),
-                 *(torch.from_numpy(np.asarray(c)).float() for c in (gum, palette.lip, palette.cavity)), edge, None if own is None else torch.from_numpy(own).float()[None, None], own_box, size, unit, noise)
+                 *(torch.from_numpy(np.asarray(c)).float() for c in (gum, palette.lip, palette.cavity)), edge, None if own is None else torch.from_numpy(own).float()[None, None], own_box, size, unit, noise,
+                 closing is not None and bool(np.linalg.norm(edges[1] - edges[0], axis=1).max() > WIDE * size))
 
 
 def _own_mask(landmarks: np.ndarray, edges: np.ndarray, size: float, shape: tuple) -> tuple[np.ndarray, tuple]:
@@ -164,11 +168,25 @@ def _layer(image: Tensor, box: tuple, x: Tensor, y: Tensor) -> tuple[Tensor, Ten
     return value[:, :3], value[:, 3:]
 
 
-def openness(opened: DrawnOpening, size: float) -> Tensor:
-    """[B, 1, h, w] how far the lips have left each other, 0..1: here, and in the corners by most of the whole."""
-    here = smoothstep(opened.gap / (0.045 * size))
-    whole = smoothstep(opened.gap.amax((1, 2), keepdim=True) / (0.12 * size))
+def openness(mouth: Mouth, opened: DrawnOpening) -> Tensor:
+    """[B, 1, h, w] how far the lips have left each other, 0..1: here, and in the corners by most of the whole.
+
+    Lips that are apart in the portrait already have what shows between them at their edges, never a line.
+    """
+    if mouth.apart:
+        return torch.ones_like(opened.above)
+    here = smoothstep(opened.gap / (0.045 * mouth.size))
+    whole = smoothstep(opened.gap.amax((1, 2), keepdim=True) / (0.12 * mouth.size))
     return torch.maximum(here, 0.8 * whole)[:, None]
+
+
+def meeting(mouth: Mouth, opened: DrawnOpening) -> Tensor | float:
+    """[B, 1, h, w] factor on skin: the shadow where lips meet that are apart in the portrait."""
+    if not mouth.apart:
+        return 1.0
+    shut = 1 - smoothstep(opened.gap / (0.02 * mouth.size))
+    within = smoothstep((0.5 - (opened.along - 0.5).abs()) / 0.10)
+    return 1 - (0.5 * shut * within * torch.exp(-((opened.depth / (0.008 * mouth.size)) ** 2)))[:, None]
 
 
 def paint(mouth: Mouth, opened: DrawnOpening, pose: Pose, jaw: Tensor, source: Texture) -> Tensor:
@@ -195,15 +213,15 @@ def paint(mouth: Mouth, opened: DrawnOpening, pose: Pose, jaw: Tensor, source: T
     rise = (gap - depth).clamp_min(0)
     # Light falls in from the front: a narrow opening shows less, and the upper lip throws its shadow behind it.
     lit = 0.66 + 0.34 * smoothstep(gap / 0.09)
-    shadow = 1 - 0.38 * torch.exp(-((depth / 0.026) ** 2))
-    sides = smoothstep((0.5 - (opened.along - 0.5).abs()) / 0.24)
-    shade = (lit * shadow * (0.42 + 0.58 * sides))[:, None]
+    shadow = 1 - 0.34 * torch.exp(-((depth / (0.008 + 0.22 * gap).clamp_max(0.028)) ** 2))
+    sides = smoothstep((0.5 - (opened.along - 0.5).abs()) / 0.20)
+    shade = (lit * shadow * (0.52 + 0.48 * sides))[:, None]
 
     cavity, gum, lip = mouth.cavity[:, None, None], mouth.gum[:, None, None], mouth.lip[:, None, None]
     # The palate and the cheeks' inside catch some light near the lips; the throat does not.
-    inner = torch.exp(-((torch.minimum(rise, depth) / 0.075) ** 2))
+    inner = torch.exp(-((torch.minimum(rise, depth) / 0.11) ** 2))
     colour = cavity * (0.75 + 0.45 * smoothstep((y - 0.02) / 0.2))[:, None]
-    colour = colour + (gum * 0.42 - colour) * (0.55 * inner)[:, None]
+    colour = colour + (gum * 0.42 - colour) * (0.65 * inner)[:, None]
     tongue_top = 0.004 + 0.7 * jaw_x ** 2 - 0.50 * deep
     front = jaw_y - tongue_top
     tongue = smoothstep(front / 0.05) * smoothstep((0.25 - jaw_x.abs()) / 0.10) * smoothstep(deep / 0.035)

@@ -56,6 +56,9 @@ class Opening:
         columns: [C] the landmarks that move them.
         weights: [2, N, C] how nodes follow, upper and lower field.
         edges: [2, K, 2] upper and lower edge in the portrait, pixels, left to right.
+        ring: [2, K, 2] where the mesh has them.
+        curves: [2, K, C] how the ring follows the landmarks. Edges move as it does, so that lips part by what is asked:
+            the fields, which are smooth, open them further where skin is squeezed. None: edges move with the fields.
         rest_gap: [K] opening that must be counted as none (what closing the portrait's mouth leaves), pixels.
     """
 
@@ -63,11 +66,14 @@ class Opening:
     columns: Tensor
     weights: Tensor
     edges: Tensor
+    ring: Tensor
+    curves: Tensor | None
     rest_gap: Tensor
 
     def to(self, device) -> Opening:
         return Opening(self.grid, self.columns.to(device), self.weights.to(device), self.edges.to(device),
-                    self.rest_gap.to(device))
+                       self.ring.to(device), None if self.curves is None else self.curves.to(device),
+                       self.rest_gap.to(device))
 
 
 def build(landmarks: np.ndarray, size: float, upper: tuple, lower: tuple, edges: np.ndarray, margin: tuple,
@@ -124,8 +130,15 @@ def build(landmarks: np.ndarray, size: float, upper: tuple, lower: tuple, edges:
             kept = (1 - smoothstep((beyond[across] / size - 0.10) / 0.25))[:, None]
             rows[across] = rows[across] * (1 - kept) + read_nodes(rows, grid, edge) * kept
         fields.append(smooth(rows, grid, 0.010 * size))
+    ring, curves = edges, None
+    if lips is not None:
+        ring = np.stack([through(landmarks[list(curve), :2], edges.shape[1]) for curve in (upper, lower)])
+        single = np.eye(topology.LANDMARKS)[:, columns]
+        curves = np.stack([through(single[list(curve)], edges.shape[1]) for curve in (upper, lower)])
+        curves = torch.from_numpy(curves.astype(np.float32))
     return Opening(grid, torch.from_numpy(columns), torch.from_numpy(np.stack(fields)),
-                torch.from_numpy(edges.astype(np.float32)), torch.zeros(edges.shape[1]))
+                   torch.from_numpy(edges.astype(np.float32)), torch.from_numpy(ring.astype(np.float32)),
+                   curves, torch.zeros(edges.shape[1]))
 
 
 def _down(curve: np.ndarray) -> np.ndarray:
@@ -250,11 +263,14 @@ def open_up(opening: Opening, around: Surround, landmarks: Tensor, pose: Pose, b
     moved = landmarks[:, opening.columns].permute(1, 0, 2).reshape(len(opening.columns), -1)
     both = torch.matmul(opening.weights, moved).reshape(2, -1, frames, 3).transpose(1, 2).flatten(0, 1)
     twice = Pose(pose.turn.repeat(2, 1), pose.shift.repeat(2, 1), pose.scale.repeat(2), pose.pivot, pose.size)
+    missing = _missing(opening, moved, both) if opening.curves is not None else 0.0
     field = displacement(around.nodes, around.depth, around.weight, around.border, both, twice)
     field = with_slopes(field.reshape(2 * frames, 2, grid.rows, grid.columns), grid.step)
-    edges = opening.edges.repeat_interleave(frames, 0)
-    moved_edges = edges + grid.sample(field[:, :2], edges[:, None])[:, :, 0].transpose(1, 2)
-    upper_edge, lower_edge = moved_edges[:frames], moved_edges[frames:]
+    edges, ring = (curve.repeat_interleave(frames, 0) for curve in (opening.edges, opening.ring))
+    shift = grid.sample(field[:, :2], ring[:, None])[:, :, 0].transpose(1, 2) + missing
+    upper_edge, lower_edge = (edges + shift).split(frames)
+    # How much further than that their own place carries the edges' skin.
+    carried = grid.sample(field[:, :2], edges[:, None])[:, :, 0].transpose(1, 2) - shift
 
     x0, y0, x1, y1 = grid.box
     hull = torch.cat([upper_edge, lower_edge], 1)
@@ -283,10 +299,11 @@ def open_up(opening: Opening, around: Surround, landmarks: Tensor, pose: Pose, b
     inside = torch.stack([origin[..., 0] - x0, x1 - origin[..., 0], origin[..., 1] - y0, y1 - origin[..., 1]]).amin(0)
     feather = smoothstep(inside / rim)[:, None]
 
-    along, top, bottom, down, steep, normal = _frame(upper_edge, lower_edge, pixels, opening.rest_gap,
-                                                     smoothed=deadzone > 0)
-    carried = top, bottom
+    along, top, bottom, down, steep, normal, further = _frame(upper_edge, lower_edge, pixels, opening.rest_gap,
+                                                              carried.split(frames) if deadzone > 0 else None)
     gap = bottom - top
+    if deadzone > 0:
+        skin = top + further[0], bottom + further[1]
     if deadzone > 0:
         # Grows smoothly from nothing: a tiny gap in the numbers is a shut mouth, and no line flickers between lips.
         open_gap = torch.where(gap > 0, gap * gap / (gap + deadzone), gap)
@@ -297,10 +314,10 @@ def open_up(opening: Opening, around: Surround, landmarks: Tensor, pose: Pose, b
     top, bottom = torch.where(shut, middle, top), torch.where(shut, middle, bottom)
     if deadzone > 0:
         # Lips that overlap in the numbers meet in the middle, each with its own edge: without this both would be cut
-        # short there, and thin lips and the line between them vanish.
+        # short there, and thin lips and the line between them vanish. So is skin that goes another way than the edge.
         fall = torch.exp(-((down - middle) / (0.06 * size)).square())[..., None] * normal[:, None, None]
-        upper = upper + fall * (carried[0] - top)[..., None]
-        lower = lower + fall * (carried[1] - bottom)[..., None]
+        upper = upper + fall * (skin[0] - top)[..., None]
+        lower = lower + fall * (skin[1] - bottom)[..., None]
     above = ((top - down) / (softness * steep) + 0.5).clamp(0, 1)
     below = ((down - bottom) / (softness * steep) + 0.5).clamp(0, 1)
     between = (1 - above - below).clamp_min(0)
@@ -308,13 +325,30 @@ def open_up(opening: Opening, around: Surround, landmarks: Tensor, pose: Pose, b
                   down - top, gap.clamp_min(0), feather)
 
 
-def _frame(upper: Tensor, lower: Tensor, pixels: Tensor, rest_gap: Tensor, smoothed: bool = False):
+def _missing(opening: Opening, moved: Tensor, nodes: Tensor) -> Tensor:
+    """[2 B, K, 2] how much further the landmarks carry the ring than the fields do, pixels, before the head turns.
+
+    Args:
+        moved: [C, B * 3] displacement of the landmarks.
+        nodes: [2 B, N, 3] what the fields make of it.
+    """
+    frames, grid = nodes.shape[0] // 2, opening.grid
+    asked = torch.matmul(opening.curves, moved).reshape(2, -1, frames, 3)[..., :2].transpose(1, 2).flatten(0, 1)
+    field = nodes[..., :2].transpose(1, 2).reshape(2 * frames, 2, grid.rows, grid.columns)
+    ring = opening.ring.repeat_interleave(frames, 0)
+    return asked - grid.sample(field, ring[:, None])[:, :, 0].transpose(1, 2)
+
+
+def _frame(upper: Tensor, lower: Tensor, pixels: Tensor, rest_gap: Tensor, carried: tuple | None = None):
     """Pixels in the opening's own axes.
+
+    Args:
+        carried: [B, K, 2] each, for a mouth: how much further than the (upper, lower) edge its skin goes.
 
     Returns:
         place across (0..1), heights of upper and lower edge there, the pixel's own height, all [B, h, w] and but for
-        the first in pixels; how much longer than their run the edges are there (to soften across them, not down); and
-        the direction [B, 2] of heights.
+        the first in pixels; how much longer than their run the edges are there (to soften across them, not down);
+        the direction [B, 2] of heights; and ``carried`` in it, two [B, h, w].
     """
     left, right = (upper[:, 0] + lower[:, 0]) / 2, (upper[:, -1] + lower[:, -1]) / 2
     span = right - left
@@ -325,15 +359,17 @@ def _frame(upper: Tensor, lower: Tensor, pixels: Tensor, rest_gap: Tensor, smoot
     along = (relative * axis[:, None, None]).sum(-1) / length[..., None]
     down = (relative * normal[:, None, None]).sum(-1)
     place = torch.linspace(0, 1, TABLE, device=pixels.device)
-    tables = []
-    for edge, share in ((upper, 0.5), (lower, -0.5)):
+    tables, further = [], []
+    for part, (edge, share) in enumerate(((upper, 0.5), (lower, -0.5))):
         from_left = edge - left[:, None]
         x = running_maximum((from_left * axis[:, None]).sum(-1) / length)
         y = (from_left * normal[:, None]).sum(-1) + share * rest_gap
         tables.append(_interpolate(place, x, y))
-    if smoothed:
+        if carried is not None:
+            further.append(_interpolate(place, x, (carried[part] * normal[:, None]).sum(-1)))
+    if carried is not None:
         # Where a pursed lip's edge turns back below itself, its height would jump.
-        tables = [_softened(table) for table in tables]
+        tables, further = ([_softened(table) for table in kind] for kind in (tables, further))
     # The edges meet at the corners, however the two fields were smoothed there.
     meeting = (torch.minimum(place, 1 - place) / 0.06).clamp(0, 1).sqrt()
     middle, half = (tables[0] + tables[1]) / 2, (tables[1] - tables[0]) / 2 * meeting
@@ -346,10 +382,10 @@ def _frame(upper: Tensor, lower: Tensor, pixels: Tensor, rest_gap: Tensor, smoot
     part = at - index
     flat, shape = index.flatten(1), index.shape
     values = []
-    for table in tables:
+    for table in tables + further:
         a, b = table.gather(1, flat).reshape(shape), table.gather(1, flat + 1).reshape(shape)
         values.append(a + (b - a) * part)
-    return along, values[0], values[1], down, values[2], normal
+    return along, values[0], values[1], down, values[2], normal, values[3:]
 
 
 def _softened(table: Tensor, sigma: float = 4.0) -> Tensor:

@@ -71,7 +71,7 @@ def measure(image: np.ndarray, landmarks: np.ndarray, size: float) -> Palette:
 
     # Teeth: as white as the eyes' white allows, under the light that the skin shows, never brighter than the face.
     tint = skin / max(float(luminance(skin)), 1e-3)
-    tint = 1 + 0.45 * (tint - 1)
+    tint = 1 + 0.38 * (tint - 1)
     from_skin = tint * np.clip(0.15 + 0.95 * max(float(luminance(skin)), 0.6 * bright), 0, 1)
     teeth = 0.6 * from_skin + 0.4 * white
     # Light where the mouth is counts for more than light on the cheeks.
@@ -79,9 +79,9 @@ def measure(image: np.ndarray, landmarks: np.ndarray, size: float) -> Palette:
     local = float(np.quantile(luminance(near), 0.7))
     local = min(local, float(luminance(skin)))
     wanted = np.clip(1.12 * local + 0.08, 0.40 * bright, 1.12 * bright + 0.05)
-    teeth = teeth * (wanted / max(float(luminance(teeth)), 1e-3)) * tinted(1.0, 0.975, 0.92)
+    teeth = teeth * (wanted / max(float(luminance(teeth)), 1e-3)) * tinted(1.0, 0.978, 0.935)
     cavity = 0.5 * black + 0.5 * lips * 0.3 * tinted(1.5, 0.8, 0.73)
-    wanted = np.clip(0.17 * float(luminance(skin)), 0.8 * float(luminance(black)), 0.25)
+    wanted = np.clip(0.19 * float(luminance(skin)), 0.8 * float(luminance(black)), 0.25)
     cavity = cavity * wanted / max(float(luminance(cavity)), 1e-3)
     gum = 0.75 * lips * tinted(1.0, 0.82, 0.82) + 0.10 * skin
     teeth, gum, lip, cavity = (np.clip(colour, 0, 1) for colour in (teeth, gum, lips, cavity))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -104,10 +104,8 @@ def prepare(image: Tensor, face: Face, bridge) -> Prepared:
 def _with_rest_gap(mouth: opening.Opening, closing: np.ndarray) -> opening.Opening:
     """Counts what is left of the portrait's own opening, once it is shut, as shut."""
     moved = torch.from_numpy(closing.astype(np.float32))[mouth.columns]
-    grid = mouth.grid
-    shift = torch.einsum("snc,cd->sdn", mouth.weights, moved[:, :2]).reshape(2, 2, grid.rows, grid.columns)
-    ends = mouth.edges + grid.sample(shift, mouth.edges[:, None])[:, :, 0].transpose(1, 2)
+    ends = mouth.edges + mouth.curves @ moved[:, :2]
     span = ends[:, -1].mean(0) - ends[:, 0].mean(0)
     axis = span / span.norm().clamp_min(1e-3)
     normal = torch.stack([-axis[1], axis[0]])
-    return opening.Opening(grid, mouth.columns, mouth.weights, mouth.edges, ((ends[1] - ends[0]) @ normal))
+    return replace(mouth, rest_gap=(ends[1] - ends[0]) @ normal)

@@ -267,11 +267,12 @@ def _lay(picture: Tensor, stage: Stage, opened: opening.DrawnOpening, share: Ten
     if parted:
         rows, columns = opened.hole(2.5 * lips.REACH * stage.prepared.frame.size)
         near = opened.window(rows, columns)
-        open_share = mouth.openness(near, stage.prepared.frame.size)
+        open_share = mouth.openness(stage.prepared.mouth, near)
         for whole, alone, places in ((upper, parted[0], near.upper), (lower, parted[1], near.lower)):
             under = whole[:, :, rows, columns]
             alone = alone.read(places)
             under += open_share * alone[:, 3:] * (alone[:, :3] - under)
+            under *= mouth.meeting(stage.prepared.mouth, near)
     patch = upper * opened.above + lower * opened.below
     rows, columns = opened.hole()
     if rows.stop > rows.start:
