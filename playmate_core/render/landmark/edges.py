@@ -128,8 +128,8 @@ def _onto_lip(image: np.ndarray, inner: np.ndarray, outer: np.ndarray, size: flo
     cost = (after - before) / spread + 0.35 * (offsets / (SEARCH * size)) ** 2
     cost[:, :2] += 1.0
     shift = offsets[cheapest_path(cost, 0.03)] * taper
-    kernel = np.exp(-0.5 * (np.arange(-6, 7) / 2.5) ** 2)
-    shift = np.convolve(np.pad(shift, 6, mode="edge"), kernel / kernel.sum(), mode="valid")
+    kernel = np.exp(-0.5 * (np.arange(-10, 11) / 4.0) ** 2)
+    shift = np.convolve(np.pad(shift, 10, mode="edge"), kernel / kernel.sum(), mode="valid")
     shift[0] = shift[-1] = 0
     return inner + across * shift[:, None]
 

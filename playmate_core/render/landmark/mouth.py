@@ -181,12 +181,13 @@ def openness(mouth: Mouth, opened: DrawnOpening) -> Tensor:
 
 
 def meeting(mouth: Mouth, opened: DrawnOpening) -> Tensor | float:
-    """[B, 1, h, w] factor on skin: the shadow where lips meet that are apart in the portrait."""
+    """[B, 3, h, w] factor on skin: the shadow where lips meet that are apart in the portrait."""
     if not mouth.apart:
         return 1.0
     shut = 1 - smoothstep(opened.gap / (0.02 * mouth.size))
     within = smoothstep((0.5 - (opened.along - 0.5).abs()) / 0.10)
-    return 1 - (0.5 * shut * within * torch.exp(-((opened.depth / (0.008 * mouth.size)) ** 2)))[:, None]
+    line = (shut * within * torch.exp(-((opened.depth / (0.010 * mouth.size)) ** 2)))[:, None]
+    return 1 - line * opened.depth.new_tensor([0.30, 0.42, 0.42])[:, None, None]
 
 
 def paint(mouth: Mouth, opened: DrawnOpening, pose: Pose, jaw: Tensor, source: Texture) -> Tensor:

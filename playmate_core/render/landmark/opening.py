@@ -56,9 +56,7 @@ class Opening:
         columns: [C] the landmarks that move them.
         weights: [2, N, C] how nodes follow, upper and lower field.
         edges: [2, K, 2] upper and lower edge in the portrait, pixels, left to right.
-        ring: [2, K, 2] where the mesh has them.
-        curves: [2, K, C] how the ring follows the landmarks. Edges move as it does, so that lips part by what is asked:
-            the fields, which are smooth, open them further where skin is squeezed. None: edges move with the fields.
+        ring: [2, K, 2] where the mesh has them. Edges move as it does, so that lips part by what is asked.
         rest_gap: [K] opening that must be counted as none (what closing the portrait's mouth leaves), pixels.
     """
 
@@ -67,13 +65,11 @@ class Opening:
     weights: Tensor
     edges: Tensor
     ring: Tensor
-    curves: Tensor | None
     rest_gap: Tensor
 
     def to(self, device) -> Opening:
         return Opening(self.grid, self.columns.to(device), self.weights.to(device), self.edges.to(device),
-                       self.ring.to(device), None if self.curves is None else self.curves.to(device),
-                       self.rest_gap.to(device))
+                       self.ring.to(device), self.rest_gap.to(device))
 
 
 def build(landmarks: np.ndarray, size: float, upper: tuple, lower: tuple, edges: np.ndarray, margin: tuple,
@@ -103,7 +99,9 @@ def build(landmarks: np.ndarray, size: float, upper: tuple, lower: tuple, edges:
     columns = np.unique(np.concatenate([vertex.reshape(-1), list(upper), list(lower)]))
     base = dense(vertex, weight)[:, columns]
     near = np.linalg.norm(nodes - edges.reshape(-1, 2)[nearest(nodes, edges.reshape(-1, 2))], axis=1) < 0.25 * size
-    fields = []
+    fields, ring = [], edges
+    if lips is not None:
+        ring = np.stack([through(landmarks[list(curve), :2], edges.shape[1]) for curve in (upper, lower)])
     for part in (0, 1):
         taken = ~hole
         if lips is not None:
@@ -129,16 +127,15 @@ def build(landmarks: np.ndarray, size: float, upper: tuple, lower: tuple, edges:
             edge = nodes[across] - (beyond[across] + 0.5 * grid.step)[:, None] * _down(edges[part]) * (1 - 2 * part)
             kept = (1 - smoothstep((beyond[across] / size - 0.10) / 0.25))[:, None]
             rows[across] = rows[across] * (1 - kept) + read_nodes(rows, grid, edge) * kept
-        fields.append(smooth(rows, grid, 0.010 * size))
-    ring, curves = edges, None
-    if lips is not None:
-        ring = np.stack([through(landmarks[list(curve), :2], edges.shape[1]) for curve in (upper, lower)])
-        single = np.eye(topology.LANDMARKS)[:, columns]
-        curves = np.stack([through(single[list(curve)], edges.shape[1]) for curve in (upper, lower)])
-        curves = torch.from_numpy(curves.astype(np.float32))
+        rows = smooth(rows, grid, 0.010 * size)
+        if lips is not None:
+            single = np.eye(topology.LANDMARKS)[:, columns]
+            asked = through(single[list((upper, lower)[part])], edges.shape[1])
+            rows = _anchored(rows, grid, nodes, ring[part], asked, 0.12 * size)
+        fields.append(rows)
     return Opening(grid, torch.from_numpy(columns), torch.from_numpy(np.stack(fields)),
                    torch.from_numpy(edges.astype(np.float32)), torch.from_numpy(ring.astype(np.float32)),
-                   curves, torch.zeros(edges.shape[1]))
+                   torch.zeros(edges.shape[1]))
 
 
 def _down(curve: np.ndarray) -> np.ndarray:
@@ -153,6 +150,23 @@ def _beside(points: np.ndarray, curve: np.ndarray) -> np.ndarray:
     length = max(np.linalg.norm(along), 1e-6)
     x = (points - curve[0]) @ along / length
     return np.maximum(np.maximum(-x, x - length), 0)
+
+
+def _anchored(rows: np.ndarray, grid: Grid, nodes: np.ndarray, curve: np.ndarray, asked: np.ndarray,
+              reach: float) -> np.ndarray:
+    """``rows`` [N, C] changed within ``reach`` of ``curve`` [K, 2] so that there they are ``asked`` [K, C].
+
+    A field that was continued from one side is on the curve itself a mean of what lies beside it: where skin is
+    squeezed that is much too little, lips that purse stay wide and lips that meet gape.
+    """
+    distance = np.linalg.norm(nodes[:, None] - curve[None], axis=-1)
+    spacing = max(float(np.linalg.norm(np.diff(curve, axis=0), axis=1).mean()), 0.6 * grid.step)
+    nearest_one = distance.min(1)
+    kernel = np.exp(-0.5 * (distance ** 2 - nearest_one[:, None] ** 2) / (2 * spacing + 0.3 * nearest_one[:, None]) ** 2)
+    kernel = kernel / kernel.sum(1, keepdims=True) * (1 - smoothstep(nearest_one / reach))[:, None]
+    for _ in range(3):
+        rows = rows + (kernel @ (asked - read_nodes(rows, grid, curve))).astype(np.float32)
+    return rows
 
 
 def read_nodes(rows: np.ndarray, grid: Grid, points: np.ndarray) -> np.ndarray:
@@ -263,11 +277,10 @@ def open_up(opening: Opening, around: Surround, landmarks: Tensor, pose: Pose, b
     moved = landmarks[:, opening.columns].permute(1, 0, 2).reshape(len(opening.columns), -1)
     both = torch.matmul(opening.weights, moved).reshape(2, -1, frames, 3).transpose(1, 2).flatten(0, 1)
     twice = Pose(pose.turn.repeat(2, 1), pose.shift.repeat(2, 1), pose.scale.repeat(2), pose.pivot, pose.size)
-    missing = _missing(opening, moved, both) if opening.curves is not None else 0.0
     field = displacement(around.nodes, around.depth, around.weight, around.border, both, twice)
     field = with_slopes(field.reshape(2 * frames, 2, grid.rows, grid.columns), grid.step)
     edges, ring = (curve.repeat_interleave(frames, 0) for curve in (opening.edges, opening.ring))
-    shift = grid.sample(field[:, :2], ring[:, None])[:, :, 0].transpose(1, 2) + missing
+    shift = grid.sample(field[:, :2], ring[:, None])[:, :, 0].transpose(1, 2)
     upper_edge, lower_edge = (edges + shift).split(frames)
     # How much further than that their own place carries the edges' skin.
     carried = grid.sample(field[:, :2], edges[:, None])[:, :, 0].transpose(1, 2) - shift
@@ -315,7 +328,9 @@ def open_up(opening: Opening, around: Surround, landmarks: Tensor, pose: Pose, b
     if deadzone > 0:
         # Lips that overlap in the numbers meet in the middle, each with its own edge: without this both would be cut
         # short there, and thin lips and the line between them vanish. So is skin that goes another way than the edge.
-        fall = torch.exp(-((down - middle) / (0.06 * size)).square())[..., None] * normal[:, None, None]
+        aside = (along - along.clamp(0, 1)) * (upper_edge[:, -1] - upper_edge[:, 0]).norm(dim=-1)[:, None, None]
+        fall = torch.exp(-((down - middle) / (0.06 * size)).square() - (aside / (0.05 * size)).square())
+        fall = fall[..., None] * normal[:, None, None]
         upper = upper + fall * (skin[0] - top)[..., None]
         lower = lower + fall * (skin[1] - bottom)[..., None]
     above = ((top - down) / (softness * steep) + 0.5).clamp(0, 1)
@@ -323,20 +338,6 @@ def open_up(opening: Opening, around: Surround, landmarks: Tensor, pose: Pose, b
     between = (1 - above - below).clamp_min(0)
     return DrawnOpening(corner.long(), pixels, upper, lower, above[:, None], below[:, None], between[:, None], along,
                   down - top, gap.clamp_min(0), feather)
-
-
-def _missing(opening: Opening, moved: Tensor, nodes: Tensor) -> Tensor:
-    """[2 B, K, 2] how much further the landmarks carry the ring than the fields do, pixels, before the head turns.
-
-    Args:
-        moved: [C, B * 3] displacement of the landmarks.
-        nodes: [2 B, N, 3] what the fields make of it.
-    """
-    frames, grid = nodes.shape[0] // 2, opening.grid
-    asked = torch.matmul(opening.curves, moved).reshape(2, -1, frames, 3)[..., :2].transpose(1, 2).flatten(0, 1)
-    field = nodes[..., :2].transpose(1, 2).reshape(2 * frames, 2, grid.rows, grid.columns)
-    ring = opening.ring.repeat_interleave(frames, 0)
-    return asked - grid.sample(field, ring[:, None])[:, :, 0].transpose(1, 2)
 
 
 def _frame(upper: Tensor, lower: Tensor, pixels: Tensor, rest_gap: Tensor, carried: tuple | None = None):
@@ -369,11 +370,15 @@ def _frame(upper: Tensor, lower: Tensor, pixels: Tensor, rest_gap: Tensor, carri
             further.append(_interpolate(place, x, (carried[part] * normal[:, None]).sum(-1)))
     if carried is not None:
         # Where a pursed lip's edge turns back below itself, its height would jump.
-        tables, further = ([_softened(table) for table in kind] for kind in (tables, further))
+        tables, further = ([_softened(table, sigma) for table in kind] for kind, sigma in ((tables, 4.0), (further, 8.0)))
     # The edges meet at the corners, however the two fields were smoothed there.
     meeting = (torch.minimum(place, 1 - place) / 0.06).clamp(0, 1).sqrt()
     middle, half = (tables[0] + tables[1]) / 2, (tables[1] - tables[0]) / 2 * meeting
     tables = [middle - half, middle + half]
+    if carried is not None:
+        # In the corners skin is one.
+        mean, half = (further[0] + further[1]) / 2, (further[1] - further[0]) / 2 * meeting
+        further = [mean - half, mean + half]
     # One softness for both edges: where they meet, their ramps must add up to one.
     slopes = [torch.gradient(table, dim=1)[0] * (TABLE - 1) / length for table in tables]
     tables.append((1 + (slopes[0].square() + slopes[1].square()) / 2).sqrt().clamp_max(6.0))
@@ -388,7 +393,7 @@ def _frame(upper: Tensor, lower: Tensor, pixels: Tensor, rest_gap: Tensor, carri
     return along, values[0], values[1], down, values[2], normal, values[3:]
 
 
-def _softened(table: Tensor, sigma: float = 4.0) -> Tensor:
+def _softened(table: Tensor, sigma: float) -> Tensor:
     """[B, Q] rows softened by a Gaussian of ``sigma`` steps; their ends stay."""
     reach = round(3 * sigma)
     kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=table.device) / sigma) ** 2)

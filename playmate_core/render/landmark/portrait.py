@@ -104,7 +104,9 @@ def prepare(image: Tensor, face: Face, bridge) -> Prepared:
 def _with_rest_gap(mouth: opening.Opening, closing: np.ndarray) -> opening.Opening:
     """Counts what is left of the portrait's own opening, once it is shut, as shut."""
     moved = torch.from_numpy(closing.astype(np.float32))[mouth.columns]
-    ends = mouth.edges + mouth.curves @ moved[:, :2]
+    grid = mouth.grid
+    shift = torch.einsum("snc,cd->sdn", mouth.weights, moved[:, :2]).reshape(2, 2, grid.rows, grid.columns)
+    ends = mouth.edges + grid.sample(shift, mouth.ring[:, None])[:, :, 0].transpose(1, 2)
     span = ends[:, -1].mean(0) - ends[:, 0].mean(0)
     axis = span / span.norm().clamp_min(1e-3)
     normal = torch.stack([-axis[1], axis[0]])
