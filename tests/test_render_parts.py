@@ -202,7 +202,7 @@ def test_edges_of_an_opening_add_up_everywhere():
     upper = torch.tensor([[[10.0, 20], [30, 14], [50, 20]]])
     lower = torch.tensor([[[10.0, 20], [30, 30], [50, 20]]])
     pixels = Grid(0, 0, 1, 40, 60).nodes_tensor()[None] + 0.5
-    along, top, bottom, down, steep = opening._frame(upper, lower, pixels, torch.zeros(3))
+    along, top, bottom, down, steep, *_ = opening._frame(upper, lower, pixels, torch.zeros(3))
     assert float((bottom - top)[0, 20, 29]) == pytest.approx(16, abs=0.5)
     assert (bottom - top)[0, :, :9].abs().max() < 1e-3, "beside the opening its edges are one"
     assert float(along[0, 5, 29]) == pytest.approx(0.4875, abs=0.02)

@@ -223,9 +223,9 @@ def paint(mouth: Mouth, opened: DrawnOpening, pose: Pose, jaw: Tensor, source: T
     inner = torch.exp(-((torch.minimum(rise, depth) / 0.11) ** 2))
     colour = cavity * (0.75 + 0.45 * smoothstep((y - 0.02) / 0.2))[:, None]
     colour = colour + (gum * 0.42 - colour) * (0.65 * inner)[:, None]
-    tongue_top = 0.004 + 0.7 * jaw_x ** 2 - 0.50 * deep
+    tongue_top = 0.004 + 1.5 * jaw_x ** 2 - 0.50 * deep
     front = jaw_y - tongue_top
-    tongue = smoothstep(front / 0.05) * smoothstep((0.25 - jaw_x.abs()) / 0.10) * smoothstep(deep / 0.035)
+    tongue = smoothstep(front / 0.05) * smoothstep((0.29 - jaw_x.abs()) / 0.12) * smoothstep(deep / 0.035)
     groove = 1 - 0.12 * torch.exp(-((jaw_x / 0.030) ** 2)) * smoothstep(front / 0.08)
     light = 0.55 + 0.55 * smoothstep(front / (0.05 + 0.40 * deep))
     colour = colour + (gum * (light * groove)[:, None] - colour) * (0.92 * tongue)[:, None]

@@ -78,7 +78,7 @@ def measure(image: np.ndarray, landmarks: np.ndarray, size: float) -> Palette:
     near = read_bilinear(image, landmarks[list(AROUND_MOUTH), :2])
     local = float(np.quantile(luminance(near), 0.7))
     local = min(local, float(luminance(skin)))
-    wanted = np.clip(1.12 * local + 0.08, 0.40 * bright, 1.12 * bright + 0.05)
+    wanted = np.clip(1.15 * local + 0.11, 0.40 * bright, 1.12 * bright + 0.07)
     teeth = teeth * (wanted / max(float(luminance(teeth)), 1e-3)) * tinted(1.0, 0.978, 0.935)
     cavity = 0.5 * black + 0.5 * lips * 0.3 * tinted(1.5, 0.8, 0.73)
     wanted = np.clip(0.19 * float(luminance(skin)), 0.8 * float(luminance(black)), 0.25)

@@ -63,7 +63,9 @@ def row_of_teeth(upper: bool, per_unit: float, tooth: np.ndarray, gum: np.ndarra
     # whole rising to the sides (a smile's curve).
     pointed = np.where(index == 2, 0.012, 0.0) * np.abs(bow)
     edge = np.array(edges)[index] - 0.010 * np.abs(bow) ** 7 - 0.003 * bow ** 2 - pointed - 0.18 * x ** 2
-    root = edge - np.array(tall)[index] * (0.93 + 0.07 * np.cos(np.pi * bow))
+    # Gums arch over every tooth and come down between two of them to one height.
+    papilla = -0.080 - 0.18 * x ** 2 - 0.05 * place
+    root = papilla + (np.array(edges)[index] - np.array(tall)[index] - 0.18 * x ** 2 - papilla) * (1 - np.abs(bow) ** 3)
     pixel = 1.0 / per_unit
     soft = max(0.006, pixel)
     crown = _smooth_step((edge - y) / soft + 0.5)
