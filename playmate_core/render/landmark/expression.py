@@ -17,7 +17,7 @@ from .grid import smoothstep
 CLOSED_GAP = 0.008
 """Lip gap up to which a portrait's mouth counts as closed: the mesh reads shut lips as 0 to 0.006, and a sliver of
 darkness between lips, which must not travel with either of them, as 0.01 and more."""
-GAP_GAIN = 0.88
+GAP_GAIN = 0.92
 """A drawn opening, dark between sharp edges, is read as larger than a real one of the same height: with this gain the
 gap tracked on rendered frames has the requested size."""
 OVERLAP = 0.018

@@ -10,9 +10,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from . import topology
 from .edges import blur, luminance
 from .grid import smoothstep
-from .opening import heights
+from .opening import heights, through
 from .warp import Texture
 
 REACH = 0.055
@@ -27,12 +28,13 @@ BRIGHTEST = 2.4
 """By what a shadow's own colour may be multiplied; blacker ones have none."""
 
 
-def parted(image: np.ndarray, edges: np.ndarray, size: float) -> tuple[Texture, Texture]:
+def parted(image: np.ndarray, landmarks: np.ndarray, edges: np.ndarray, size: float) -> tuple[Texture, Texture]:
     """Pictures [h, w, 4] of the (upper, lower) lip and what lies beside them, free of the line between; the fourth
     channel is how far they count, nothing at their borders.
 
     Args:
         image: [H, W, 3].
+        landmarks: [478, 3], pixels.
         edges: [2, K, 2] the lips' edges, pixels.
         size: outer-eye distance, pixels.
     """
@@ -49,7 +51,9 @@ def parted(image: np.ndarray, edges: np.ndarray, size: float) -> tuple[Texture, 
     for part, sign in ((0, 1.0), (1, -1.0)):
         beyond = (heights(points, edges[part]) * sign).reshape(piece.shape[:2])
         distance = _distance(points, _drawn_on(edges[part], BEYOND * size)).reshape(piece.shape[:2])
-        out.append(Texture.of(torch.from_numpy(_filled(piece, beyond, distance, size)), c0, r0))
+        outer = through(landmarks[list((topology.LIPS_OUTER_UPPER, topology.LIPS_OUTER_LOWER)[part]), :2])
+        skin = heights(points, outer).reshape(piece.shape[:2]) * -sign
+        out.append(Texture.of(torch.from_numpy(_filled(piece, beyond, skin, distance, size)), c0, r0))
     return out[0], out[1]
 
 
@@ -71,30 +75,36 @@ def _distance(points: np.ndarray, curve: np.ndarray) -> np.ndarray:
     return np.sqrt(best)
 
 
-def _filled(piece: np.ndarray, beyond: np.ndarray, distance: np.ndarray, size: float) -> np.ndarray:
+def _filled(piece: np.ndarray, beyond: np.ndarray, skin: np.ndarray, distance: np.ndarray, size: float) -> np.ndarray:
     """[h, w, 4] ``piece`` with the shadow at one lip's edge lit and the other side filled from that lip's, and how far
     that counts, 0..1, falling to nothing away from the edge.
 
     Args:
         beyond: [h, w] pixels by which a place lies on the other side of the edge; not finite beside its ends.
+        skin: [h, w] pixels by which it lies beyond the lip's outer edge.
         distance: [h, w] pixels to the edge.
     """
-    beyond, distance = beyond / size, distance / size
+    beyond, skin, distance = beyond / size, skin / size, distance / size
     soft = max(0.010, 1.5 / size)
     other = np.where(np.isfinite(beyond), smoothstep((beyond + 0.006) / soft + 0.5), 0.0)
-    # What is neither the other lip's nor close to the line says what light the lip lies in.
-    clear = (1 - other) * (0.02 + smoothstep((distance - 0.010) / 0.015))
-    around = _spread(piece, clear, 0.030 * size)
-    wanted, light = luminance(around), luminance(piece)
+    # What is the lip's and not close to the line says what light and colour it has; and since a broad line darkens that
+    # too, again without what the first look found to be shadow.
+    own = np.where(np.isfinite(skin), 1 - 0.96 * smoothstep(skin / soft + 0.5), 1.0)
+    clear, light = (1 - other) * own * (0.02 + smoothstep((distance - 0.010) / 0.015)), luminance(piece)
     start, over = SHADOW
-    shadow = smoothstep((start * wanted - light) / np.maximum(over * wanted, 1e-3))
-    shadow = (shadow * smoothstep((REACH - distance) / (0.5 * REACH)))[..., None]
+    close = smoothstep((REACH - distance) / (0.5 * REACH))
+    shadow = np.zeros_like(light)
+    for _ in range(3):
+        around = _spread(piece, clear * (1 - shadow) ** 2 + 1e-6, 0.030 * size)
+        wanted = luminance(around)
+        shadow = smoothstep((start * wanted - light) / np.maximum(over * wanted, 1e-3)) * close
+    shadow = shadow[..., None]
     # Lit, a shadow between the lips keeps half of its own hue: the red of thin painted lips is nowhere but in their
     # line. What is nearly black has none, and in the corners it is skin.
     gain = np.clip(start * wanted / np.maximum(light, 1e-3), 1.0, None)[..., None]
-    own = 0.5 * (1 - smoothstep((gain - 1.6) / (BRIGHTEST - 1.6))) * np.isfinite(beyond)[..., None]
-    own = blur(own, 0.010 * size, 0.010 * size)
-    lit = piece + shadow * (piece * gain.clip(None, BRIGHTEST) * own + around * (1 - own) - piece)
+    hue = 0.5 * (1 - smoothstep((gain - 1.6) / (BRIGHTEST - 1.6))) * np.isfinite(beyond)[..., None]
+    hue = blur(hue, 0.010 * size, 0.010 * size)
+    lit = piece + shadow * (piece * gain.clip(None, BRIGHTEST) * hue + around * (1 - hue) - piece)
     known = (1 - other) * (1 - 0.8 * shadow[..., 0]) + 1e-4
     trust = smoothstep(blur(known, 0.008 * size, 0.008 * size) / 0.25)[..., None]
     fill = _spread(lit, known, 0.008 * size) * trust + around * (1 - trust)

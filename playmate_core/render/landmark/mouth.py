@@ -112,11 +112,15 @@ def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame, palette:
     def picture(array):
         return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)[None].float()
 
-    return Mouth(torch.from_numpy(origin).float(), torch.from_numpy(np.stack([across, down])).float(),
+    def tensor(value):
+        return torch.from_numpy(np.asarray(value)).float()
+
+    apart = closing is not None and bool(np.linalg.norm(edges[1] - edges[0], axis=1).max() > WIDE * size)
+    return Mouth(tensor(origin), tensor(np.stack([across, down])),
                  picture(teeth.row_of_teeth(True, per_unit, tooth, gum, palette.colourful)),
                  picture(teeth.row_of_teeth(False, per_unit, tooth * 0.92, gum, palette.colourful)),
-                 *(torch.from_numpy(np.asarray(c)).float() for c in (gum, palette.lip, palette.cavity)), edge, None if own is None else torch.from_numpy(own).float()[None, None], own_box, size, unit, noise,
-                 closing is not None and bool(np.linalg.norm(edges[1] - edges[0], axis=1).max() > WIDE * size))
+                 tensor(gum), tensor(palette.lip), tensor(palette.cavity), edge,
+                 None if own is None else tensor(own)[None, None], own_box, size, unit, noise, apart)
 
 
 def _own_mask(landmarks: np.ndarray, edges: np.ndarray, size: float, shape: tuple) -> tuple[np.ndarray, tuple]:

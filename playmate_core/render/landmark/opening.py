@@ -161,9 +161,9 @@ def _anchored(rows: np.ndarray, grid: Grid, nodes: np.ndarray, curve: np.ndarray
     """
     distance = np.linalg.norm(nodes[:, None] - curve[None], axis=-1)
     spacing = max(float(np.linalg.norm(np.diff(curve, axis=0), axis=1).mean()), 0.6 * grid.step)
-    nearest_one = distance.min(1)
-    kernel = np.exp(-0.5 * (distance ** 2 - nearest_one[:, None] ** 2) / (2 * spacing + 0.3 * nearest_one[:, None]) ** 2)
-    kernel = kernel / kernel.sum(1, keepdims=True) * (1 - smoothstep(nearest_one / reach))[:, None]
+    least = distance.min(1, keepdims=True)
+    kernel = np.exp(-0.5 * (distance ** 2 - least ** 2) / (2 * spacing + 0.3 * least) ** 2)
+    kernel = kernel / kernel.sum(1, keepdims=True) * (1 - smoothstep(least / reach))
     for _ in range(3):
         rows = rows + (kernel @ (asked - read_nodes(rows, grid, curve))).astype(np.float32)
     return rows
@@ -370,7 +370,7 @@ def _frame(upper: Tensor, lower: Tensor, pixels: Tensor, rest_gap: Tensor, carri
             further.append(_interpolate(place, x, (carried[part] * normal[:, None]).sum(-1)))
     if carried is not None:
         # Where a pursed lip's edge turns back below itself, its height would jump.
-        tables, further = ([_softened(table, sigma) for table in kind] for kind, sigma in ((tables, 4.0), (further, 8.0)))
+        tables, further = [_softened(table, 4.0) for table in tables], [_softened(table, 8.0) for table in further]
     # The edges meet at the corners, however the two fields were smoothed there.
     meeting = (torch.minimum(place, 1 - place) / 0.06).clamp(0, 1).sqrt()
     middle, half = (tables[0] + tables[1]) / 2, (tables[1] - tables[0]) / 2 * meeting
@@ -399,7 +399,8 @@ def _softened(table: Tensor, sigma: float) -> Tensor:
     kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=table.device) / sigma) ** 2)
     first, last = table[:, :1], table[:, -1:]
     # Mirrored about its own end: a curve keeps its slope there.
-    padded = torch.cat([2 * first - table[:, 1:reach + 1].flip(1), table, 2 * last - table[:, -reach - 1:-1].flip(1)], 1)
+    before, after = 2 * first - table[:, 1:reach + 1].flip(1), 2 * last - table[:, -reach - 1:-1].flip(1)
+    padded = torch.cat([before, table, after], 1)
     return F.conv1d(padded[:, None], (kernel / kernel.sum())[None, None])[:, 0]
 
 

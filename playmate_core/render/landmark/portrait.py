@@ -98,7 +98,7 @@ def prepare(image: Tensor, face: Face, bridge) -> Prepared:
                                     (0.14, 0.20, 0.16), 0.012, topology.eye_piece(side)))
         eyes.append(eye.prepare(pixels, landmarks, frame, lids, side))
     return Prepared(frame, field, shape, texture, mouth_opening, inside, tuple(eye_openings), tuple(eyes),
-                    lips.parted(pixels, lip_edges, size))
+                    lips.parted(pixels, landmarks, lip_edges, size))
 
 
 def _with_rest_gap(mouth: opening.Opening, closing: np.ndarray) -> opening.Opening:
