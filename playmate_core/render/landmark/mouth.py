@@ -218,9 +218,9 @@ def paint(mouth: Mouth, opened: DrawnOpening, pose: Pose, jaw: Tensor, source: T
     rise = (gap - depth).clamp_min(0)
     # Light falls in from the front: a narrow opening shows less, and the upper lip throws its shadow behind it.
     lit = 0.66 + 0.34 * smoothstep(gap / 0.09)
-    shadow = 1 - 0.34 * torch.exp(-((depth / (0.008 + 0.22 * gap).clamp_max(0.028)) ** 2))
+    shadow = 1 - 0.28 * torch.exp(-((depth / (0.008 + 0.22 * gap).clamp_max(0.028)) ** 2))
     sides = smoothstep((0.5 - (opened.along - 0.5).abs()) / 0.20)
-    shade = (lit * shadow * (0.52 + 0.48 * sides))[:, None]
+    shade = (lit * shadow * (0.70 + 0.30 * sides))[:, None]
 
     cavity, gum, lip = mouth.cavity[:, None, None], mouth.gum[:, None, None], mouth.lip[:, None, None]
     # The palate and the cheeks' inside catch some light near the lips; the throat does not.
@@ -251,10 +251,10 @@ def paint(mouth: Mouth, opened: DrawnOpening, pose: Pose, jaw: Tensor, source: T
         colour = colour + (own - colour) * share
         clear = 1 - 0.7 * share
     # The lips roll back into the mouth: a moist rim in their own colour, lit below and shaded above.
-    wide = smoothstep(gap / 0.05)
+    wide = smoothstep(gap / 0.09)
     below, above = torch.exp(-((rise / ROLL) ** 2)) * wide, torch.exp(-((depth / (0.5 * ROLL)) ** 2)) * wide
     colour = colour + (lip * 0.64 - colour) * (0.85 * below)[:, None] * clear
-    colour = colour + (lip * 0.45 - colour) * (0.65 * above)[:, None] * clear
+    colour = colour + (lip * 0.52 - colour) * (0.55 * above)[:, None] * clear
     noise = mouth.noise.expand(frames, -1, -1, -1)
     tiled = torch.stack([x * mouth.unit / 32, y * mouth.unit / 32], -1)
     grain = sample(noise, (tiled + 1) % 2 - 1, "border", align_corners=True)

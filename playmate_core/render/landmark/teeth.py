@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-HALF_WIDTH = 0.37
+HALF_WIDTH = 0.39
 UPPER_WIDTHS = (0.094, 0.074, 0.084, 0.080, 0.080, 0.11, 0.11)
 UPPER_HEIGHTS = (0.112, 0.098, 0.108, 0.094, 0.086, 0.08, 0.075)
 UPPER_EDGES = (0.0, -0.008, -0.002, -0.010, -0.014, -0.020, -0.026)
@@ -17,7 +17,7 @@ LOWER_HEIGHTS = (0.088, 0.088, 0.10, 0.088, 0.082, 0.07, 0.065)
 LOWER_EDGES = (0.0, 0.002, -0.003, 0.005, 0.008, 0.012, 0.016)
 UPPER_BOX = (-HALF_WIDTH, -0.20, HALF_WIDTH, 0.06)
 LOWER_BOX = (-HALF_WIDTH, -0.06, HALF_WIDTH, 0.20)
-ARCH_WIDTH, ARCH_DEPTH = 0.345, 0.40
+ARCH_WIDTH, ARCH_DEPTH = 0.365, 0.38
 """Half axes of the upper dental arch seen from below, an ellipse: teeth run back along it, so that from the front they
 get narrower and darker to the sides."""
 
