@@ -216,8 +216,9 @@ def paint(mouth: Mouth, opened: DrawnOpening, pose: Pose, jaw: Tensor, source: T
     gap = opened.gap / mouth.size
     depth = (opened.depth / mouth.size).clamp_min(0)
     rise = (gap - depth).clamp_min(0)
-    # Light falls in from the front: a narrow opening shows less, and the upper lip throws its shadow behind it.
-    lit = 0.66 + 0.34 * smoothstep(gap / 0.09)
+    # Light falls in from the front: a slit is dark, a wide mouth is lit into its corners, and the upper lip throws its
+    # shadow behind it.
+    lit = 0.22 + 0.78 * smoothstep(torch.maximum(gap, 0.4 * gap.amax((1, 2), keepdim=True)) / 0.065)
     shadow = 1 - 0.28 * torch.exp(-((depth / (0.008 + 0.22 * gap).clamp_max(0.028)) ** 2))
     sides = smoothstep((0.5 - (opened.along - 0.5).abs()) / 0.20)
     shade = (lit * shadow * (0.70 + 0.30 * sides))[:, None]
