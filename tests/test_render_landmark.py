@@ -6,14 +6,17 @@ import itertools
 import weakref
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from playmate_core.face import geometry
 from playmate_core.face.bridge import LatentBridge
 from playmate_core.motion.types import Motion
-from playmate_core.render.landmark import LandmarkRenderer
+from playmate_core.render.landmark import LandmarkRenderer, opening, topology
 from playmate_core.render.landmark import expression as expressions
 from playmate_core.render.landmark.clip import perform, plan
+from playmate_core.render.landmark.expression import GAP_GAIN
 from playmate_core.render.landmark.warp import displacement, invert, with_slopes
 from playmate_core.runtime.errors import PlaymateError
 
@@ -100,17 +103,97 @@ def test_no_pose_within_the_limits_folds(renderer, bridge, turn):
     assert (error > 0.25).float().mean() < 1e-3
 
 
+def opened_by(renderer, appearance, motion) -> opening.DrawnOpening:
+    """The mouth's opening in every frame, as the renderer draws it."""
+    payload, whole = appearance.payload, plan(motion, renderer.bridge, appearance.payload.frame)
+    clip = perform(motion, renderer.bridge, payload.frame, payload.shape, whole.speaks)
+    stage = renderer._stage(appearance, whole.reach)
+    field = stage.field
+    nodes = field.grid.nodes_tensor()
+    back = torch.zeros(len(motion), 2, *nodes.shape[:2])
+    with torch.no_grad():
+        return opening.open_up(payload.mouth_opening, stage.mouth_around, clip.landmarks, clip.pose, back, field.grid,
+                               payload.frame.size, softness=1.0, deadzone=0.006 * payload.frame.size)
+
+
+class Moved(LatentBridge):
+    """A bridge whose every expression is one given displacement [478, 3], times its first number."""
+
+    def __init__(self, bridge, displacement):
+        super().__init__(bridge.forward, bridge.covariance, bridge.noise, bridge.blendshapes, bridge.blendshapes_rest)
+        self.given = displacement
+
+    def displacement(self, expression_offset):
+        return expression_offset.flatten(-2)[..., :1, None] * self.given
+
+
+def moving(bridge, displacement, amounts=(1.0,)):
+    """(renderer, motion): ``displacement`` [478, 3] by ``amounts``."""
+    latents = torch.zeros(len(amounts), 21, 3)
+    latents[:, 0, 0] = torch.tensor(amounts)
+    return LandmarkRenderer(Moved(bridge, displacement)), motion_of(list(latents))
+
+
 def test_lips_part_by_what_is_asked(renderer, portrait, bridge):
     asked = (0.0, 0.08, 0.16)
-    frames = draw(renderer, portrait, motion_of([gap_latent(bridge, gap) for gap in asked]))
-    x, y = portrait.face.landmarks[[13, 14], :2].mean(0).round().int().tolist()
-    column = frames[:, y - 12:y + 30, x - 6:x + 7]
-    red = column[..., 0] - column[..., 1]
-    dark = ((column.mean(-1) < 0.30) | (red.abs() < 0.12) & (column.mean(-1) < 0.9)).float()
-    inside = (dark * (red < 0.2)).sum((1, 2)) / 13
-    assert inside[0] < 4
-    assert inside[1] > inside[0] + 2 and inside[2] > inside[1] + 2
-    assert inside[2] == pytest.approx(0.16 * 60 * 0.9, abs=4)
+    opened = opened_by(renderer, portrait, motion_of([gap_latent(bridge, gap) for gap in asked]))
+    scale = 60.0 * portrait.payload.shape.mouth_scale * GAP_GAIN
+    for frame, gap in enumerate(asked):
+        assert float(opened.gap[frame].amax()) == pytest.approx(gap * scale, abs=1.2)
+
+
+def test_pursed_lips_stay_shut_and_get_narrow(bridge):
+    """The corners go furthest, what lies beside them much less; the fields must not even that out."""
+    shape = geometry.mean_face().float()
+    pursed = torch.zeros(478, 3)
+    for corner, way in ((78, 1), (308, -1)):
+        near = torch.exp(-((shape - shape[corner])[:, :2].norm(dim=-1) / 0.09) ** 2)
+        pursed[:, 0] += 0.10 * way * near
+        pursed[:, 1] += 0.06 * near
+    renderer, motion = moving(bridge, pursed)
+    appearance = renderer.prepare(*drawn_face(320, 320, size=90.0))
+    opened = opened_by(renderer, appearance, motion)
+    assert float(opened.gap.amax()) < 0.006 * 90
+    asked = (shape[308] - shape[78])[0] - 0.2 * appearance.payload.shape.mouth_scale
+    inside = (opened.along[0] > 0) & (opened.along[0] < 1)
+    assert float(inside.any(0).sum()) == pytest.approx(float(asked) * 90, abs=2.0)
+
+
+def test_lips_take_no_dark_line_with_them(renderer, bridge):
+    """Round an open mouth nothing is darker than lip and skin are: the line between shut lips belongs to neither."""
+    image, face = drawn_face(320, 320, size=90.0)
+    import cv2
+
+    pixels = np.ascontiguousarray(image.numpy())
+    lips = face.landmarks[list(topology.LIPS_INNER_UPPER), :2].numpy()
+    # A broad dark line with pools in the corners, as photographs have it.
+    stroke = np.round(lips * 16 - 8).astype(np.int32)
+    cv2.polylines(pixels, [stroke], False, (0.10, 0.04, 0.04), 4, cv2.LINE_AA, 4)
+    appearance = renderer.prepare(torch.from_numpy(pixels), face)
+    opened = opened_by(renderer, appearance, motion_of([gap_latent(bridge, 0.2)]))
+    frame = draw(renderer, appearance, motion_of([gap_latent(bridge, 0.2)]))[0]
+    light = frame.mean(-1)
+    x, y = (opened.pixels[0] - 0.5).round().long().unbind(-1)
+    patch = light[y, x]
+    # The rows just above and just below the opening, its soft edge left out.
+    above, below = opened.depth[0], opened.depth[0] - opened.gap[0]
+    within = (opened.along[0] > 0.15) & (opened.along[0] < 0.85)
+    for ring in (within & (above < -2) & (above > -5), within & (below > 2) & (below < 5)):
+        assert ring.sum() > 50
+        # The lips are painted (0.70, 0.35, 0.35), the skin is lighter.
+        assert patch[ring].quantile(0.05) > 0.8 * 0.467
+    assert patch[(opened.between[0, 0] > 0.9) & within].min() < 0.3, "the mouth is dark inside"
+
+
+def test_the_upper_lip_stops_below_the_nose_as_a_whole(portrait):
+    shape = portrait.payload.shape
+    up = torch.zeros(1, 478, 3)
+    up[:, sorted({*geometry.LIPS, *itertools.chain(*topology.LIPS_UPPER_ROWS)}), 1] = -0.4
+    out = shape.unfolded(up)
+    columns = torch.stack([out[0, list(row), 1] for row in topology.LIPS_UPPER_ROWS])
+    assert columns[:, 5] == pytest.approx(torch.full((4,), -shape.rise), abs=1e-5)
+    assert (columns - columns[:1]).abs().max() < 1e-5, "all its rows alike: it gets no thinner"
+    assert columns[:, 0] == pytest.approx(torch.full((4,), -0.4)), "the corners are beside the nose"
 
 
 def test_a_speaking_clip_closes_an_open_mouth(renderer, bridge):

@@ -189,6 +189,59 @@ def test_rows_of_teeth(upper):
     assert row[..., 3] == pytest.approx(row[:, ::-1, 3], abs=0.02)
 
 
+@pytest.mark.parametrize("upper", [True, False])
+def test_teeth_darken_smoothly_to_the_corners(upper):
+    row = teeth.row_of_teeth(upper, 300.0, np.full(3, 0.9), np.array([0.7, 0.4, 0.4]), 0.0)
+    box = teeth.UPPER_BOX if upper else teeth.LOWER_BOX
+    line = row[int((-0.03 if upper else 0.03) * 300 - box[1] * 300), :, :3].mean(-1)
+    at = [float(line[round((x - 0.04 - box[0]) * 300):round((x + 0.04 - box[0]) * 300)].mean())
+          for x in (0.0, 0.15, 0.22, 0.29)]
+    assert all(a > b for a, b in zip(at, at[1:], strict=False))
+    assert 0.45 * at[0] < at[-1] < 0.85 * at[0], "darker, but seen"
+    # Single teeth and no comb: what parts two of them is a faint line.
+    middle = line[round((-0.15 - box[0]) * 300):round((0.15 - box[0]) * 300)]
+    assert 0.5 * at[0] < middle.min() < 0.93 * at[0]
+
+
+def test_an_open_mouths_edges_are_where_the_lips_begin():
+    """A mesh whose ring lies inside the opening, corners included, is corrected by the picture."""
+    image, face = drawn_face(320, 320, size=90.0, open_mouth=0.2)
+    true = face.landmarks.double().numpy()
+    off = true.copy()
+    ring = sorted({*topology.LIPS_INNER_UPPER, *topology.LIPS_INNER_LOWER})
+    centre = true[ring, :2].mean(0)
+    off[ring, :2] = centre + (true[ring, :2] - centre) * np.array([0.94, 0.82])
+    wanted = edges.mouth_edges(image.numpy(), true, 90.0, True)
+    found = edges.mouth_edges(image.numpy(), off, 90.0, True)
+    plain = np.stack([opening.through(off[list(curve), :2]) for curve in
+                      (topology.LIPS_INNER_UPPER, topology.LIPS_INNER_LOWER)])
+    def height(curves):
+        return (curves[1] - curves[0])[32, 1]
+    assert abs(height(found) - height(wanted)) < 0.4 * abs(height(plain) - height(wanted))
+    # A mouth that is hardly open keeps the mesh's ring.
+    image, face = drawn_face(320, 320, size=90.0, open_mouth=0.02)
+    points = face.landmarks.double().numpy()
+    kept = edges.mouth_edges(image.numpy(), points, 90.0, True)
+    assert np.array_equal(kept[0], opening.through(points[list(topology.LIPS_INNER_UPPER), :2]))
+
+
+def test_a_mouths_fields_carry_its_ring_as_the_landmarks_go():
+    image, face = drawn_face()
+    landmarks = face.landmarks.double().numpy()
+    upper, lower = topology.LIPS_INNER_UPPER, topology.LIPS_INNER_LOWER
+    hole, *lips = topology.mouth_pieces()
+    line = edges.mouth_edges(image.numpy(), landmarks, 60.0, False)
+    built = opening.build(landmarks, 60.0, upper, lower, line, (0.30, 0.30, 0.42), 0.016, hole, lips)
+    generator = np.random.default_rng(3)
+    # Smooth, and steep at the lips.
+    moved = np.sin(landmarks[:, :2] / 9.0 + generator.uniform(0, 6, 2)) * 3
+    grid = built.grid
+    shift = torch.einsum("snc,cd->sdn", built.weights, torch.from_numpy(moved.astype(np.float32))[built.columns])
+    read = grid.sample(shift.reshape(2, 2, grid.rows, grid.columns), built.ring[:, None])[:, :, 0].transpose(1, 2)
+    asked = np.stack([opening.through(moved[list(curve)]) for curve in (upper, lower)])
+    assert (read.numpy() - asked) == pytest.approx(np.zeros_like(asked), abs=0.15)
+
+
 def test_palette_follows_the_light():
     image, face = drawn_face()
     landmarks = face.landmarks.double().numpy()
@@ -202,7 +255,7 @@ def test_edges_of_an_opening_add_up_everywhere():
     upper = torch.tensor([[[10.0, 20], [30, 14], [50, 20]]])
     lower = torch.tensor([[[10.0, 20], [30, 30], [50, 20]]])
     pixels = Grid(0, 0, 1, 40, 60).nodes_tensor()[None] + 0.5
-    along, top, bottom, down, steep = opening._frame(upper, lower, pixels, torch.zeros(3))
+    along, top, bottom, down, steep, *_ = opening._frame(upper, lower, pixels, torch.zeros(3))
     assert float((bottom - top)[0, 20, 29]) == pytest.approx(16, abs=0.5)
     assert (bottom - top)[0, :, :9].abs().max() < 1e-3, "beside the opening its edges are one"
     assert float(along[0, 5, 29]) == pytest.approx(0.4875, abs=0.02)

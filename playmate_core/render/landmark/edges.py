@@ -9,6 +9,8 @@ from .opening import SAMPLES, through
 
 SEARCH = 0.035
 """How far from the mesh's curve the line may lie, outer-eye distances."""
+WIDE = 0.04
+"""Opening, outer-eye distances, from which an open mouth's edges are looked for in the picture."""
 
 
 def luminance(image: np.ndarray) -> np.ndarray:
@@ -90,8 +92,68 @@ def mouth_edges(image: np.ndarray, landmarks: np.ndarray, size: float, is_open: 
     if not is_open:
         line = lip_line(image, landmarks, size)
         return np.stack([line, line])
-    return np.stack([through(landmarks[list(topology.LIPS_INNER_UPPER), :2]),
-                     through(landmarks[list(topology.LIPS_INNER_LOWER), :2])])
+    upper = through(landmarks[list(topology.LIPS_INNER_UPPER), :2])
+    lower = through(landmarks[list(topology.LIPS_INNER_LOWER), :2])
+    outer = (through(landmarks[list(topology.LIPS_OUTER_UPPER), :2]),
+             through(landmarks[list(topology.LIPS_OUTER_LOWER), :2]))
+    if np.linalg.norm(lower - upper, axis=1).max() < WIDE * size:
+        return np.stack([upper, lower])
+    return _to_the_corners(image, np.stack([_onto_lip(image, inner, rim, size)
+                                            for inner, rim in zip((upper, lower), outer, strict=True)]), size)
+
+
+def _onto_lip(image: np.ndarray, inner: np.ndarray, outer: np.ndarray, size: float) -> np.ndarray:
+    """[K, 2] an open mouth's edge, moved to where the lip's own colour begins.
+
+    Args:
+        inner, outer: [K, 2] the mesh's curves on both sides of the lip.
+    """
+    across = outer - inner
+    thick = np.linalg.norm(across, axis=1, keepdims=True)
+    across = across / np.maximum(thick, 1e-6)
+    # The lip's colour here: over the middle of its height, and of its neighbourhood.
+    within = inner[:, None] + (outer - inner)[:, None] * np.linspace(0.4, 0.8, 5)[None, :, None]
+    colour = blur(read_bilinear(image, within).mean(1)[:, None], 4.0, 1e-3)[:, 0]
+    offsets = np.linspace(-0.8, 1.0, 37) * SEARCH * size
+    taper = np.sin(np.linspace(0, np.pi, len(inner))) ** 0.5
+    points = inner[:, None] + across[:, None] * (offsets[None] * taper[:, None])[..., None]
+    unlike = np.linalg.norm(read_bilinear(image, points) - colour[:, None], axis=-1)
+    # Most unlike before it, alike after it.
+    total = np.concatenate([np.zeros((len(inner), 1)), np.cumsum(unlike, 1)], 1)
+    reach, index = 5, np.arange(len(offsets))
+    before = (total[:, index] - total[:, np.maximum(index - reach, 0)]) / np.maximum(np.minimum(index, reach), 1)
+    stop = np.minimum(index + reach, len(offsets))
+    after = (total[:, stop] - total[:, index]) / (stop - index)
+    spread = max(float(np.quantile(unlike, 0.95)), 1e-3)
+    cost = (after - before) / spread + 0.35 * (offsets / (SEARCH * size)) ** 2
+    cost[:, :2] += 1.0
+    shift = offsets[cheapest_path(cost, 0.03)] * taper
+    kernel = np.exp(-0.5 * (np.arange(-10, 11) / 4.0) ** 2)
+    shift = np.convolve(np.pad(shift, 10, mode="edge"), kernel / kernel.sum(), mode="valid")
+    shift[0] = shift[-1] = 0
+    return inner + across * shift[:, None]
+
+
+def _to_the_corners(image: np.ndarray, edges: np.ndarray, size: float) -> np.ndarray:
+    """[2, K, 2] an open mouth's edges, drawn out to where the darkness in its corners ends."""
+    light = luminance(image)
+    out = edges.copy()
+    steps = np.arange(1, 15) * 0.006 * size
+    part = np.linspace(0, 1, edges.shape[1])[:, None]
+    chord = edges[0, -1] - edges[0, 0]
+    chord = chord / max(float(np.linalg.norm(chord)), 1e-6)
+    lips = float(np.median(read_bilinear(light, edges[:, ::4] + np.array([[[0, -1.0]], [[0, 1.0]]]) * 0.035 * size)))
+    for end, sign in ((0, -1.0), (-1, 1.0)):
+        path = read_bilinear(light, edges[0, end] + sign * chord * steps[:, None])
+        dark = path < 0.72 * lips
+        if not dark[:3].any():
+            continue
+        first_light = np.flatnonzero(~dark & (np.arange(len(dark)) > np.flatnonzero(dark)[0]))
+        if not len(first_light):
+            continue
+        ramp = (1 - part if end == 0 else part).clip(0.8, 1) * 5 - 4
+        out += sign * chord * steps[first_light[0]] * (ramp ** 2)[None]
+    return out
 
 
 def lid_edges(landmarks: np.ndarray, size: float, eye: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from .grid import smoothstep
 CLOSED_GAP = 0.008
 """Lip gap up to which a portrait's mouth counts as closed: the mesh reads shut lips as 0 to 0.006, and a sliver of
 darkness between lips, which must not travel with either of them, as 0.01 and more."""
-GAP_GAIN = 0.88
+GAP_GAIN = 0.92
 """A drawn opening, dark between sharp edges, is read as larger than a real one of the same height: with this gain the
 gap tracked on rendered frames has the requested size."""
 OVERLAP = 0.018
@@ -44,6 +44,8 @@ GAZE_GAIN = (1.12, 1.5)
 UPPER_SHARE = 0.45
 """Of an open mouth's gap, how much the upper lip closes."""
 
+_UNDER_NOSE = 2
+_UPPER_LIP = [list(row) for row in topology.LIPS_UPPER_ROWS]
 _LOWER_LIP = list(topology.LIPS_INNER_LOWER + topology.LIPS_OUTER_LOWER)
 
 
@@ -106,7 +108,7 @@ class FaceShape:
         eye_width: [2].
         slack: [478, 22] how much further down each point of the lower lip may move than each landmark below it;
             endless for the others.
-        rise: how far the upper lip may rise before it would run into the nose.
+        rise: how far the upper lip may rise towards the nose before it would run into it.
     """
 
     mouth_scale: float
@@ -125,8 +127,11 @@ class FaceShape:
         lips = displacement[:, _LOWER_LIP, 1]
         pushed = (lips[:, None] - self.slack).amax(-1)
         out[..., 1] = torch.maximum(out[..., 1], pushed)
-        upper = list(topology.LIPS_INNER_UPPER + topology.LIPS_OUTER_UPPER[1:-1])
-        out[:, upper, 1] = out[:, upper, 1].clamp_min(-self.rise)
+        # The lip as a whole stops below the nose, all its rows alike, and its corners, which are beside it, do not.
+        too_far = out[:, [_UNDER_NOSE], 1] - self.rise - out[:, _UPPER_LIP[-1], 1]
+        stopped = too_far.clamp_min(0) * torch.linspace(0, torch.pi, too_far.shape[1], device=out.device).sin().sqrt()
+        for row in _UPPER_LIP:
+            out[:, row[1:-1], 1] += stopped[:, 1:-1]
         return out
 
     @property

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...runtime.sampling import sample
 from . import teeth, topology
-from .edges import luminance, read_bilinear
+from .edges import WIDE, luminance, read_bilinear
 from .expression import USUAL_MOUTH_WIDTH
 from .grid import polygon_distance, smoothstep
 from .head import HeadFrame
@@ -21,8 +21,11 @@ from .warp import Pose, Texture, inverse_2x2, rigid
 BEHIND = 0.07
 """How far the teeth lie behind the lips, outer-eye distances."""
 UPPER_EDGE = 0.048
-LOWER_EDGE = 0.050
-"""Biting edges of the upper and lower front teeth below the closed lips' line; the lower with the jaw."""
+LOWER_EDGE = 0.030
+"""Biting edges of the upper and lower front teeth below the closed lips' line; the lower with the jaw. The upper cover
+the lower by a fifth of their height, so that a smile with a shut jaw has no dark slit between them."""
+ROLL = 0.016
+"""How far the moist inside of a lip is seen to roll back into the mouth, outer-eye distances."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,14 @@ class Mouth:
         origin: [3] middle of the closed lips' line, at the teeth's depth, pixels.
         axes: [2, 3] one unit across and one unit down, pixels (head's axes in the portrait).
         upper, lower: [1, 4, h, w] the rows of teeth, RGBA.
-        gum, cavity: [3] colours.
+        gum, lip, cavity: [3] colours.
         edge: where the upper biting edge lies, units below the line.
         own: [1, 1, h, w] where the portrait's own open mouth is to be used, on ``own_box``; None if it is shut.
         own_box: x0, y0, width, height, pixels.
         size: outer-eye distance, pixels.
         unit: one unit, pixels.
         noise: [1, 1, n, n] grain.
+        apart: whether the portrait's lips are visibly apart.
     """
 
     origin: Tensor
@@ -47,6 +51,7 @@ class Mouth:
     upper: Tensor
     lower: Tensor
     gum: Tensor
+    lip: Tensor
     cavity: Tensor
     edge: float
     own: Tensor | None
@@ -54,12 +59,14 @@ class Mouth:
     size: float
     unit: float
     noise: Tensor
+    apart: bool
 
     def to(self, device) -> Mouth:
         moved = {name: getattr(self, name).to(device) for name in
-                 ("origin", "axes", "upper", "lower", "gum", "cavity", "noise")}
+                 ("origin", "axes", "upper", "lower", "gum", "lip", "cavity", "noise")}
         own = None if self.own is None else self.own.to(device)
-        return Mouth(**moved, edge=self.edge, own=own, own_box=self.own_box, size=self.size, unit=self.unit)
+        return Mouth(**moved, edge=self.edge, own=own, own_box=self.own_box, size=self.size, unit=self.unit,
+                     apart=self.apart)
 
 
 def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame, palette: Palette, edges: np.ndarray,
@@ -74,7 +81,7 @@ def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame, palette:
     size = frame.size
     upper, lower = list(topology.LIPS_INNER_UPPER), list(topology.LIPS_INNER_LOWER)
     width = np.linalg.norm(landmarks[upper[0]] - landmarks[upper[-1]])
-    unit = size * float(np.clip(width / size / USUAL_MOUTH_WIDTH, 0.45, 1.15))
+    unit = size * float(np.clip((width / size / USUAL_MOUTH_WIDTH) ** 0.6, 0.60, 1.10))
     points = landmarks[[upper[5], lower[5]]]
     if closing is not None:
         points = points + closing[[upper[5], lower[5]]]
@@ -105,11 +112,15 @@ def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame, palette:
     def picture(array):
         return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)[None].float()
 
-    return Mouth(torch.from_numpy(origin).float(), torch.from_numpy(np.stack([across, down])).float(),
+    def tensor(value):
+        return torch.from_numpy(np.asarray(value)).float()
+
+    apart = closing is not None and bool(np.linalg.norm(edges[1] - edges[0], axis=1).max() > WIDE * size)
+    return Mouth(tensor(origin), tensor(np.stack([across, down])),
                  picture(teeth.row_of_teeth(True, per_unit, tooth, gum, palette.colourful)),
-                 picture(teeth.row_of_teeth(False, per_unit, tooth * 0.86, gum, palette.colourful)),
-                 torch.from_numpy(np.asarray(gum)).float(), torch.from_numpy(np.asarray(palette.cavity)).float(),
-                 edge, None if own is None else torch.from_numpy(own).float()[None, None], own_box, size, unit, noise)
+                 picture(teeth.row_of_teeth(False, per_unit, tooth * 0.92, gum, palette.colourful)),
+                 tensor(gum), tensor(palette.lip), tensor(palette.cavity), edge,
+                 None if own is None else tensor(own)[None, None], own_box, size, unit, noise, apart)
 
 
 def _own_mask(landmarks: np.ndarray, edges: np.ndarray, size: float, shape: tuple) -> tuple[np.ndarray, tuple]:
@@ -161,6 +172,28 @@ def _layer(image: Tensor, box: tuple, x: Tensor, y: Tensor) -> tuple[Tensor, Ten
     return value[:, :3], value[:, 3:]
 
 
+def openness(mouth: Mouth, opened: DrawnOpening) -> Tensor:
+    """[B, 1, h, w] how far the lips have left each other, 0..1: here, and in the corners by most of the whole.
+
+    Lips that are apart in the portrait already have what shows between them at their edges, never a line.
+    """
+    if mouth.apart:
+        return torch.ones_like(opened.above)
+    here = smoothstep(opened.gap / (0.045 * mouth.size))
+    whole = smoothstep(opened.gap.amax((1, 2), keepdim=True) / (0.12 * mouth.size))
+    return torch.maximum(here, 0.8 * whole)[:, None]
+
+
+def meeting(mouth: Mouth, opened: DrawnOpening) -> Tensor | float:
+    """[B, 3, h, w] factor on skin: the shadow where lips meet that are apart in the portrait."""
+    if not mouth.apart:
+        return 1.0
+    shut = 1 - smoothstep(opened.gap / (0.02 * mouth.size))
+    within = smoothstep((0.5 - (opened.along - 0.5).abs()) / 0.10)
+    line = (shut * within * torch.exp(-((opened.depth / (0.010 * mouth.size)) ** 2)))[:, None]
+    return 1 - line * opened.depth.new_tensor([0.30, 0.42, 0.42])[:, None, None]
+
+
 def paint(mouth: Mouth, opened: DrawnOpening, pose: Pose, jaw: Tensor, source: Texture) -> Tensor:
     """[B, 3, h, w] the inside of the mouth on the pixels of ``opened``.
 
@@ -182,26 +215,34 @@ def paint(mouth: Mouth, opened: DrawnOpening, pose: Pose, jaw: Tensor, source: T
 
     gap = opened.gap / mouth.size
     depth = (opened.depth / mouth.size).clamp_min(0)
-    # Light falls in from the front: a narrow opening shows little, and the upper lip throws its shadow behind it.
-    lit = 0.45 + 0.55 * smoothstep(gap / 0.12)
-    shadow = 1 - 0.45 * torch.exp(-((depth / 0.030) ** 2))
-    sides = smoothstep((0.5 - (opened.along - 0.5).abs()) / 0.22)
-    shade = (lit * shadow * (0.35 + 0.65 * sides))[:, None]
+    rise = (gap - depth).clamp_min(0)
+    # Light falls in from the front: a slit is dark, a wide mouth is lit into its corners, and the upper lip throws its
+    # shadow behind it.
+    lit = 0.22 + 0.78 * smoothstep(torch.maximum(gap, 0.4 * gap.amax((1, 2), keepdim=True)) / 0.065)
+    shadow = 1 - 0.28 * torch.exp(-((depth / (0.008 + 0.22 * gap).clamp_max(0.028)) ** 2))
+    sides = smoothstep((0.5 - (opened.along - 0.5).abs()) / 0.20)
+    shade = (lit * shadow * (0.70 + 0.30 * sides))[:, None]
 
-    cavity, gum = mouth.cavity[:, None, None], mouth.gum[:, None, None]
-    colour = cavity * (0.75 + 0.5 * smoothstep((y - 0.02) / 0.2))[:, None]
-    tongue_top = 0.010 + 0.8 * jaw_x ** 2 - 0.32 * deep
-    tongue = smoothstep((jaw_y - tongue_top) / 0.06) * smoothstep((0.24 - jaw_x.abs()) / 0.09)
-    groove = 1 - 0.18 * torch.exp(-((jaw_x / 0.022) ** 2))
-    light = 0.42 + 0.38 * smoothstep((jaw_y - tongue_top) / 0.14)
-    tongue = (tongue * smoothstep(deep / 0.10))[:, None]
-    colour = colour + (gum * (light * groove)[:, None] - colour) * tongue * 0.85
+    cavity, gum, lip = mouth.cavity[:, None, None], mouth.gum[:, None, None], mouth.lip[:, None, None]
+    # The palate and the cheeks' inside catch some light near the lips; the throat does not.
+    inner = torch.exp(-((torch.minimum(rise, depth) / 0.11) ** 2))
+    colour = cavity * (0.75 + 0.45 * smoothstep((y - 0.02) / 0.2))[:, None]
+    colour = colour + (gum * 0.42 - colour) * (0.65 * inner)[:, None]
+    tongue_top = 0.004 + 1.5 * jaw_x ** 2 - 0.50 * deep
+    front = jaw_y - tongue_top
+    tongue = smoothstep(front / 0.05) * smoothstep((0.29 - jaw_x.abs()) / 0.12) * smoothstep(deep / 0.035)
+    groove = 1 - 0.12 * torch.exp(-((jaw_x / 0.030) ** 2)) * smoothstep(front / 0.08)
+    light = 0.55 + 0.55 * smoothstep(front / (0.05 + 0.40 * deep))
+    colour = colour + (gum * (light * groove)[:, None] - colour) * (0.92 * tongue)[:, None]
     teeth_colour, alpha = _layer(mouth.lower, teeth.LOWER_BOX, jaw_x, jaw_y - LOWER_EDGE)
-    colour = colour + (teeth_colour * 0.88 - colour) * alpha
+    colour = colour + (teeth_colour * 0.94 - colour) * alpha
     teeth_colour, alpha = _layer(mouth.upper, teeth.UPPER_BOX, x, y - mouth.edge)
+    # What is behind the upper row lies in its shadow.
+    colour = colour * (1 - 0.35 * torch.exp(-(((y - mouth.edge) / 0.03).clamp_min(0) ** 2)))[:, None]
     colour = colour + (teeth_colour - colour) * alpha
     # Shade hides things; it does not make the dark darker.
     colour = cavity * 0.8 + (colour - cavity * 0.8) * shade
+    clear = 1.0
     if mouth.own is not None:
         place = mouth.origin[:2] + x[..., None] * mouth.axes[0, :2] + y[..., None] * mouth.axes[1, :2]
         x0, y0, width, height = mouth.own_box
@@ -209,6 +250,12 @@ def paint(mouth: Mouth, opened: DrawnOpening, pose: Pose, jaw: Tensor, source: T
         share = sample(mouth.own.expand(frames, -1, -1, -1), at)
         own = source.read(place) * (0.45 + 0.55 * shade / shade.detach().amax((2, 3), keepdim=True).clamp_min(0.3))
         colour = colour + (own - colour) * share
+        clear = 1 - 0.7 * share
+    # The lips roll back into the mouth: a moist rim in their own colour, lit below and shaded above.
+    wide = smoothstep(gap / 0.09)
+    below, above = torch.exp(-((rise / ROLL) ** 2)) * wide, torch.exp(-((depth / (0.5 * ROLL)) ** 2)) * wide
+    colour = colour + (lip * 0.64 - colour) * (0.85 * below)[:, None] * clear
+    colour = colour + (lip * 0.52 - colour) * (0.55 * above)[:, None] * clear
     noise = mouth.noise.expand(frames, -1, -1, -1)
     tiled = torch.stack([x * mouth.unit / 32, y * mouth.unit / 32], -1)
     grain = sample(noise, (tiled + 1) % 2 - 1, "border", align_corners=True)

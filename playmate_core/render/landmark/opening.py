@@ -56,6 +56,7 @@ class Opening:
         columns: [C] the landmarks that move them.
         weights: [2, N, C] how nodes follow, upper and lower field.
         edges: [2, K, 2] upper and lower edge in the portrait, pixels, left to right.
+        ring: [2, K, 2] where the mesh has them. Edges move as it does, so that lips part by what is asked.
         rest_gap: [K] opening that must be counted as none (what closing the portrait's mouth leaves), pixels.
     """
 
@@ -63,11 +64,12 @@ class Opening:
     columns: Tensor
     weights: Tensor
     edges: Tensor
+    ring: Tensor
     rest_gap: Tensor
 
     def to(self, device) -> Opening:
         return Opening(self.grid, self.columns.to(device), self.weights.to(device), self.edges.to(device),
-                    self.rest_gap.to(device))
+                       self.ring.to(device), self.rest_gap.to(device))
 
 
 def build(landmarks: np.ndarray, size: float, upper: tuple, lower: tuple, edges: np.ndarray, margin: tuple,
@@ -98,7 +100,9 @@ def build(landmarks: np.ndarray, size: float, upper: tuple, lower: tuple, edges:
     columns = np.unique(np.concatenate([vertex.reshape(-1), list(upper), list(lower)]))
     base = dense(vertex, weight)[:, columns]
     near = np.linalg.norm(nodes - edges.reshape(-1, 2)[nearest(nodes, edges.reshape(-1, 2))], axis=1) < 0.25 * size
-    fields = []
+    fields, ring = [], edges
+    if lips is not None:
+        ring = np.stack([through(landmarks[list(curve), :2], edges.shape[1]) for curve in (upper, lower)])
     for part in (0, 1):
         taken = ~hole
         if lips is not None:
@@ -113,26 +117,62 @@ def build(landmarks: np.ndarray, size: float, upper: tuple, lower: tuple, edges:
         far = ~known & ~near
         rows[far], known = base[far], known | far
         rows = fill(rows, known, grid)
+        if lips is not None:
+            # Beyond its corners a mouth is one skin: there both fields are the face's own, or a seam would run on
+            # from the corner wherever they differ.
+            beside = (smoothstep(_beside(nodes, edges.mean(0)) / (0.07 * size)))[:, None]
+            rows = rows * (1 - beside) + base * beside
         if lips is None:
             # Behind a lid's edge the field goes on as at the edge: a lid that comes down must not overrun what is
             # below. Lips part instead of overrunning, and their corners come out rounder without it.
             edge = nodes[across] - (beyond[across] + 0.5 * grid.step)[:, None] * _down(edges[part]) * (1 - 2 * part)
             kept = (1 - smoothstep((beyond[across] / size - 0.10) / 0.25))[:, None]
             rows[across] = rows[across] * (1 - kept) + read_nodes(rows, grid, edge) * kept
-        if part == 0 and lash > 0:
+        rows = smooth(rows, grid, 0.010 * size)
+        if lips is not None:
+            single = np.eye(topology.LANDMARKS)[:, columns]
+            asked = through(single[list((upper, lower)[part])], edges.shape[1])
+            rows = _anchored(rows, grid, nodes, ring[part], asked, 0.12 * size)
+        fields.append(rows)
             over = np.isfinite(beyond) & (beyond <= 0) & (beyond > -2.2 * lash)
             edge = nodes[over] - beyond[over, None] * _down(edges[part])
             kept = (1 - smoothstep((-beyond[over] / lash - 1.1) / 1.1))[:, None]
             rows[over] = rows[over] * (1 - kept) + read_nodes(rows, grid, edge) * kept
         fields.append(smooth(rows, grid, (0.010 if lash == 0 else 0.014) * size))
     return Opening(grid, torch.from_numpy(columns), torch.from_numpy(np.stack(fields)),
-                torch.from_numpy(edges.astype(np.float32)), torch.zeros(edges.shape[1]))
+                   torch.from_numpy(edges.astype(np.float32)), torch.from_numpy(ring.astype(np.float32)),
+                   torch.zeros(edges.shape[1]))
 
 
 def _down(curve: np.ndarray) -> np.ndarray:
     """[2] the direction in which :func:`heights` are measured."""
     along = (curve[-1] - curve[0]) / max(np.linalg.norm(curve[-1] - curve[0]), 1e-6)
     return np.array([-along[1], along[0]])
+
+
+def _beside(points: np.ndarray, curve: np.ndarray) -> np.ndarray:
+    """[N] how far ``points`` [N, 2] lie beyond the nearer end of ``curve`` [K, 2], along its chord; 0 between them."""
+    along = curve[-1] - curve[0]
+    length = max(np.linalg.norm(along), 1e-6)
+    x = (points - curve[0]) @ along / length
+    return np.maximum(np.maximum(-x, x - length), 0)
+
+
+def _anchored(rows: np.ndarray, grid: Grid, nodes: np.ndarray, curve: np.ndarray, asked: np.ndarray,
+              reach: float) -> np.ndarray:
+    """``rows`` [N, C] changed within ``reach`` of ``curve`` [K, 2] so that there they are ``asked`` [K, C].
+
+    A field that was continued from one side is on the curve itself a mean of what lies beside it: where skin is
+    squeezed that is much too little, lips that purse stay wide and lips that meet gape.
+    """
+    distance = np.linalg.norm(nodes[:, None] - curve[None], axis=-1)
+    spacing = max(float(np.linalg.norm(np.diff(curve, axis=0), axis=1).mean()), 0.6 * grid.step)
+    least = distance.min(1, keepdims=True)
+    kernel = np.exp(-0.5 * (distance ** 2 - least ** 2) / (2 * spacing + 0.3 * least) ** 2)
+    kernel = kernel / kernel.sum(1, keepdims=True) * (1 - smoothstep(least / reach))
+    for _ in range(3):
+        rows = rows + (kernel @ (asked - read_nodes(rows, grid, curve))).astype(np.float32)
+    return rows
 
 
 def read_nodes(rows: np.ndarray, grid: Grid, points: np.ndarray) -> np.ndarray:
@@ -208,13 +248,16 @@ class DrawnOpening:
     gap: Tensor
     feather: Tensor
 
-    def hole(self) -> tuple[slice, slice]:
-        """(rows, columns) of the box outside which nothing of the opening shows, in any frame."""
+    def hole(self, reach: float = 0.0) -> tuple[slice, slice]:
+        """(rows, columns) of the box outside which nothing of the opening shows, in any frame; or ``reach`` pixels
+        around it."""
         rows = self.between.amax((0, 1, 3)).nonzero().flatten().tolist()
         columns = self.between.amax((0, 1, 2)).nonzero().flatten().tolist()
         if not rows:
             return slice(0, 0), slice(0, 0)
-        return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        more, (height, width) = round(reach), self.between.shape[2:]
+        return (slice(max(0, rows[0] - more), min(height, rows[-1] + 1 + more)),
+                slice(max(0, columns[0] - more), min(width, columns[-1] + 1 + more)))
 
     def window(self, rows: slice, columns: slice) -> DrawnOpening:
         """The same on a part of the box."""
@@ -242,9 +285,11 @@ def open_up(opening: Opening, around: Surround, landmarks: Tensor, pose: Pose, b
     twice = Pose(pose.turn.repeat(2, 1), pose.shift.repeat(2, 1), pose.scale.repeat(2), pose.pivot, pose.size)
     field = displacement(around.nodes, around.depth, around.weight, around.border, both, twice)
     field = with_slopes(field.reshape(2 * frames, 2, grid.rows, grid.columns), grid.step)
-    edges = opening.edges.repeat_interleave(frames, 0)
-    moved_edges = edges + grid.sample(field[:, :2], edges[:, None])[:, :, 0].transpose(1, 2)
-    upper_edge, lower_edge = moved_edges[:frames], moved_edges[frames:]
+    edges, ring = (curve.repeat_interleave(frames, 0) for curve in (opening.edges, opening.ring))
+    shift = grid.sample(field[:, :2], ring[:, None])[:, :, 0].transpose(1, 2)
+    upper_edge, lower_edge = (edges + shift).split(frames)
+    # How much further than that their own place carries the edges' skin.
+    carried = grid.sample(field[:, :2], edges[:, None])[:, :, 0].transpose(1, 2) - shift
 
     x0, y0, x1, y1 = grid.box
     hull = torch.cat([upper_edge, lower_edge], 1)
@@ -273,8 +318,11 @@ def open_up(opening: Opening, around: Surround, landmarks: Tensor, pose: Pose, b
     inside = torch.stack([origin[..., 0] - x0, x1 - origin[..., 0], origin[..., 1] - y0, y1 - origin[..., 1]]).amin(0)
     feather = smoothstep(inside / rim)[:, None]
 
-    along, top, bottom, down, steep = _frame(upper_edge, lower_edge, pixels, opening.rest_gap)
+    along, top, bottom, down, steep, normal, further = _frame(upper_edge, lower_edge, pixels, opening.rest_gap,
+                                                              carried.split(frames) if deadzone > 0 else None)
     gap = bottom - top
+    if deadzone > 0:
+        skin = top + further[0], bottom + further[1]
     if deadzone > 0:
         # Grows smoothly from nothing: a tiny gap in the numbers is a shut mouth, and no line flickers between lips.
         open_gap = torch.where(gap > 0, gap * gap / (gap + deadzone), gap)
@@ -283,6 +331,14 @@ def open_up(opening: Opening, around: Surround, landmarks: Tensor, pose: Pose, b
     middle = (top + bottom) / 2
     shut = gap < 0
     top, bottom = torch.where(shut, middle, top), torch.where(shut, middle, bottom)
+    if deadzone > 0:
+        # Lips that overlap in the numbers meet in the middle, each with its own edge: without this both would be cut
+        # short there, and thin lips and the line between them vanish. So is skin that goes another way than the edge.
+        aside = (along - along.clamp(0, 1)) * (upper_edge[:, -1] - upper_edge[:, 0]).norm(dim=-1)[:, None, None]
+        fall = torch.exp(-((down - middle) / (0.06 * size)).square() - (aside / (0.05 * size)).square())
+        fall = fall[..., None] * normal[:, None, None]
+        upper = upper + fall * (skin[0] - top)[..., None]
+        lower = lower + fall * (skin[1] - bottom)[..., None]
     above = ((top - down) / (softness * steep) + 0.5).clamp(0, 1)
     below = ((down - bottom) / (softness * steep) + 0.5).clamp(0, 1)
     between = (1 - above - below).clamp_min(0)
@@ -290,12 +346,16 @@ def open_up(opening: Opening, around: Surround, landmarks: Tensor, pose: Pose, b
                   down - top, gap.clamp_min(0), feather)
 
 
-def _frame(upper: Tensor, lower: Tensor, pixels: Tensor, rest_gap: Tensor):
+def _frame(upper: Tensor, lower: Tensor, pixels: Tensor, rest_gap: Tensor, carried: tuple | None = None):
     """Pixels in the opening's own axes.
+
+    Args:
+        carried: [B, K, 2] each, for a mouth: how much further than the (upper, lower) edge its skin goes.
 
     Returns:
         place across (0..1), heights of upper and lower edge there, the pixel's own height, all [B, h, w] and but for
-        the first in pixels; and how much longer than their run the edges are there (to soften across them, not down).
+        the first in pixels; how much longer than their run the edges are there (to soften across them, not down);
+        the direction [B, 2] of heights; and ``carried`` in it, two [B, h, w].
     """
     left, right = (upper[:, 0] + lower[:, 0]) / 2, (upper[:, -1] + lower[:, -1]) / 2
     span = right - left
@@ -306,16 +366,25 @@ def _frame(upper: Tensor, lower: Tensor, pixels: Tensor, rest_gap: Tensor):
     along = (relative * axis[:, None, None]).sum(-1) / length[..., None]
     down = (relative * normal[:, None, None]).sum(-1)
     place = torch.linspace(0, 1, TABLE, device=pixels.device)
-    tables = []
-    for edge, share in ((upper, 0.5), (lower, -0.5)):
+    tables, further = [], []
+    for part, (edge, share) in enumerate(((upper, 0.5), (lower, -0.5))):
         from_left = edge - left[:, None]
         x = running_maximum((from_left * axis[:, None]).sum(-1) / length)
         y = (from_left * normal[:, None]).sum(-1) + share * rest_gap
         tables.append(_interpolate(place, x, y))
+        if carried is not None:
+            further.append(_interpolate(place, x, (carried[part] * normal[:, None]).sum(-1)))
+    if carried is not None:
+        # Where a pursed lip's edge turns back below itself, its height would jump.
+        tables, further = [_softened(table, 4.0) for table in tables], [_softened(table, 8.0) for table in further]
     # The edges meet at the corners, however the two fields were smoothed there.
     meeting = (torch.minimum(place, 1 - place) / 0.06).clamp(0, 1).sqrt()
     middle, half = (tables[0] + tables[1]) / 2, (tables[1] - tables[0]) / 2 * meeting
     tables = [middle - half, middle + half]
+    if carried is not None:
+        # In the corners skin is one.
+        mean, half = (further[0] + further[1]) / 2, (further[1] - further[0]) / 2 * meeting
+        further = [mean - half, mean + half]
     # One softness for both edges: where they meet, their ramps must add up to one.
     slopes = [torch.gradient(table, dim=1)[0] * (TABLE - 1) / length for table in tables]
     tables.append((1 + (slopes[0].square() + slopes[1].square()) / 2).sqrt().clamp_max(6.0))
@@ -324,10 +393,21 @@ def _frame(upper: Tensor, lower: Tensor, pixels: Tensor, rest_gap: Tensor):
     part = at - index
     flat, shape = index.flatten(1), index.shape
     values = []
-    for table in tables:
+    for table in tables + further:
         a, b = table.gather(1, flat).reshape(shape), table.gather(1, flat + 1).reshape(shape)
         values.append(a + (b - a) * part)
-    return along, values[0], values[1], down, values[2]
+    return along, values[0], values[1], down, values[2], normal, values[3:]
+
+
+def _softened(table: Tensor, sigma: float) -> Tensor:
+    """[B, Q] rows softened by a Gaussian of ``sigma`` steps; their ends stay."""
+    reach = round(3 * sigma)
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=table.device) / sigma) ** 2)
+    first, last = table[:, :1], table[:, -1:]
+    # Mirrored about its own end: a curve keeps its slope there.
+    before, after = 2 * first - table[:, 1:reach + 1].flip(1), 2 * last - table[:, -reach - 1:-1].flip(1)
+    padded = torch.cat([before, table, after], 1)
+    return F.conv1d(padded[:, None], (kernel / kernel.sum())[None, None])[:, 0]
 
 
 def running_maximum(x: Tensor) -> Tensor:

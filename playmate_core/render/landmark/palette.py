@@ -19,6 +19,7 @@ class Palette:
     Attributes:
         teeth: a lit front tooth.
         gum: gums and tongue.
+        lip: the lips' own colour.
         cavity: the dark at the back of the mouth.
         skin: the lit cheek.
         colourful: 0 for a picture in greys, 1 for one with colours.
@@ -27,6 +28,7 @@ class Palette:
 
     teeth: np.ndarray
     gum: np.ndarray
+    lip: np.ndarray
     cavity: np.ndarray
     skin: np.ndarray
     colourful: float
@@ -69,21 +71,21 @@ def measure(image: np.ndarray, landmarks: np.ndarray, size: float) -> Palette:
 
     # Teeth: as white as the eyes' white allows, under the light that the skin shows, never brighter than the face.
     tint = skin / max(float(luminance(skin)), 1e-3)
-    tint = 1 + 0.45 * (tint - 1)
+    tint = 1 + 0.38 * (tint - 1)
     from_skin = tint * np.clip(0.15 + 0.95 * max(float(luminance(skin)), 0.6 * bright), 0, 1)
     teeth = 0.6 * from_skin + 0.4 * white
     # Light where the mouth is counts for more than light on the cheeks.
     near = read_bilinear(image, landmarks[list(AROUND_MOUTH), :2])
     local = float(np.quantile(luminance(near), 0.7))
     local = min(local, float(luminance(skin)))
-    wanted = np.clip(1.05 * local + 0.05, 0.35 * bright, 1.08 * bright + 0.04)
-    teeth = teeth * (wanted / max(float(luminance(teeth)), 1e-3)) * tinted(1.0, 0.975, 0.92)
+    wanted = np.clip(1.15 * local + 0.11, 0.40 * bright, 1.12 * bright + 0.07)
+    teeth = teeth * (wanted / max(float(luminance(teeth)), 1e-3)) * tinted(1.0, 0.978, 0.935)
     cavity = 0.5 * black + 0.5 * lips * 0.3 * tinted(1.5, 0.8, 0.73)
-    wanted = np.clip(0.17 * float(luminance(skin)), 0.8 * float(luminance(black)), 0.25)
+    wanted = np.clip(0.19 * float(luminance(skin)), 0.8 * float(luminance(black)), 0.25)
     cavity = cavity * wanted / max(float(luminance(cavity)), 1e-3)
     gum = 0.75 * lips * tinted(1.0, 0.82, 0.82) + 0.10 * skin
-    teeth, gum, cavity = (np.clip(colour, 0, 1) for colour in (teeth, gum, cavity))
-    return Palette(teeth, gum, cavity, skin, colourful, _grain(image, landmarks, size))
+    teeth, gum, lip, cavity = (np.clip(colour, 0, 1) for colour in (teeth, gum, lips, cavity))
+    return Palette(teeth, gum, lip, cavity, skin, colourful, _grain(image, landmarks, size))
 
 
 def _grain(image: np.ndarray, landmarks: np.ndarray, size: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from ...face import geometry
 from ...face.types import Face
 from ...runtime.errors import PlaymateError
-from . import edges, expression, eye, eye_fit, mouth, opening, palette, refine, skin, topology
+from . import edges, expression, eye, eye_fit, lips, mouth, opening, palette, refine, skin, topology
 from .head import HeadField, HeadFrame, build_field
 from .warp import Texture
 
@@ -28,6 +28,7 @@ class Prepared:
         texture: the part of the portrait that can move.
         mouth_opening, mouth: the lips' opening and what lies behind it.
         eye_openings, eyes: the same for both eyes, left to right in the picture.
+        parted: the upper and the lower lip without the line between them.
         skin: how it creases.
     """
 
@@ -39,12 +40,14 @@ class Prepared:
     mouth: mouth.Mouth
     eye_openings: tuple
     eyes: tuple
+    parted: tuple
     skin: skin.Skin
 
     def to(self, device) -> Prepared:
         return Prepared(self.frame, self.field, self.shape, self.texture.to(device), self.mouth_opening.to(device),
                         self.mouth.to(device), tuple(s.to(device) for s in self.eye_openings),
-                        tuple(e.to(device) for e in self.eyes), self.skin.to(device))
+                        tuple(e.to(device) for e in self.eyes), tuple(p.to(device) for p in self.parted),
+                        self.skin.to(device))
 
 
 def head_frame_shape(landmarks: np.ndarray, frame: HeadFrame) -> np.ndarray:
@@ -87,8 +90,8 @@ def prepare(image: Tensor, face: Face, bridge) -> Prepared:
         closing = shape.closing.numpy() @ frame.rotation.T * size
     lip_edges = edges.mouth_edges(pixels, landmarks, size, shape.mouth_open)
     upper, lower = topology.LIPS_INNER_UPPER, topology.LIPS_INNER_LOWER
-    hole, *lips = topology.mouth_pieces()
-    mouth_opening = opening.build(landmarks, size, upper, lower, lip_edges, (0.30, 0.30, 0.42), 0.016, hole, lips)
+    hole, *pieces = topology.mouth_pieces()
+    mouth_opening = opening.build(landmarks, size, upper, lower, lip_edges, (0.30, 0.30, 0.42), 0.016, hole, pieces)
     if closing is not None:
         mouth_opening = _with_rest_gap(mouth_opening, closing)
     inside = mouth.prepare(pixels, landmarks, frame, colours, lip_edges, closing)
@@ -100,7 +103,7 @@ def prepare(image: Tensor, face: Face, bridge) -> Prepared:
                                     lash=edges.lash_height(pixels, lids, size)))
         eyes.append(eye.prepare(pixels, landmarks, frame, lids, side))
     return Prepared(frame, field, shape, texture, mouth_opening, inside, tuple(eye_openings), tuple(eyes),
-                    skin.prepare(pixels, landmarks, frame))
+                    lips.parted(pixels, lip_edges, size), skin.prepare(pixels, landmarks, frame))
 
 
 def _with_rest_gap(mouth: opening.Opening, closing: np.ndarray) -> opening.Opening:
@@ -108,8 +111,8 @@ def _with_rest_gap(mouth: opening.Opening, closing: np.ndarray) -> opening.Openi
     moved = torch.from_numpy(closing.astype(np.float32))[mouth.columns]
     grid = mouth.grid
     shift = torch.einsum("snc,cd->sdn", mouth.weights, moved[:, :2]).reshape(2, 2, grid.rows, grid.columns)
-    ends = mouth.edges + grid.sample(shift, mouth.edges[:, None])[:, :, 0].transpose(1, 2)
+    ends = mouth.edges + grid.sample(shift, mouth.ring[:, None])[:, :, 0].transpose(1, 2)
     span = ends[:, -1].mean(0) - ends[:, 0].mean(0)
     axis = span / span.norm().clamp_min(1e-3)
     normal = torch.stack([-axis[1], axis[0]])
-    return opening.Opening(grid, mouth.columns, mouth.weights, mouth.edges, ((ends[1] - ends[0]) @ normal))
+    return replace(mouth, rest_gap=(ends[1] - ends[0]) @ normal)

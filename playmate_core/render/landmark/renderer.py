@@ -20,7 +20,7 @@ from ...runtime.devices import CPU, free_memory, told_to_leave
 from ...runtime.errors import PlaymateError
 from ...runtime.progress import Progress, report
 from ..base import Appearance, check_request
-from . import eye, mouth, obedience, opening, portrait, skin, topology
+from . import eye, lips, mouth, obedience, opening, portrait, skin, topology
 from .clip import FREE_VIEW, Clip, perform, plan, requested_turn
 from .grid import smoothstep
 from .head import ClipField, cut
@@ -237,14 +237,15 @@ class LandmarkRenderer:
 
     def _mouth(self, picture: Tensor, stage: Stage, clip: Clip, back: Tensor) -> None:
         prepared, size = stage.prepared, stage.prepared.frame.size
-        lips = list(topology.LIPS_INNER_UPPER + topology.LIPS_INNER_LOWER)
-        share = smoothstep((clip.landmarks[:, lips, :2].norm(dim=-1).amax(1) - 0.1) / 0.6)
+        inner = list(topology.LIPS_INNER_UPPER + topology.LIPS_INNER_LOWER)
+        share = smoothstep((clip.landmarks[:, inner, :2].norm(dim=-1).amax(1) - 0.1) / 0.6)
         if not bool((share > 0).any()):
             return
         opened = opening.open_up(prepared.mouth_opening, stage.mouth_around, clip.landmarks, clip.pose, back,
                               stage.field.grid, size, softness=max(1.0, 0.008 * size), deadzone=0.006 * size)
         _lay(picture, stage, opened, share,
-             lambda part: mouth.paint(prepared.mouth, part, clip.pose, clip.jaw, prepared.texture))
+             lambda part: mouth.paint(prepared.mouth, part, clip.pose, clip.jaw, prepared.texture),
+             prepared.parted)
 
     def _eye(self, picture: Tensor, stage: Stage, clip: Clip, back: Tensor, side: int) -> None:
         prepared, size = stage.prepared, stage.prepared.frame.size
@@ -260,10 +261,23 @@ class LandmarkRenderer:
 
 
 def _lay(picture: Tensor, stage: Stage, opened: opening.DrawnOpening, share: Tensor,
-         paint: Callable[[opening.DrawnOpening], Tensor]) -> None:
-    """Puts an opening, what ``paint`` draws in it and the skin round it into ``picture`` [B, 3, h, w], in place."""
+         paint: Callable[[opening.DrawnOpening], Tensor], parted: tuple = ()) -> None:
+    """Puts an opening, what ``paint`` draws in it and the skin round it into ``picture`` [B, 3, h, w], in place.
+
+    ``parted`` holds textures of the skin above and below as it is where the edges have left each other.
+    """
     texture = stage.prepared.texture
-    patch = texture.read(opened.upper) * opened.above + texture.read(opened.lower) * opened.below
+    upper, lower = texture.read(opened.upper), texture.read(opened.lower)
+    if parted:
+        rows, columns = opened.hole(2.5 * lips.REACH * stage.prepared.frame.size)
+        near = opened.window(rows, columns)
+        open_share = mouth.openness(stage.prepared.mouth, near)
+        for whole, alone, places in ((upper, parted[0], near.upper), (lower, parted[1], near.lower)):
+            under = whole[:, :, rows, columns]
+            alone = alone.read(places)
+            under += open_share * alone[:, 3:] * (alone[:, :3] - under)
+            under *= mouth.meeting(stage.prepared.mouth, near)
+    patch = upper * opened.above + lower * opened.below
     rows, columns = opened.hole()
     if rows.stop > rows.start:
         part = opened.window(rows, columns)

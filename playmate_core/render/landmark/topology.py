@@ -17,6 +17,9 @@ LIPS_INNER_UPPER = geometry.LIPS_INNER[:11]
 LIPS_INNER_LOWER = (geometry.LIPS_INNER[0], *geometry.LIPS_INNER[:10:-1], geometry.LIPS_INNER[10])
 LIPS_OUTER_UPPER = geometry.LIPS_OUTER[:11]
 LIPS_OUTER_LOWER = (geometry.LIPS_OUTER[0], *geometry.LIPS_OUTER[:10:-1], geometry.LIPS_OUTER[10])
+LIPS_UPPER_ROWS = (LIPS_INNER_UPPER, (62, 183, 42, 41, 38, 12, 268, 271, 272, 407, 292),
+                   (76, 184, 74, 73, 72, 11, 302, 303, 304, 408, 306), LIPS_OUTER_UPPER)
+"""The upper lip from its inner to its outer edge, point for point."""
 LIP_CORNERS = ((61, 76, 62, 78), (291, 306, 292, 308))
 """From the outer to the inner corner: where upper and lower lip part."""
 EYES_UPPER = (geometry.EYES_UPPER[0], geometry.EYES_UPPER[1][::-1])
