@@ -3,10 +3,10 @@
     python -m laboratory.fits.arkit --shapes SHAPES.safetensors [-o OUT.safetensors]
 
 ``SHAPES`` is what ``laboratory.fits.ict`` wrote: each expression of a 3D head on the 478 landmarks. Brows are made to
-move as bodies (their two edges alike, so none gets thinner), noses to keep their width, and each shape is turned into the most probable latents
-of the bridge that draw it, where brows, lids, corners of the mouth, nose and outline count for more than the skin
-between them: those are what a face is read by. Since all of this is linear, the latents of any mixture are the sum of
-its shapes' latents.
+move as bodies (their two edges alike, so none gets thinner), noses to keep their width, and each shape is turned into
+the most probable latents of the bridge that draw it, where brows, lids, corners of the mouth, nose and outline count
+for more than the skin between them: those are what a face is read by. Since all of this is linear, the latents of any
+mixture are the sum of its shapes' latents.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from .. import ROOT
 from .bridge import lengths
 
 OUT = ROOT / "playmate_core" / "weights" / "bundled" / "arkit.safetensors"
-LICENCE = """arkit.safetensors was fitted by this project (laboratory/fits/arkit.py) and is licensed like it, Apache-2.0.
+LICENCE = """arkit.safetensors was fitted by this project (laboratory/fits/arkit.py) and is licensed like it,
+Apache-2.0.
 
 It was fitted on the expression shapes of ICT-FaceKit (Copyright (c) 2020 USC Institute for Creative Technologies, MIT
 licence) and on the latent bridge beside it. It holds latents; no mesh of that model.

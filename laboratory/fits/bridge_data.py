@@ -1,4 +1,4 @@
-"""What the latent bridge is fitted on: LivePortrait's clips with their latents, pictures of single latents, speakers."""
+"""What the latent bridge is fitted on: LivePortrait's clips and pictures with their latents, and real speakers."""
 
 from __future__ import annotations
 

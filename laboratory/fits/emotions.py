@@ -99,7 +99,7 @@ def main() -> None:
         offset = weights_of(expression) @ latents
         offsets[LABELS.index(label)] = offset
         drawn = bridge.displacement(offset)
-        seen = {name: round(float(value), 3) for name, value in lengths(drawn[None]).items() if abs(float(value)) > 0.01}
+        seen = {name: round(float(value), 3) for name, value in lengths(drawn[None]).items()}
         _log.info("%s: length %.2f; strength 1 %s, 1.5 %s; %s", label, bridge.mahalanobis(offset), ratios(drawn),
                   ratios(1.5 * drawn), seen)
     part = arguments.out.with_suffix(".part")

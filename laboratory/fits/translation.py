@@ -8,8 +8,8 @@ new bridge of the landmarks that the old bridge drew of it. That is one matrix o
 works on linear axes of the expression, it goes into the checkpoint's axes: no weight of the network changes, and the
 model draws the same motion to the accuracy of the new bridge's inverse (printed).
 
-``--emotions`` sets the emotions' mean expressions to the bundled ones, which are given in the new bridge's latents, with
-the lips held together as stage 2 learns them.
+``--emotions`` sets the emotions' mean expressions to the bundled ones, which are given in the new bridge's latents,
+with the lips held together as stage 2 learns them.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from .grid import smoothstep
 CLOSED_GAP = 0.008
 """Lip gap up to which a portrait's mouth counts as closed: the mesh reads shut lips as 0 to 0.006, and a sliver of
 darkness between lips, which must not travel with either of them, as 0.01 and more."""
-GAP_GAIN = 0.92
+GAP_GAIN = 1.04
 """A drawn opening, dark between sharp edges, is read as larger than a real one of the same height: with this gain the
 gap tracked on rendered frames has the requested size."""
 OVERLAP = 0.018
@@ -172,7 +172,8 @@ def _travel(opening: np.ndarray) -> np.ndarray:
 
 def _slack(shape: np.ndarray) -> np.ndarray:
     _, below = _sides(topology.LIPS_INNER_UPPER, topology.LIPS_INNER_LOWER)
-    below[list(topology.LIPS_INNER_LOWER)] = False
+    # The lips' inner edge is what opens, and corners that rise leave the lip below them: neither is pushed.
+    below[[*topology.LIPS_INNER_LOWER, topology.LIPS_OUTER_LOWER[0], topology.LIPS_OUTER_LOWER[-1], 61, 291]] = False
     distance = np.linalg.norm(shape[:, None, :2] - shape[None, _LOWER_LIP, :2], axis=-1)
     return np.where(below[:, None], SQUEEZE * distance, 1e6)
 

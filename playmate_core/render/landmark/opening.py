@@ -128,17 +128,17 @@ def build(landmarks: np.ndarray, size: float, upper: tuple, lower: tuple, edges:
             edge = nodes[across] - (beyond[across] + 0.5 * grid.step)[:, None] * _down(edges[part]) * (1 - 2 * part)
             kept = (1 - smoothstep((beyond[across] / size - 0.10) / 0.25))[:, None]
             rows[across] = rows[across] * (1 - kept) + read_nodes(rows, grid, edge) * kept
-        rows = smooth(rows, grid, 0.010 * size)
+        if part == 0 and lash > 0:
+            over = np.isfinite(beyond) & (beyond <= 0) & (beyond > -2.2 * lash)
+            edge = nodes[over] - beyond[over, None] * _down(edges[part])
+            kept = (1 - smoothstep((-beyond[over] / lash - 1.1) / 1.1))[:, None]
+            rows[over] = rows[over] * (1 - kept) + read_nodes(rows, grid, edge) * kept
+        rows = smooth(rows, grid, (0.010 if lash == 0 else 0.014) * size)
         if lips is not None:
             single = np.eye(topology.LANDMARKS)[:, columns]
             asked = through(single[list((upper, lower)[part])], edges.shape[1])
             rows = _anchored(rows, grid, nodes, ring[part], asked, 0.12 * size)
         fields.append(rows)
-            over = np.isfinite(beyond) & (beyond <= 0) & (beyond > -2.2 * lash)
-            edge = nodes[over] - beyond[over, None] * _down(edges[part])
-            kept = (1 - smoothstep((-beyond[over] / lash - 1.1) / 1.1))[:, None]
-            rows[over] = rows[over] * (1 - kept) + read_nodes(rows, grid, edge) * kept
-        fields.append(smooth(rows, grid, (0.010 if lash == 0 else 0.014) * size))
     return Opening(grid, torch.from_numpy(columns), torch.from_numpy(np.stack(fields)),
                    torch.from_numpy(edges.astype(np.float32)), torch.from_numpy(ring.astype(np.float32)),
                    torch.zeros(edges.shape[1]))

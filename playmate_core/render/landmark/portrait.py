@@ -103,7 +103,7 @@ def prepare(image: Tensor, face: Face, bridge) -> Prepared:
                                     lash=edges.lash_height(pixels, lids, size)))
         eyes.append(eye.prepare(pixels, landmarks, frame, lids, side))
     return Prepared(frame, field, shape, texture, mouth_opening, inside, tuple(eye_openings), tuple(eyes),
-                    lips.parted(pixels, lip_edges, size), skin.prepare(pixels, landmarks, frame))
+                    lips.parted(pixels, landmarks, lip_edges, size), skin.prepare(pixels, landmarks, frame))
 
 
 def _with_rest_gap(mouth: opening.Opening, closing: np.ndarray) -> opening.Opening:
