@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from laboratory.corpus import build, recipes, report, shards, teacher, tracks
+from laboratory.corpus import build, recipes, report, shards, speakers, teacher, tracks
 from laboratory.corpus.closures import Targets
 from laboratory.corpus.engines import Speech
 from laboratory.corpus.head_motion import PoseStatistics
@@ -200,7 +200,7 @@ def test_command_line_and_its_refusals(tmp_path, monkeypatch):
 
 
 def test_real_tracks_have_lips_to_teach_with(kit):
-    where = tracks.default_folder()
+    where = speakers.default_folders()[0]
     if not where.is_dir():
         pytest.skip("the talking tracks are not beside the repository")
     track = tracks.load_track(where / "sadtalker_1.safetensors", kit.bridge, kit.measures)
