@@ -70,8 +70,8 @@ def add_arguments(parser) -> None:
 
 def run(args) -> None:
     """The corpus command: ``args`` as parsed by :func:`add_arguments`."""
-    build(Settings(args.out, tuple(map(str, args.tracks or default_folders())), args.hours, args.seed, args.workers, args.variants,
-                   tuple(args.heldout)), _bar())
+    folders = tuple(map(str, args.tracks or default_folders()))
+    build(Settings(args.out, folders, args.hours, args.seed, args.workers, args.variants, tuple(args.heldout)), _bar())
 
 
 def build(settings: Settings, progress: Progress = None) -> None:
@@ -316,11 +316,27 @@ def _learn(settings: Settings, out: Path, paths: list[Path]) -> None:
     fitted.tensors["identities"] = torch.stack([track.identity for track in tracks])
     (out / TEACHER).parent.mkdir(exist_ok=True)
     kit = recipes.Kit(bridge, measures, None)
+    look = _scores_of(bridge)
     sources = [recipes.source_of(kit, track, shards.read_shard(out / shard_name(("real", track.name)))[0],
-                                 fitted.unseen.get(track.name, torch.zeros(0, 63))) for track in tracks]
+                                 fitted.unseen.get(track.name, torch.zeros(0, 63)), look)
+               for track in tracks]
     # The teacher is written last: where it lies, the library does.
     residuals.Library.build(sources).save(out / LIBRARY)
     fitted.save(out / TEACHER)
+
+
+def _scores_of(bridge):
+    """[T, 63] latents -> [T, 52] blendshape scores of the mean face that they move."""
+    from playmate_core.face.analyzer import FaceAnalyzer
+    from playmate_core.face.geometry import mean_face
+
+    network = FaceAnalyzer.load().networks["blendshapes"]
+
+    @torch.inference_mode()
+    def look(latents):
+        return network(mean_face() + bridge.displacement(latents))
+
+    return look
 
 
 def lessons_of(out: Path, tracks: list, most: int = 6) -> list[teacher.Lesson]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from . import augmentation, head_motion, non_speech
 from .closures import Targets, apply_phones, bump, resting
 from .engines import Engine, Speech, Voice
 from .latents import BROWS, EYES, GAPS, Measures
-from .residuals import Library, Source, upper_of
+from .residuals import Library, Source, liveliness, upper_of
 from .shards import Clip
 from .speakers import WEIGHTS
 from .teacher import Teacher
@@ -26,8 +27,12 @@ from .tracks import TYPICAL_GAP_STD, Track, resample_rows
 
 FPS, RATE = 25, 16_000
 LIP_SHARE = 0.5
-"""Share of drawn lips (mean and a piece of real movement) in the lip gap and width of a label, against the teacher's
-own with the spread given back: what speech says of the lips must not drown in what it does not."""
+"""Share of drawn lips (mean and a piece of real movement) in the lip gap, and in the lip width's quick movement, of a
+label, against the teacher's own with the spread given back: what speech says of the lips must not drown in what it
+does not. Slow changes of width, smiles above all, are the piece's."""
+_QUICK = 0.3  # seconds of smoothing above which a change of width is slow
+MORE = 1.3
+"""Factor on pieces of real movement: what cross-fades and the inverse of the latent bridge take off."""
 QUIET_MOUTH = 0.6
 """Share of a piece's mouth that is shown in a pause, its lips shut."""
 _TRACKER_NOISE = 0.05  # seconds of smoothing that take the tracker's tremble out of a real head
@@ -112,13 +117,21 @@ def lesson_mouth(track: Track) -> Tensor:
     return track.mouth * float((TYPICAL_GAP_STD / track.gap.std()).clamp(0.5, 2.0))
 
 
-def source_of(kit: Kit, track: Track, clip: Clip, said: Tensor) -> Source:
-    """A track for the library of real movement; ``clip`` is its recording as it is, ``said`` [T, 63] its unseen mouth."""
+def source_of(kit: Kit, track: Track, clip: Clip, said: Tensor, look: Callable[[Tensor], Tensor]) -> Source:
+    """A track for the library of real movement.
+
+    Args:
+        kit: needs no encoder.
+        track: a real clip.
+        clip: its recording as it is.
+        said: [T, 63] its mouth by a teacher that has not seen the speaker.
+        look: [T, 63] latents -> [T, 52] blendshape scores of the face that they draw.
+    """
     frames = min(len(clip.features), len(track.latents), len(said))
-    quiet = pauses(track.samples, len(track.mouth))
+    quiet, mouth = pauses(track.samples, len(track.mouth)), lesson_mouth(track)
+    upper = upper_of(track.latents, track.mouth, kit.measures, _rest_openness())
     return Source(track.person, clip.features[:frames], clip.loudness[:frames], quiet[:frames], said[:frames],
-                  lesson_mouth(track)[:frames],
-                  upper_of(track.latents, track.mouth, kit.measures, _rest_openness())[:frames])
+                  mouth[:frames], upper[:frames], liveliness(look(mouth + upper)))
 
 
 # ---- synthetic speech -------------------------------------------------------------------------------------------
@@ -214,11 +227,20 @@ def _spoken(kit: Kit, clean, phones: list[Phone], rest: np.ndarray, amplitude: f
         return apply_phones(said, phones, kit.measures) if phones else said, torch.zeros(frames, 63)
     mean = kit.teacher.mean(clean.features) * amplitude if phones else said
     quiet = torch.from_numpy(rest).float()
-    lower, beside = kit.library.draw(clean.features, clean.loudness, quiet, mean, rng)
+    lower, beside, posture = kit.library.draw(clean.features, clean.loudness, quiet, mean, rng)
     lips = (*GAPS, "width")
+    lower, beside = MORE * lower, MORE * beside
     drawn = mean + amplitude * lower
     change = (1.0 - LIP_SHARE) * (kit.measures.read(said, *lips) - kit.measures.read(drawn, *lips))
+    change[:, -1] -= torch.from_numpy(head_motion.smooth(change[:, -1].numpy(), _QUICK)).float()
     drawn = kit.measures.move(drawn, change, lips, EYES + BROWS)
+    if phones:
+        # Pieces of several speakers average out how a person holds the mouth while talking: wide or narrow, teeth
+        # shown or not. How far the lips part is left to the voice.
+        talking = (1.0 - quiet) / (1.0 - quiet).sum().clamp_min(1.0)
+        offset = posture - talking @ drawn
+        offset = kit.measures.move(offset, -kit.measures.read(offset, *GAPS), GAPS, ("width", *EYES, *BROWS))
+        drawn = drawn + offset
     still = QUIET_MOUTH * lower
     still = kit.measures.move(still, -kit.measures.read(still, *GAPS), GAPS, ("width", *EYES, *BROWS))
     mouth = apply_phones(drawn, phones, kit.measures) if phones else torch.zeros(frames, 63)

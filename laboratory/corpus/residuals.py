@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from playmate_core.face.blendshapes import NAMES
 from playmate_core.motion.blinks import find_blinks
 from playmate_core.runtime.errors import PlaymateError
 
@@ -25,6 +26,9 @@ from .head_motion import smooth
 from .latents import BROWS, EYES, GAPS, GAZE, Measures
 
 FPS = 25.0
+_TYPICAL = {"browInnerUp": 0.15, "browOuterUpLeft": 0.13, "eyeSquintLeft": 0.1, "mouthSmileLeft": 0.14,
+            "mouthUpperUpLeft": 0.1, "mouthLowerDownLeft": 0.075, "mouthPressLeft": 0.05, "mouthPucker": 0.2}
+"""Medians of the standard deviation of scores over clips of real speakers."""
 PIECE = (15, 37)
 """Least and most frames of a piece, without its flanks."""
 FADE = 8
@@ -32,7 +36,7 @@ FADE = 8
 POOL_FRAMES = 2500
 """Frames of the speakers that are drawn for a voice, at least: 100 s, or all there is."""
 POOL_SPEAKERS = 5
-LIVELY = 1.0
+LIVELY = 5.0
 """Power of a speaker's own movement in the chance that it is drawn."""
 NEAREST, CHOICES = 36, 18
 """Pieces that match best, and how many of them, drawn at random, the path may go through."""
@@ -56,6 +60,7 @@ class Source:
         said: [T, 63] the mouth by a teacher that has not seen the speaker.
         mouth: [T, 63] the mouth as it was, of typical amplitude.
         upper: [T, 63] the rest of the face, without blinks and gaze (:func:`upper_of`).
+        lively: how much the face moves (:func:`liveliness`).
     """
 
     speaker: str
@@ -65,6 +70,15 @@ class Source:
     said: Tensor
     mouth: Tensor
     upper: Tensor
+    lively: float = 1.0
+
+
+def liveliness(scores: Tensor) -> float:
+    """How alive a face is, about 0 to 1.5, from blendshape scores [T, 52]: the mean of its movements beside the jaw's,
+    each against what people in conversation show, none more than one and a half times."""
+    spread = scores.std(0)
+    shares = [float(spread[NAMES.index(name)]) / typical for name, typical in _TYPICAL.items()]
+    return float(np.mean(np.minimum(shares, 1.5)))
 
 
 def upper_of(latents: Tensor, mouth: Tensor, measures: Measures, openness: float) -> Tensor:
@@ -95,8 +109,8 @@ class Library:
     """Frames of real movement; ``tensors`` is all of its state.
 
     Attributes:
-        tensors: key [N, D], lower [N, 63] and upper [N, 63] residuals, clip [N] and speaker [N] numbers, feature_mean
-            [C], feature_basis [C, 24], said_basis [63, 4].
+        tensors: key [N, D], lower [N, 63] and upper [N, 63] residuals, clip [N] and speaker [N] numbers, lively [N]
+            of the clip, posture [clips, 63] their mean mouth while they speak, feature_mean [C], feature_basis [C, 24], said_basis [63, 4].
     """
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
@@ -108,7 +122,7 @@ class Library:
         face = (tensors["lower"] + tensors["upper"]).double()
         self._face = tensors["lower"] + tensors["upper"]
         self._power = float((face - face.mean(0)).square().sum(1).mean()) + 1e-12
-        self._odds = self._manners(face)
+        self._odds = self._manners()
 
     def __len__(self) -> int:
         return len(self._clip)
@@ -132,10 +146,12 @@ class Library:
         shapes = torch.linalg.svd((said - said.mean(0))[:: max(1, len(said) // 8000)], full_matrices=False).Vh[:4].T
         size = ((said - said.mean(0)) @ shapes).square().sum(1).mean().sqrt().clamp_min(1e-9)
         names = sorted({s.speaker for s in sources})
-        tensors = {"feature_mean": mean, "feature_basis": basis.contiguous(),
+        talking = [(s.mouth * (1.0 - s.pause[:, None])).sum(0) / (1.0 - s.pause).sum().clamp_min(1.0) for s in sources]
+        tensors = {"posture": torch.stack(talking), "feature_mean": mean, "feature_basis": basis.contiguous(),
                    "said_basis": shapes * (_WEIGHTS["said"] / size),
                    "lower": torch.cat([s.mouth - s.said for s in sources]),
                    "upper": torch.cat([s.upper for s in sources]),
+                   "lively": torch.cat([torch.full((len(s.features),), s.lively) for s in sources]),
                    "clip": torch.cat([torch.full((len(s.features),), i) for i, s in enumerate(sources)]),
                    "speaker": torch.cat([torch.full((len(s.features),), names.index(s.speaker)) for s in sources])}
         tensors["key"] = torch.cat([_key(tensors, s.features, s.loudness, s.pause, s.said) for s in sources])
@@ -157,7 +173,7 @@ class Library:
         return Library(load_file(str(path)))
 
     def draw(self, features: Tensor, loudness: Tensor, pause: Tensor, said: Tensor,
-             rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+             rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """What a face does beyond the teacher's mean.
 
         Args:
@@ -168,13 +184,15 @@ class Library:
             rng: generator; another one, another face.
 
         Returns:
-            ``(lower, upper)`` residuals [T, 63] each: to be added to ``said``, and beside the mouth.
+            ``(lower, upper, posture)``: residuals [T, 63] each, to be added to ``said``, and beside the mouth; and
+            [63] the mean mouth of one of these speakers while he speaks.
         """
         frames = len(features)
         key = _key(self.tensors, features, loudness, pause, said).numpy()
         slots = _slots(frames, rng)
         pool = self._pool(rng)
         chosen = self._path(key, slots, pool, rng)
+        posture = self.tensors["posture"][self._clip[int(rng.choice(np.flatnonzero(pool)))]]
         lower, upper, weight = torch.zeros(frames, 63), torch.zeros(frames, 63), torch.zeros(frames, 1)
         for (start, length), place in zip(slots, chosen, strict=True):
             end = min(start + length + FADE, frames)
@@ -189,23 +207,17 @@ class Library:
             lower[rows] += share[:, None] * self.tensors["lower"][place:place + count]
             upper[rows] += share[:, None] * self.tensors["upper"][place:place + count]
             weight[rows] += share[:, None]
-        return lower / weight.clamp_min(1e-6), upper / weight.clamp_min(1e-6)
+        return lower / weight.clamp_min(1e-6), upper / weight.clamp_min(1e-6), posture
 
-    def _manners(self, face: Tensor) -> np.ndarray:
+    def _manners(self) -> np.ndarray:
         """Chance of each speaker: the root of what there is of it, and more for a face that lives.
 
         Half of the tracks are of people who read sentences off a screen with a still face, and clips of three seconds
         hardly show one move; a talking face at large is livelier than their mean.
         """
         counts = np.bincount(self._speaker)
-        power = np.zeros(len(counts))
-        for clip in np.unique(self._clip):
-            rows = self._clip == clip
-            own = face[torch.from_numpy(rows)]
-            power[self._speaker[rows][0]] += float((own - own.mean(0)).square().sum())
-        power /= counts
-        lively = (power / max(np.median(power), 1e-12)).clip(0.2, 5.0)
-        odds = counts ** 0.5 * lively ** LIVELY
+        lively = np.bincount(self._speaker, self.tensors["lively"].numpy()) / counts
+        odds = counts ** 0.5 * (lively / max(np.median(lively), 1e-12)).clip(0.2, 5.0) ** LIVELY
         return odds / odds.sum()
 
     def _pool(self, rng: np.random.Generator) -> np.ndarray:

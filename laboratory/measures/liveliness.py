@@ -125,7 +125,7 @@ def through_bridge(paths: list[Path], drawn: Drawn) -> list[dict[str, float]]:
 
 
 def corpus(folder: Path, drawn: Drawn, most: int) -> dict[str, list[dict[str, float]]]:
-    """Figures of the labels by source and split, of at most ``most`` clips each, and closures where phones are known."""
+    """Figures of the labels by source and split, ``most`` clips each, and closures where phones are known."""
     from ..corpus.latents import Measures
 
     measures = Measures(drawn.bridge, drawn.bridge.covariance)
