@@ -128,7 +128,8 @@ def lively(kit):
         slow = (slow - slow.mean(0)) / slow.std(0)
         mouth = kit.measures.move(torch.zeros(300, 63), 0.03 * slow[:, :1], ("width",), GAPS)
         mouth = kit.measures.move(mouth, 0.02 * slow[:, 1:2].expand(-1, 3), GAPS, ("width",))
-        upper = kit.measures.move(torch.zeros(300, 63), 0.02 * slow[:, 2:].expand(-1, 2), BROWS, (*GAPS, "width", *EYES))
+        still = (*GAPS, "width", *EYES)
+        upper = kit.measures.move(torch.zeros(300, 63), 0.02 * slow[:, 2:].expand(-1, 2), BROWS, still)
         sources.append(residuals.Source(str(speaker), torch.randn(300, 384, generator=generator), torch.zeros(300) - 20,
                                         torch.zeros(300), torch.zeros(300, 63), mouth, upper))
     return replace(kit, library=residuals.Library.build(sources))

@@ -28,7 +28,7 @@ def test_tracks_of_several_folders_without_those_that_mislead(tmp_path):
         _track(tmp_path / "b" / "grid_s1" / f"{name}.safetensors", "grid_s1")
     found = speakers.list_tracks([tmp_path, tmp_path / "b"])
     assert [path.stem for path in found] == ["cued_video", *sorted(speakers.GRID), "lp_d6"]
-    assert len(speakers.GRID) <= 6 and speakers.WEIGHTS["grid_s1"] < 1
+    assert len(speakers.GRID) <= 6 and speakers.weight_of("grid_s1") < 1 == speakers.weight_of("lp_d6")
     assert speakers.speaker_of(found[0]) == "cued_A" and speakers.speaker_of(found[-1]) == "lp_d6"
     _track(tmp_path / "b" / "lp_d6.safetensors")
     with pytest.raises(PlaymateError, match="lp_d6"):

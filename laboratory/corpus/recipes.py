@@ -21,7 +21,7 @@ from .engines import Engine, Speech, Voice
 from .latents import BROWS, EYES, GAPS, Measures
 from .residuals import Library, Source, liveliness, upper_of
 from .shards import Clip
-from .speakers import WEIGHTS
+from .speakers import weight_of
 from .teacher import Teacher
 from .tracks import TYPICAL_GAP_STD, Track, resample_rows
 
@@ -93,7 +93,7 @@ def real_clip(kit: Kit, track: Track, variant: int, split: str, rng: np.random.G
     pose = np.stack([head_motion.smooth(axis, _TRACKER_NOISE) for axis in track.pose.numpy().T], 1)
     about = {"source": "real", "name": track.name, "speaker": track.person, "variant": variant, "language": "und",
              "split": split, "seconds": frames / FPS, "pace": pace, "gap_std": float(track.gap.std()),
-             "weight": WEIGHTS.get(track.person, 1.0)}
+             "weight": weight_of(track.person)}
     return Clip(heard.features[:frames], heard.loudness[:frames], heard.pitch[:frames], expression,
                 pose_latents(resample_rows(pose, times, FPS)), track.identity, about)
 

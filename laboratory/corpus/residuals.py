@@ -110,7 +110,8 @@ class Library:
 
     Attributes:
         tensors: key [N, D], lower [N, 63] and upper [N, 63] residuals, clip [N] and speaker [N] numbers, lively [N]
-            of the clip, posture [clips, 63] their mean mouth while they speak, feature_mean [C], feature_basis [C, 24], said_basis [63, 4].
+            of the clip, posture [clips, 63] their mean mouth while they speak, feature_mean [C],
+            feature_basis [C, 24], said_basis [63, 4].
     """
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
