@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from laboratory.corpus import build, recipes, report, shards, teacher, tracks
+from laboratory.corpus import build, recipes, report, residuals, shards, speakers, teacher, tracks
 from laboratory.corpus.closures import Targets
 from laboratory.corpus.engines import Speech
 from laboratory.corpus.head_motion import PoseStatistics
-from laboratory.corpus.latents import EYES
+from laboratory.corpus.latents import BROWS, EYES, GAPS
 from playmate_core.evaluation.phones import CLOSED, Phone
 from playmate_core.face import geometry
 from playmate_core.runtime.errors import PlaymateError
@@ -119,6 +119,48 @@ def test_nobody_speaks_and_the_mouth_rests(kit):
     assert clip.about["source"] == "non-speech" and clip.pose[:, :3].std() > 0
 
 
+@pytest.fixture(scope="module")
+def lively(kit):
+    """The kit with a library of two made-up speakers who raise brows and spread lips as they like."""
+    generator, sources = torch.Generator().manual_seed(5), []
+    for speaker in range(2):
+        slow = torch.randn(300, 3, generator=generator).cumsum(0)
+        slow = (slow - slow.mean(0)) / slow.std(0)
+        mouth = kit.measures.move(torch.zeros(300, 63), 0.03 * slow[:, :1], ("width",), GAPS)
+        mouth = kit.measures.move(mouth, 0.02 * slow[:, 1:2].expand(-1, 3), GAPS, ("width",))
+        still = (*GAPS, "width", *EYES)
+        upper = kit.measures.move(torch.zeros(300, 63), 0.02 * slow[:, 2:].expand(-1, 2), BROWS, still)
+        sources.append(residuals.Source(str(speaker), torch.randn(300, 384, generator=generator), torch.zeros(300) - 20,
+                                        torch.zeros(300), torch.zeros(300, 63), mouth, upper))
+    return replace(kit, library=residuals.Library.build(sources))
+
+
+def test_a_livelier_face_still_shuts_rests_and_blinks(kit, lively):
+    clip, phones = _spoken(lively)
+    curves = recipes.measure(lively, clip)
+    figures = report.closure_figures([curves["gap"]], [phones])
+    assert figures["closed"] == 1.0 and figures["shut"] <= 0.005 and figures["ratio"] > 3
+    assert np.abs(curves["gap"][62:]).max() < 0.01
+    eyes = np.concatenate([recipes.measure(lively, _spoken(lively, seed=s)[0])["eye"] for s in range(5)])
+    openness = float(geometry.eye_openness(geometry.mean_face()).mean())
+    assert eyes.min() == pytest.approx(-1.02 * openness, abs=0.01)
+
+    def spread(which, *names):
+        return np.mean([which.measures.read(_spoken(which, seed=s)[0].expression, *names).std(0).mean()
+                        for s in range(3)])
+
+    assert spread(lively, *BROWS) > 1.3 * spread(kit, *BROWS) and spread(lively, "width") > 1.1 * spread(kit, "width")
+    again, other = _spoken(lively)[0], _spoken(lively, seed=1)[0]
+    assert torch.equal(clip.expression, again.expression)
+    assert not torch.allclose(clip.expression, other.expression, atol=0.01)
+
+
+def test_a_pause_lives_with_its_lips_shut(lively):
+    clip = recipes.non_speech_clip(lively, np.random.default_rng(1))
+    assert np.abs(recipes.measure(lively, clip)["gap"]).max() < 0.01
+    assert lively.measures.read(clip.expression, *BROWS).std(0).min() > 0.003
+
+
 def test_build_real_part_is_resumable_and_repeatable(folder, tmp_path):
     settings = build.Settings(str(tmp_path / "a"), str(folder), hours=0, workers=1, variants=2, heldout=())
     told = []
@@ -172,6 +214,29 @@ def test_speech_and_check_shards(folder, kit, monkeypatch):
     assert found["closed"] == 1.0
 
 
+def test_the_teacher_and_the_library_are_made_together(folder, tmp_path, monkeypatch):
+    settings = build.Settings(str(tmp_path), str(folder), hours=0, workers=1, variants=2, heldout=())
+    build.build(settings)
+    # One speaker cannot be left out of himself: what the teacher would say of two is asked of the fit.
+    real = teacher.fit
+
+    def fit(lessons, seed):
+        taught = real(lessons, networks=0, folds=1, seed=seed)
+        taught.unseen["made_up"] = taught.mean(lessons[0].features)
+        return taught
+
+    monkeypatch.setattr(build.teacher, "fit", fit)
+    build._learn(settings, tmp_path, tracks_of(folder))
+    kit = build._load_kit(settings)
+    assert len(kit.library) == 100 and kit.library.tensors["posture"].shape == (1, 63)
+    assert kit.library.tensors["lively"].min() > 0
+    assert not list(tmp_path.glob("teacher/*.part"))
+
+
+def tracks_of(folder):
+    return speakers.list_tracks(str(folder))
+
+
 def test_lessons_follow_the_pace_of_their_recording(folder, tmp_path, kit):
     settings = build.Settings(str(tmp_path), str(folder), hours=0, workers=1, variants=3, heldout=())
     build.build(settings)
@@ -200,7 +265,7 @@ def test_command_line_and_its_refusals(tmp_path, monkeypatch):
 
 
 def test_real_tracks_have_lips_to_teach_with(kit):
-    where = tracks.default_folder()
+    where = speakers.default_folders()[0]
     if not where.is_dir():
         pytest.skip("the talking tracks are not beside the repository")
     track = tracks.load_track(where / "sadtalker_1.safetensors", kit.bridge, kit.measures)

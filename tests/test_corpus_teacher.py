@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from laboratory.corpus import build, evaluate, head_motion, shards, teacher, tracks
+from laboratory.corpus import build, evaluate, head_motion, shards, speakers, teacher, tracks
 from laboratory.corpus.latents import Measures
 from laboratory.corpus.report import count_blinks
 from playmate_core.runtime.errors import PlaymateError
@@ -38,6 +38,17 @@ def test_teacher_learns_and_carries_to_a_new_speaker(networks, tmp_path):
     assert torch.allclose(teacher.Teacher.load(tmp_path / "teacher.safetensors").mouth(lessons[0].features),
                           taught.mouth(lessons[0].features), atol=1e-5)
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_teacher_says_what_it_would_of_speakers_it_has_not_seen():
+    lessons = [teacher.Lesson(x.speaker, x.features, x.mouth, f"{x.speaker} {clip}")
+               for x in _lessons(noise=3.0) for clip in range(2)]
+    taught = teacher.fit(lessons, networks=0, folds=2)
+    assert set(taught.unseen) == {x.name for x in lessons}
+    honest = torch.cat([taught.unseen[x.name] - x.mouth for x in lessons])
+    fitted = torch.cat([taught.mean(x.features) - x.mouth for x in lessons])
+    assert honest.square().mean() > 1.02 * fitted.square().mean()
+    assert taught.mean(lessons[0].features).std() < taught.mouth(lessons[0].features).std()
 
 
 def test_gain_gives_back_the_spread_but_amplifies_no_noise():
@@ -124,8 +135,15 @@ def test_blinks_come_at_a_human_rate_and_shut_fast():
         counts.append(count_blinks(-0.1 * curve))
         tops = np.flatnonzero((curve[1:-1] > 0.95) & (curve[1:-1] >= curve[:-2]) & (curve[1:-1] > curve[2:])) + 1
         shapes += [(curve[t - 2], curve[t + 2]) for t in tops if 3 < t < 1490]
-    assert 8 <= np.mean(counts) <= 22
+    assert 14 <= np.mean(counts) <= 26
     assert np.mean([b for _, b in shapes]) > np.mean([a for a, _ in shapes])
+
+
+def test_blinks_are_as_many_in_the_first_seconds_as_later():
+    curves = np.stack([head_motion.blinks(500, [], np.random.default_rng(seed)) for seed in range(300)])
+    begins = (curves[:, 1:] > 0.5) & (curves[:, :-1] <= 0.5)
+    early, late = begins[:, :100].sum(), begins[:, 300:400].sum()
+    assert early == pytest.approx(late, rel=0.2) and 300 < early < 500  # 14 to 26 a minute in 300 times 4 s
 
 
 def test_accents_are_peaks_of_the_voice():
@@ -194,7 +212,7 @@ def test_rest_is_shut_lips_and_open_eyes():
 
 def test_missing_tracks_are_named(tmp_path):
     with pytest.raises(PlaymateError, match="--tracks"):
-        tracks.list_tracks(tmp_path)
+        speakers.list_tracks(tmp_path)
     (tmp_path / "x.safetensors").write_bytes(b"no")
     with pytest.raises(PlaymateError, match="no talking track"):
         tracks.load_track(tmp_path / "x.safetensors", None, None)

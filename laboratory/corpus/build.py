@@ -18,10 +18,11 @@ import torch
 from playmate_core.runtime.errors import PlaymateError
 from playmate_core.runtime.progress import Progress, report
 
-from . import recipes, shards, teacher
+from . import recipes, residuals, shards, teacher
 from .head_motion import PoseStatistics
 from .latents import Measures
-from .tracks import HELD_OUT, default_folder, list_tracks, load_track
+from .speakers import HELD_OUT, default_folders, list_tracks, speaker_of
+from .tracks import load_track
 
 MIXTURE = {"hibari": 0.45, "flite": 0.15, "espeak-en": 0.13, "espeak": 0.27}
 """Share of the synthetic hours by engine; what is not installed is shared out among the rest."""
@@ -35,7 +36,8 @@ SHARD_SECONDS = 360.0
 CLIP_SECONDS = (5.0, 11.4)
 """Clips fit the speech encoder's window of 12 s."""
 TEACHER = "teacher/teacher.safetensors"
-"""In a folder of its own, since every safetensors file beside the manifest is a shard."""
+LIBRARY = "teacher/residuals.safetensors"
+"""In a folder of their own, since every safetensors file beside the manifest is a shard."""
 _log = logging.getLogger(__name__)
 
 
@@ -44,11 +46,11 @@ class Settings:
     """What to build; ``hours`` counts synthetic clips, the tracks come on top."""
 
     out: str
-    tracks: str
+    tracks: str | tuple[str, ...]
     hours: float = 10.0
     seed: int = 0
     workers: int = 2
-    variants: int = 20
+    variants: int = 16
     heldout: tuple[str, ...] = HELD_OUT
     check_minutes: float = 10.0
 
@@ -60,16 +62,16 @@ def add_arguments(parser) -> None:
     parser.add_argument("--hours", type=float, default=10.0, help="hours of synthetic clips (default 10)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same corpus")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
-    parser.add_argument("--tracks", default=None, metavar="DIR", help="folder of the talking tracks")
-    parser.add_argument("--variants", type=int, default=20, help="recordings made of every track (default 20)")
+    parser.add_argument("--tracks", nargs="+", default=None, metavar="DIR", help="folders of the talking tracks")
+    parser.add_argument("--variants", type=int, default=16, help="recordings made of every track (default 16)")
     parser.add_argument("--heldout", nargs="*", default=list(HELD_OUT), metavar="NAME",
                         help="tracks that are only measured on; none after the flag trains on all")
 
 
 def run(args) -> None:
     """The corpus command: ``args`` as parsed by :func:`add_arguments`."""
-    build(Settings(args.out, str(args.tracks or default_folder()), args.hours, args.seed, args.workers, args.variants,
-                   tuple(args.heldout)), _bar())
+    folders = tuple(map(str, args.tracks or default_folders()))
+    build(Settings(args.out, folders, args.hours, args.seed, args.workers, args.variants, tuple(args.heldout)), _bar())
 
 
 def build(settings: Settings, progress: Progress = None) -> None:
@@ -88,12 +90,13 @@ def build(settings: Settings, progress: Progress = None) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for left in out.glob("*.part"):
         left.unlink()
-    tracks = list_tracks(Path(settings.tracks))
+    tracks = list_tracks(settings.tracks)
     real = [("real", path.stem) for path in tracks]
     engines = _engine_names()
     if settings.hours > 0 and not engines:
         raise PlaymateError("No text-to-speech engine is installed; install espeak-ng, flite or hibari-tts, or give "
                             "--hours 0.")
+    _check_sides(tracks, settings.heldout)
     spoken = [("speech", i) for i in range(int(np.ceil(settings.hours * 3600 / SHARD_SECONDS)))]
     checks = [("phones", i) for i, (name, _) in enumerate(CHECK_VOICES) if name in engines and settings.hours > 0]
     total = len(real) + len(checks) + len(spoken)
@@ -117,6 +120,16 @@ def build(settings: Settings, progress: Progress = None) -> None:
             report(progress, done, total)
     shards.write_manifest(out, settings.__dict__, made)
     write_report(out, made)
+
+
+def _check_sides(tracks: list[Path], heldout: tuple[str, ...]) -> None:
+    sides: dict[str, set[bool]] = {}
+    for path in tracks:
+        sides.setdefault(speaker_of(path), set()).add(path.stem in heldout)
+    both = sorted(speaker for speaker, held in sides.items() if len(held) > 1)
+    if both:
+        raise PlaymateError(f"Some clips of the speaker {both[0]} are held out and some are not; name all of them "
+                            "after --heldout, or none.")
 
 
 def shard_name(task: tuple) -> str:
@@ -168,7 +181,8 @@ def _load_kit(settings: Settings) -> recipes.Kit:
         taught = teacher.Teacher.load(learned)
         spectrum = torch.view_as_complex(taught.tensors.pop("pose_spectrum")).numpy()
         identities = taught.tensors.pop("identities")
-        kit = recipes.Kit(bridge, measures, kit.encoder, PoseStatistics(spectrum), taught, identities)
+        kit = recipes.Kit(bridge, measures, kit.encoder, PoseStatistics(spectrum), taught, identities,
+                          residuals.Library.load(Path(settings.out) / LIBRARY))
     return kit
 
 
@@ -190,7 +204,8 @@ def _rng(settings: Settings, *key) -> np.random.Generator:
 
 
 def _real_shard(settings: Settings, kit: recipes.Kit, name: str) -> list[shards.Clip]:
-    track = load_track(Path(settings.tracks) / f"{name}.safetensors", kit.bridge, kit.measures)
+    path = next(path for path in list_tracks(settings.tracks) if path.stem == name)
+    track = load_track(path, kit.bridge, kit.measures)
     split = "heldout" if name in settings.heldout else "train"
     # Tracks that are only measured on need no variants beyond a few for robustness.
     count = settings.variants if split == "train" else min(settings.variants, 4)
@@ -300,10 +315,31 @@ def _learn(settings: Settings, out: Path, paths: list[Path]) -> None:
     fitted.tensors["pose_spectrum"] = torch.view_as_real(torch.from_numpy(spectrum)).contiguous()
     fitted.tensors["identities"] = torch.stack([track.identity for track in tracks])
     (out / TEACHER).parent.mkdir(exist_ok=True)
+    kit = recipes.Kit(bridge, measures, None)
+    look = _scores_of(bridge)
+    sources = [recipes.source_of(kit, track, shards.read_shard(out / shard_name(("real", track.name)))[0],
+                                 fitted.unseen.get(track.name, torch.zeros(0, 63)), look)
+               for track in tracks]
+    # The teacher is written last: where it lies, the library does.
+    residuals.Library.build(sources).save(out / LIBRARY)
     fitted.save(out / TEACHER)
 
 
-def lessons_of(out: Path, tracks: list, most: int = 12) -> list[teacher.Lesson]:
+def _scores_of(bridge):
+    """[T, 63] latents -> [T, 52] blendshape scores of the mean face that they move."""
+    from playmate_core.face.analyzer import FaceAnalyzer
+    from playmate_core.face.geometry import mean_face
+
+    network = FaceAnalyzer.load().networks["blendshapes"]
+
+    @torch.inference_mode()
+    def look(latents):
+        return network(mean_face() + bridge.displacement(latents))
+
+    return look
+
+
+def lessons_of(out: Path, tracks: list, most: int = 6) -> list[teacher.Lesson]:
     """The teacher's lessons from the real shards: the first ``most`` recordings of each track."""
     from .tracks import resample_rows
 
@@ -313,7 +349,7 @@ def lessons_of(out: Path, tracks: list, most: int = 12) -> list[teacher.Lesson]:
         for clip in shards.read_shard(out / shard_name(("real", track.name)))[:most]:
             times = np.arange(len(clip.features)) * clip.about["pace"] / recipes.FPS
             rows = torch.from_numpy(resample_rows(mouth, times, recipes.FPS)).float()
-            lessons.append(teacher.Lesson(track.name, clip.features, rows))
+            lessons.append(teacher.Lesson(track.person, clip.features, rows, track.name))
     return lessons
 
 

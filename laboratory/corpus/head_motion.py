@@ -2,7 +2,7 @@
 
 Head pose is a random signal with the cross-spectrum of real heads (so pitch, yaw, roll and shift move together as
 necks let them), livelier while speaking, with nods on accents and a slow breath. Blinks follow the rates and the
-quick-shut, slow-open shape known from people in conversation (Stern 1984: 10 to 20 a minute, about 0.2 s).
+quick-shut, slow-open shape known from people in conversation (Stern 1984: about 0.2 s).
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ _MOST = np.array([11.0, 12.0, 8.0, 0.16, 0.12, 0.06])
 """Largest excursion of pitch, yaw, roll (degrees), shift (outer-eye distances) and scale."""
 NOD_DOWN, YAW_RIGHT = 1.0, -1.0
 """Sign of pitch when the face turns down and of yaw when the nose moves to the picture's right (SPEC.md section 8)."""
+BLINKS = (14.0, 26.0)
+"""Blinks a minute of people who talk (Bentivoglio et al. 1997: 26 in conversation, 17 at rest)."""
 _DEGREE = 0.0023  # outer-eye distances that an iris moves when the eyeball turns by one degree
 _TYPICAL = np.array([2.6, 3.0, 2.0, 0.040, 0.032, 0.010])
 
@@ -147,10 +149,11 @@ def head_pose(statistics: PoseStatistics, frames: int, speaking: np.ndarray, str
 
 
 def blinks(frames: int, stress: list[tuple[int, float]], rng: np.random.Generator) -> np.ndarray:
-    """[frames] 0 open .. 1 shut: 10 to 20 blinks a minute, some drawn to an accent, now and then a double one."""
+    """[frames] 0 open .. 1 shut: 14 to 26 blinks a minute, some drawn to an accent, now and then a double one."""
     curve = np.zeros(frames)
-    gap = 60.0 / rng.uniform(10, 20)
-    at = rng.exponential(gap)
+    gap = 60.0 / rng.uniform(*BLINKS)
+    # A camera that is switched on at any time: what is left of a pause that it fell into, long ones more often.
+    at = rng.random() * rng.gamma(3.5, gap / 2.5)
     marks = np.array([frame / FPS for frame, weight in stress if weight > 0.4])
     while at < frames / FPS:
         near = marks[np.abs(marks - at) < 0.35]

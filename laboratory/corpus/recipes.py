@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,17 +12,29 @@ from torch import Tensor
 from playmate_core.evaluation.phones import Phone, shift
 from playmate_core.face.bridge import LatentBridge
 from playmate_core.media.audio import Audio
+from playmate_core.motion.blinks import find_blinks
 from playmate_core.speech.base import SpeechEncoder
 
 from . import augmentation, head_motion, non_speech
 from .closures import Targets, apply_phones, bump, resting
 from .engines import Engine, Speech, Voice
-from .latents import EYES, GAPS, Measures
+from .latents import BROWS, EYES, GAPS, Measures
+from .residuals import Library, Source, liveliness, upper_of
 from .shards import Clip
+from .speakers import weight_of
 from .teacher import Teacher
 from .tracks import TYPICAL_GAP_STD, Track, resample_rows
 
 FPS, RATE = 25, 16_000
+LIP_SHARE = 0.5
+"""Share of drawn lips (mean and a piece of real movement) in the lip gap, and in the lip width's quick movement, of a
+label, against the teacher's own with the spread given back: what speech says of the lips must not drown in what it
+does not. Slow changes of width, smiles above all, are the piece's."""
+_QUICK = 0.3  # seconds of smoothing above which a change of width is slow
+MORE = 1.3
+"""Factor on pieces of real movement: what cross-fades and the inverse of the latent bridge take off."""
+QUIET_MOUTH = 0.6
+"""Share of a piece's mouth that is shown in a pause, its lips shut."""
 _TRACKER_NOISE = 0.05  # seconds of smoothing that take the tracker's tremble out of a real head
 
 
@@ -35,6 +48,7 @@ class Kit:
     statistics: head_motion.PoseStatistics | None = None
     teacher: Teacher | None = None
     identities: Tensor | None = None
+    library: Library | None = None
 
 
 def listen(kit: Kit, samples: np.ndarray):
@@ -74,9 +88,12 @@ def real_clip(kit: Kit, track: Track, variant: int, split: str, rng: np.random.G
     usual = float((TYPICAL_GAP_STD / track.gap.std()).clamp(0.6, 1.6)) ** 0.5
     keep = usual * (1.0 - 0.8 * pauses(track.samples, len(track.mouth)))[:, None]
     expression = at(track.latents + (keep - 1.0) * track.mouth)
+    if variant:
+        expression = other_blinks(kit.measures, expression, rng)
     pose = np.stack([head_motion.smooth(axis, _TRACKER_NOISE) for axis in track.pose.numpy().T], 1)
-    about = {"source": "real", "name": track.name, "variant": variant, "language": "und", "split": split,
-             "seconds": frames / FPS, "pace": pace, "gap_std": float(track.gap.std())}
+    about = {"source": "real", "name": track.name, "speaker": track.person, "variant": variant, "language": "und",
+             "split": split, "seconds": frames / FPS, "pace": pace, "gap_std": float(track.gap.std()),
+             "weight": weight_of(track.person)}
     return Clip(heard.features[:frames], heard.loudness[:frames], heard.pitch[:frames], expression,
                 pose_latents(resample_rows(pose, times, FPS)), track.identity, about)
 
@@ -98,6 +115,23 @@ def pauses(samples: np.ndarray, frames: int) -> Tensor:
 def lesson_mouth(track: Track) -> Tensor:
     """[T, 63] the mouth that the teacher is shown: of typical amplitude, so that all speakers speak alike."""
     return track.mouth * float((TYPICAL_GAP_STD / track.gap.std()).clamp(0.5, 2.0))
+
+
+def source_of(kit: Kit, track: Track, clip: Clip, said: Tensor, look: Callable[[Tensor], Tensor]) -> Source:
+    """A track for the library of real movement.
+
+    Args:
+        kit: needs no encoder.
+        track: a real clip.
+        clip: its recording as it is.
+        said: [T, 63] its mouth by a teacher that has not seen the speaker.
+        look: [T, 63] latents -> [T, 52] blendshape scores of the face that they draw.
+    """
+    frames = min(len(clip.features), len(track.latents), len(said))
+    quiet, mouth = pauses(track.samples, len(track.mouth)), lesson_mouth(track)
+    upper = upper_of(track.latents, track.mouth, kit.measures, _rest_openness())
+    return Source(track.person, clip.features[:frames], clip.loudness[:frames], quiet[:frames], said[:frames],
+                  mouth[:frames], upper[:frames], liveliness(look(mouth + upper)))
 
 
 # ---- synthetic speech -------------------------------------------------------------------------------------------
@@ -162,25 +196,87 @@ def synthetic_clip(kit: Kit, samples: np.ndarray, phones: list[Phone], about: di
     frames = len(heard)
     rest = resting(phones, frames, Targets())
     amplitude = float(np.exp(rng.normal(-0.1, 0.1)))
-    if phones:
-        # The teacher labels the clean voice; noise is added for the model that learns from the labels.
-        clean = listen(kit, samples)
-        mouth = apply_phones(kit.teacher.mouth(clean.features) * amplitude, phones, kit.measures)
-        stress = head_motion.accents(clean.loudness.numpy(), clean.pitch.numpy(), 1.0 - rest)
-    else:
-        mouth, stress = torch.zeros(frames, 63), []
+    # The teacher labels the clean voice; noise is added for the model that learns from the labels.
+    clean = listen(kit, samples) if phones else heard
+    stress = head_motion.accents(clean.loudness.numpy(), clean.pitch.numpy(), 1.0 - rest) if phones else []
+    mouth, beside = _spoken(kit, clean, phones, rest, amplitude, rng)
     # Lips at rest breathe and swallow a little; they stay shut.
     idle = torch.from_numpy(0.0015 * head_motion.smooth(rng.standard_normal(frames), 0.4) * rest).float()
     mouth = kit.measures.move(mouth, -idle.abs()[:, None].expand(-1, 3), GAPS, ("width",))
     speaking = 1.0 - rest
     pose = head_motion.head_pose(kit.statistics, frames, speaking, stress, rng)
-    upper = head_motion.upper_face(
-        kit.measures, head_motion.blinks(frames, stress, rng), head_motion.brows(frames, stress, speaking, rng),
-        head_motion.gaze(frames, pose, rng), _rest_openness(), mouth)
+    shut = head_motion.blinks(frames, stress, rng)
+    # Pieces of real movement raise their own brows; half of the flashes stay, since these know the accents.
+    raised = head_motion.brows(frames, stress, speaking, rng) * (1.0 if kit.library is None else 0.5)
+    upper = head_motion.upper_face(kit.measures, shut, raised, head_motion.gaze(frames, pose, rng), _rest_openness(),
+                                   mouth)
+    lids = -kit.measures.read(beside, *EYES) * torch.from_numpy(shut).float()[:, None]
+    upper = upper + kit.measures.move(beside, lids, EYES, (*GAPS, "width", *BROWS))
     identity = kit.identities[int(rng.integers(len(kit.identities)))] + 0.02 * torch.from_numpy(
         rng.standard_normal(63)).float()
     return Clip(heard.features, heard.loudness, heard.pitch, mouth + upper, pose_latents(pose), identity,
                 {**about, "seconds": frames / FPS})
+
+
+def _spoken(kit: Kit, clean, phones: list[Phone], rest: np.ndarray, amplitude: float,
+            rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """[T, 63] the mouth to a clean voice, and [T, 63] what real faces do beside it (nothing without a library)."""
+    frames = len(clean)
+    said = kit.teacher.mouth(clean.features) * amplitude if phones else torch.zeros(frames, 63)
+    if kit.library is None:
+        return apply_phones(said, phones, kit.measures) if phones else said, torch.zeros(frames, 63)
+    mean = kit.teacher.mean(clean.features) * amplitude if phones else said
+    quiet = torch.from_numpy(rest).float()
+    lower, beside, posture = kit.library.draw(clean.features, clean.loudness, quiet, mean, rng)
+    lips = (*GAPS, "width")
+    lower, beside = MORE * lower, MORE * beside
+    drawn = mean + amplitude * lower
+    change = (1.0 - LIP_SHARE) * (kit.measures.read(said, *lips) - kit.measures.read(drawn, *lips))
+    change[:, -1] -= torch.from_numpy(head_motion.smooth(change[:, -1].numpy(), _QUICK)).float()
+    drawn = kit.measures.move(drawn, change, lips, EYES + BROWS)
+    if phones:
+        # Pieces of several speakers average out how a person holds the mouth while talking: wide or narrow, teeth
+        # shown or not. How far the lips part is left to the voice.
+        talking = (1.0 - quiet) / (1.0 - quiet).sum().clamp_min(1.0)
+        offset = posture - talking @ drawn
+        offset = kit.measures.move(offset, -kit.measures.read(offset, *GAPS), GAPS, ("width", *EYES, *BROWS))
+        drawn = drawn + offset
+    still = QUIET_MOUTH * lower
+    still = kit.measures.move(still, -kit.measures.read(still, *GAPS), GAPS, ("width", *EYES, *BROWS))
+    mouth = apply_phones(drawn, phones, kit.measures) if phones else torch.zeros(frames, 63)
+    return mouth + quiet[:, None] * still, beside
+
+
+def other_blinks(measures: Measures, expression: Tensor, rng: np.random.Generator) -> Tensor:
+    """A real face that blinks at other times, as often and as deep: [T, 63] -> [T, 63].
+
+    Recordings of one clip that all blink at the same sounds teach a model when that clip blinks; on voices that it
+    has not heard it then hardly blinks at all.
+    """
+    frames, openness = len(expression), _rest_openness()
+    closure = (-measures.read(expression, *EYES) / openness).clamp(0.0, 1.0)
+    found = find_blinks(closure, FPS, 0.3)
+    still = (*GAPS, "width", *BROWS)
+    pieces, opened = [], expression.clone()
+    for first, last in found:
+        before, after = max(first - 1, 0), min(last, frames - 1)
+        share = torch.linspace(0.0, 1.0, after - before + 1)[:, None]
+        lids = measures.read(expression[before:after + 1], *EYES)
+        calm = lids[:1] * (1 - share) + lids[-1:] * share
+        opened[before:after + 1] = measures.move(expression[before:after + 1], calm - lids, EYES, still)
+        pieces.append(lids - calm)
+    free = np.ones(frames, bool)
+    for piece in pieces:
+        starts = [t for t in range(frames - len(piece)) if free[t:t + len(piece)].all()]
+        if not starts:
+            continue
+        start = starts[int(rng.integers(len(starts)))]
+        rows = slice(start, start + len(piece))
+        free[max(start - 3, 0):start + len(piece) + 3] = False
+        # Lids that are lower already have less far to go.
+        room = (-1.02 * openness - measures.read(opened[rows], *EYES)).clamp_max(0.0)
+        opened[rows] = measures.move(opened[rows], torch.maximum(piece, room), EYES, still)
+    return opened
 
 
 def _rest_openness() -> float:

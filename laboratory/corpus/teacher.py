@@ -35,11 +35,13 @@ class Lesson:
         speaker: lessons of one speaker are never split between fitting and checking.
         features: [T, C].
         mouth: [T, 63] latents from rest, brought to a common amplitude.
+        name: of the clip that it is a recording of; the speaker's where there is one clip of each.
     """
 
     speaker: str
     features: Tensor
     mouth: Tensor
+    name: str = ""
 
 
 def stack_context(features: Tensor, reach: int = CONTEXT) -> Tensor:
@@ -57,10 +59,16 @@ def _network(channels: int) -> nn.Sequential:
 
 
 class Teacher:
-    """A fitted teacher; ``tensors`` is all of its state."""
+    """A fitted teacher; ``tensors`` is all of its state.
+
+    Attributes:
+        unseen: after :func:`fit`, the mean mouth [T, 63] of the first recording of each clip by a teacher that has not
+            seen its speaker: what an honest error is measured from.
+    """
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
         self.tensors = tensors
+        self.unseen: dict[str, Tensor] = {}
         self._networks = []
         for index in range(int(tensors["networks"])):
             network = _network(tensors["feature_mean"].shape[0])
@@ -79,11 +87,19 @@ class Teacher:
         scaled = (clean / t["feature_scale"]).T[None]
         return 0.5 * linear + 0.5 * torch.stack([net(scaled)[0].T for net in self._networks]).mean(0)
 
+    def mean(self, features: Tensor) -> Tensor:
+        """[T, C] encoder features -> [T, 63] the mean mouth, of less movement than real ones have."""
+        return self._latents(self.components(features))
+
+    def _latents(self, scores: Tensor) -> Tensor:
+        t = self.tensors
+        return (scores * t["mouth_scale"]) @ t["mouth_basis"] + t["mouth_mean"]
+
     def mouth(self, features: Tensor) -> Tensor:
-        """[T, C] encoder features at 25 frames a second -> [T, 63] mouth latents from rest."""
+        """[T, C] encoder features at 25 frames a second -> [T, 63] mouth latents from rest, of real spread."""
         t = self.tensors
         scores = (self.components(features) - t["level"]) * t["gain"] + t["level"]
-        return (scores * t["mouth_scale"]) @ t["mouth_basis"] + t["mouth_mean"]
+        return self._latents(scores)
 
     def save(self, path: Path) -> None:
         """Written under a temporary name, then moved into place."""
@@ -130,12 +146,14 @@ def fit(lessons: list[Lesson], networks: int = 3, steps: int = 900, seed: int = 
             part = _fit_once([x for x in lessons if x.speaker not in left_out], min(networks, 1), steps, seed, final)
             seen: set[str] = set()
             for lesson in lessons:
-                # The first lesson of a speaker is the unchanged recording; variants would count it twice.
-                if lesson.speaker in left_out and lesson.speaker not in seen:
-                    seen.add(lesson.speaker)
+                # The first lesson of a clip is the unchanged recording; variants would count it twice.
+                name = lesson.name or lesson.speaker
+                if lesson.speaker in left_out and name not in seen:
+                    seen.add(name)
                     scores = (lesson.mouth - final.tensors["mouth_mean"]) @ final.tensors["mouth_basis"].T
                     wanted.append(scores / final.tensors["mouth_scale"])
                     said.append(part.components(lesson.features))
+                    final.unseen[name] = final._latents(said[-1])
             report(progress, fold + 2, total)
         final.tensors.update(gain=find_gain(torch.cat(said), torch.cat(wanted)), level=torch.cat(said).mean(0))
     return final

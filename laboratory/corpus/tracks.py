@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +12,11 @@ from torch import Tensor
 from playmate_core.face import geometry
 from playmate_core.runtime.errors import PlaymateError
 
-from .. import ROOT
 from .latents import EYES, GAPS, Measures
 
 FPS = 25.0
-HELD_OUT = ("latentsync_3", "retalking_5", "edtalk_radio", "sadtalker_2")
-"""Tracks that are measured on and never trained on, unless asked for."""
-LEFT_OUT = ("lp_d12", "latentsync_1")
-"""Left out altogether: sung and shouted; landmarks that no plausible face explains (a hand, a fast turn)."""
+LONGEST_LOSS = 3
+"""Frames that the tracker may lose the face for and be bridged by a line; a longer stretch ends the clip."""
 _CLOSED_GAP = 0.006  # mean lip gap of lips that touch, outer-eye distances: the mesh's inner edges never quite meet
 _REST_SHARE = 0.12
 TYPICAL_GAP_STD = 0.060
@@ -39,6 +35,7 @@ class Track:
         gap, width: [T] lip gap and width from rest, outer-eye distances, as measured.
         pose: [T, 6] pitch, yaw, roll (degrees), shift right and down (outer-eye distances), scale; less the mean.
         identity: [63] identity feature.
+        speaker: who speaks; empty where the name of the clip is the speaker's.
     """
 
     name: str
@@ -49,20 +46,12 @@ class Track:
     width: Tensor
     pose: Tensor
     identity: Tensor
+    speaker: str = ""
 
-
-def default_folder() -> Path:
-    """Where the tracks lie by default: ``$PLAYMATE_SHARED`` or ``shared`` beside the repository."""
-    shared = os.environ.get("PLAYMATE_SHARED") or ROOT.parent / "shared"
-    return Path(shared) / "data" / "talking_tracks"
-
-
-def list_tracks(folder: Path) -> list[Path]:
-    """The track files, sorted; raises PlaymateError when there is none."""
-    files = [path for path in sorted(Path(folder).glob("*.safetensors")) if path.stem not in LEFT_OUT]
-    if not files:
-        raise PlaymateError(f"No talking tracks (*.safetensors) in {folder}; give their folder with --tracks.")
-    return files
+    @property
+    def person(self) -> str:
+        """Who speaks."""
+        return self.speaker or self.name
 
 
 def resample_rows(rows: np.ndarray, times: np.ndarray, rate: float) -> np.ndarray:
@@ -72,6 +61,16 @@ def resample_rows(rows: np.ndarray, times: np.ndarray, rate: float) -> np.ndarra
     high = np.minimum(low + 1, len(rows) - 1)
     share = (place - low)[:, None]
     return rows[low] * (1 - share) + rows[high] * share
+
+
+def longest_seen(seen: np.ndarray) -> tuple[int, int]:
+    """First and last + 1 frame of the longest stretch in which the face is never lost for more than ``LONGEST_LOSS``
+    frames; [T] bool, at least one of them true."""
+    places = np.flatnonzero(seen)
+    breaks = np.flatnonzero(np.diff(places) > LONGEST_LOSS + 1)
+    starts, ends = np.append(places[0], places[breaks + 1]), np.append(places[breaks], places[-1])
+    widest = int((ends - starts).argmax())
+    return int(starts[widest]), int(ends[widest]) + 1
 
 
 def rest_frames(gap: Tensor, eyes: Tensor) -> Tensor:
@@ -139,9 +138,12 @@ def load_track(path: Path, bridge, measures: Measures) -> Track:
         with safe_open(str(path), "np") as stored:
             samples = stored.get_tensor("audio").astype(np.float32) / 32768.0
             points = stored.get_tensor("landmarks").astype(np.float32)
-            rate = float(stored.metadata()["fps"])
+            rate, speaker = float(stored.metadata()["fps"]), stored.metadata().get("speaker", "")
     except (OSError, SafetensorError, KeyError, TypeError) as error:
         raise PlaymateError(f"{path} is no talking track ({error}); give the folder of the tracks.") from error
+    # Sound and picture of the files are in step: shift_applied_frames_25fps says what was done to them.
+    start, end = longest_seen(np.isfinite(points).all((1, 2)))
+    samples, points = samples[round(start / rate * 16000):], points[start:end]
     seen = np.isfinite(points).all((1, 2))
     index = np.arange(len(points))
     flat = points.reshape(len(points), -1)
@@ -164,4 +166,4 @@ def load_track(path: Path, bridge, measures: Measures) -> Track:
         latents, mouth = (measures.move(e, step.expand(len(e), 3), GAPS, ("width",)) for e in (latents, mouth))
     width = geometry.lip_width(shape[..., :2]) - geometry.lip_width(rest[..., :2])
     return Track(path.stem, samples[: int(frames / FPS * 16000)], latents, mouth, gap - _CLOSED_GAP, width,
-                 head_motion(landmarks), geometry.identity_feature(rest))
+                 head_motion(landmarks), geometry.identity_feature(rest), speaker)

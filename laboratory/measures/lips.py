@@ -1,6 +1,7 @@
 """Lips of rendered videos against real speakers: the figures of training/README.md.
 
-    python -m laboratory.measures.lips --tracks ../shared/data/talking_tracks --portrait FILE [FILE ...]
+    python -m laboratory.measures.lips --tracks ../shared/data/talking_tracks ../shared/data/talking_tracks_more \\
+        --portrait FILE [FILE ...]
 
 For every held-out track: its sound through encoder, diffusion and renderer; the lips tracked on the
 finished frames; correlation of lip gap and lip width with the speaker's own, best lag, and the ratio of
@@ -31,10 +32,10 @@ from playmate_core.evaluation.lips import (
 from playmate_core.evaluation.tracking import track_video
 from playmate_core.media.pictures import read_image
 
+from ..corpus.speakers import HELD_OUT, list_tracks
 from ..training.dataset import load_corpus
 from ..training.validation import bridge_lips, features_of
 
-HELD_OUT = ("latentsync_3", "retalking_5", "edtalk_radio", "sadtalker_2")
 FPS = 25.0
 
 
@@ -66,7 +67,7 @@ def measure_tracks(models, looks, args) -> None:
     """Lips against those of the real speakers."""
     rows = []
     for name in args.names:
-        audio, gap, width = read_track(args.tracks / f"{name}.safetensors")
+        audio, gap, width = read_track(next(p for p in list_tracks(args.tracks) if p.stem == name))
         frames = min(len(gap), round(args.seconds * FPS))
         features = pipeline.encode_audio(models, (audio[:, :round(frames / FPS * 16000)], 16000))
         spread = gap[:frames][torch.isfinite(gap[:frames])].std()
@@ -114,7 +115,7 @@ def say(line: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tracks", type=Path, help="folder of talking tracks")
+    parser.add_argument("--tracks", type=Path, nargs="+", help="folders of talking tracks")
     parser.add_argument("--names", nargs="+", default=list(HELD_OUT))
     parser.add_argument("--phones", type=Path, help="corpus folder whose clips of split 'phones' are spoken")
     parser.add_argument("--clips", type=int, default=12, help="at most this many of them")

@@ -102,6 +102,7 @@ class Sampling(TypedDict, total=False):
     audio_guidance: Weight
     emotion_guidance: Weight
     temperature: Weight
+    blinks: Weight
 
 
 @plain_dataclass(frozen=True)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..emotion.conditioning import EmotionConditioning, conditioning
+from ..motion.blinks import MAX_RATE
 from ..motion.features import FPS, SpeechFeatures
 from ..motion.types import KEYPOINTS, Motion, Neutral
 from ..runtime.acceleration import NONE
@@ -18,6 +19,7 @@ from ..runtime.progress import Progress
 from ..weights import bundled
 from .articulation import Articulation
 from .base import SamplingSettings, WindowedMotionModel, check_range
+from .blinking import Blinker
 from .checkpoint import BUNDLED, load_checkpoint, save_checkpoint
 from .config import POSE_DIM, DenoiserConfig
 from .controller import EmotionController
@@ -49,7 +51,8 @@ class PlaymateMotionModel(WindowedMotionModel):
 
     Attributes:
         config: sizes, and the speech encoder whose features it takes.
-        sampling: defaults that came with the weights: ``audio_guidance``, ``emotion_guidance``, ``temperature``.
+        sampling: defaults that came with the weights: ``audio_guidance``, ``emotion_guidance``, ``temperature``,
+            and ``blinks``, how many a minute are planned beside the model's own (0 if it does not say).
         reached: figures measured when the weights were made.
         controller, emotion_means: the emotion head and [7, 63] mean expressions, None for stage 1 alone.
         articulation: a regression that corrects how far lips part, or None.
@@ -119,10 +122,12 @@ class PlaymateMotionModel(WindowedMotionModel):
                                  None if emotion is None else emotion.weights, self.acceleration)
         expected = (None if self.articulation is None or not len(features) else
                     self.articulation.gap(features.features.to(self.device, torch.float32)))
-        return self._decoded(windows, settings.head_motion, emotion, expected)
+        rate = self._scale("blinks", None, 0.0, MAX_RATE)
+        blinker = Blinker(rate, settings.seed, len(features)) if rate else None
+        return self._decoded(windows, settings.head_motion, emotion, expected, blinker)
 
     def _decoded(self, windows: Iterator[Tensor], head_motion: float, emotion: Optional[EmotionConditioning],
-                 expected: Optional[Tensor]) -> Iterator[Motion]:
+                 expected: Optional[Tensor], blinker: Optional[Blinker] = None) -> Iterator[Motion]:
         start = 0
         for units in windows:
             rows = slice(start, start + len(units))
@@ -134,6 +139,9 @@ class PlaymateMotionModel(WindowedMotionModel):
             if emotion is not None:
                 expression = expression + emotion.expression[rows]
                 moved = moved * emotion.head_motion[rows, None]
+            if blinker is not None:
+                # Last, so that lids meet whatever the emotion does to them.
+                expression = blinker(expression, rows.start)
             pose = self.statistics.decode_pose(moved, head_motion)
             if emotion is not None:
                 pose[:, :3] += emotion.rotation[rows]
