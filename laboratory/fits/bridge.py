@@ -271,7 +271,8 @@ def lengths(moved: Tensor) -> dict[str, Tensor]:
             for up, low in zip(geo.EYES_UPPER, geo.EYES_LOWER, strict=True)]
     corners = [(x[:, up[0]] + x[:, up[-1]]) / 2 for up in geo.EYES_UPPER]
     return {"lip gap": y[:, 14] - y[:, 13], "lip width": x[:, 291] - x[:, 61],
-            "corners up": -(y[:, 61] + y[:, 291]) / 2, "upper lip": -y[:, 13], "lower lip": y[:, 14], "chin": y[:, 152], "pucker": -moved[:, (0, 17), 2].mean(1),
+            "corners up": -(y[:, 61] + y[:, 291]) / 2, "upper lip": -y[:, 13], "lower lip": y[:, 14],
+            "chin": y[:, 152], "pucker": -moved[:, (0, 17), 2].mean(1),
             "inner brows": -(y[:, 107] + y[:, 336]) / 2, "outer brows": -(y[:, 70] + y[:, 300]) / 2,
             "brows together": x[:, 107] - x[:, 336], "right lids": lids[0], "left lids": lids[1],
             "gaze x": (x[:, 468] - corners[0] + x[:, 473] - corners[1]) / 2}
