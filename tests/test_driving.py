@@ -328,6 +328,7 @@ def test_template_clips_left_out_of_the_fit(models, shared):
         stored = load_file(str(folder / f"{name}.safetensors"))
         clips[name] = {key: value[::2].double() for key, value in stored.items()}
         clips[name]["landmarks"] = torch.stack([face.landmarks for face in recorder.faces]).double()
+        clips[name]["blendshapes"] = torch.stack([face.blendshapes for face in recorder.faces]).double()
     pairs = fit_bridge.Pairs(clips, geometry.mean_face().double(), geometry.mirror_index())
     templates = fit_bridge.read_templates(folder)
     scores = []

@@ -16,6 +16,8 @@ DIMENSIONS = 40
 """Principal movements kept: 99.2 % of the variance of 76 recordings of 50 people and eleven expressive clips."""
 _LONGEST = 300
 """Frames up to which a recording counts in proportion to its length; long ones count no more."""
+_ENOUGH = 20
+"""Recordings from which on what a turn does can be told from what faces do."""
 _SCORES_RIDGE, _POSE_RIDGE = 0.3, 0.3
 
 
@@ -51,7 +53,9 @@ class Recordings:
         self.pose_error = self._find_pose_error()
 
     def _find_pose_error(self) -> Tensor:
-        """[10, 1434] displacement a pose term, found beside what the expressions explain."""
+        """[10, 1434] displacement a pose term, found beside what the expressions explain; none from few recordings."""
+        if len(self.shape) < _ENOUGH:
+            return torch.zeros(10, 3 * geo.LANDMARKS, dtype=torch.float64)
         rows, moved = [], []
         for name, shape in self.shape.items():
             both = torch.cat([self.scores[name], pose_terms(self.degrees[name])], 1)

@@ -19,7 +19,7 @@ from playmate_core.motion.geometry import euler_degrees
 from playmate_core.motion.sliders import edit_expression
 from playmate_core.motion.types import Motion, Neutral
 
-from ..corpus.tracks import default_folder
+from ..corpus.speakers import default_folders
 
 CLIPS = {"s0--d0_concat": "liveportrait_pairs/d0", "s9--d5_concat": "liveportrait_templates/d5",
          "s6--d9": "liveportrait_pairs/d9"}
@@ -28,7 +28,7 @@ CLIPS = {"s0--d0_concat": "liveportrait_pairs/d0", "s9--d5_concat": "liveportrai
 
 def shared() -> Path:
     """The shared folder: ``$PLAYMATE_SHARED`` or ``shared`` beside the repository."""
-    return default_folder().parent.parent
+    return default_folders()[0].parent.parent
 
 
 def rendered() -> Path:
