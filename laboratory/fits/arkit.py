@@ -37,8 +37,10 @@ RIGID_BROWS = 0.9
 """How much of the difference between a brow's upper and lower edge is taken out of a shape."""
 
 NOSE_WINGS = ((48, 278), (49, 279), (64, 294), (98, 327), (102, 331), (115, 344), (129, 358), (219, 439), (235, 455))
-STEADY_NOSE = 0.5
-"""How much of what a shape parts the wings of the nose is drawn: a head's mesh widens more than speakers' noses do."""
+FACE_SIDES = ((234, 454), (93, 323), (132, 361), (58, 288), (172, 397), (136, 365), (150, 379))
+STEADY = {NOSE_WINGS: 0.2, FACE_SIDES: 0.4}
+"""How much of what a shape does to a width is drawn: the head's mesh widens more than speakers' noses and jaws do, and a
+mesh that tracks a drawn smile sees a wider nose and jaw than are drawn."""
 
 WITNESSES = {20.0: tuple(range(geo.LANDMARKS)), 300.0: sum(geo.BROWS, ()), 60.0: sum(geo.EYES, ()) + geo.OVAL
              + (48, 278, 49, 279, 64, 294, 98, 327, 2, 1, 4), 400.0: (61, 291, 78, 308, 185, 409, 146, 375)}
@@ -47,11 +49,12 @@ _log = logging.getLogger("fit_arkit")
 
 
 def held_together(shapes: Tensor) -> Tensor:
-    """[52, 478, 3] with both edges of each brow moving nearly alike, and the wings of the nose half as far apart."""
+    """[52, 478, 3] with both edges of each brow moving nearly alike, and with nose and jaw keeping their width."""
     out = shapes.clone()
-    for a, b in NOSE_WINGS:
-        apart = (1.0 - STEADY_NOSE) / 2 * (shapes[:, b, 0] - shapes[:, a, 0])
-        out[:, a, 0], out[:, b, 0] = shapes[:, a, 0] + apart, shapes[:, b, 0] - apart
+    for pairs, kept in STEADY.items():
+        for a, b in pairs:
+            apart = (1.0 - kept) / 2 * (shapes[:, b, 0] - shapes[:, a, 0])
+            out[:, a, 0], out[:, b, 0] = shapes[:, a, 0] + apart, shapes[:, b, 0] - apart
     for upper, lower in zip(geo.BROWS_UPPER, geo.BROWS_LOWER, strict=True):
         for a, b in zip(upper, lower, strict=True):
             middle = (shapes[:, a] + shapes[:, b]) / 2

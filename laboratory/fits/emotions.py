@@ -51,9 +51,9 @@ EXPRESSIONS: dict[str, dict[str, float]] = {
     "surprised": {"browInnerUp": 0.9, "browOuterUp": 1.0, "eyeWide": 0.9, "jawOpen": 0.22, "mouthFunnel": 0.15},
     # 9, 10 and 4: nose wrinkled, upper lip raised.
     "disgusted": {"noseSneer": 0.9, "browDown": 0.15, "mouthUpperUp": 0.6, "eyeSquint": 0.1, "mouthFrown": 0.5,
-                  "mouthShrugLower": 0.15},
+                  "mouthShrugLower": 0.05},
     # 12 and 14 on the person's left alone.
-    "contempt": {"mouthSmileLeft": 0.55, "mouthDimpleLeft": 1.0, "mouthPressLeft": 0.5, "eyeSquint": 0.25,
+    "contempt": {"mouthSmileLeft": 0.55, "mouthDimpleLeft": 1.0, "mouthPressLeft": 0.5, "eyeSquint": 0.12,
                  "cheekSquintLeft": 0.12, "browOuterUpLeft": 0.35, "noseSneerLeft": 0.2, "mouthShrugLower": 0.3},
 }
 """ARKit's expressions and their amounts at strength 1; a name without a side stands for both."""
