@@ -1,6 +1,7 @@
 """Carries a motion model over from one latent bridge to another.
 
-    python -m laboratory.fits.translation --old BRIDGE --model MOTION [--new BRIDGE] [--emotions] [--out FILE]
+    python -m laboratory.fits.translation --old BRIDGE --model MOTION [--new BRIDGE] [--emotions]
+                                          [--blinks RATE] [--out FILE]
 
 A motion model learns latents that were read off real faces by the bridge of its day. When the bridge is fitted anew,
 the same latents draw another face; what must stay is the face. So each latent becomes the most probable one under the
@@ -15,6 +16,7 @@ with the lips held together as stage 2 learns them.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 from pathlib import Path
 
@@ -68,6 +70,7 @@ def main() -> None:
     parser.add_argument("--new", type=Path, default=BUNDLED / "bridge.safetensors")
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--emotions", action="store_true", help="take the bundled emotions' mean expressions")
+    parser.add_argument("--blinks", type=float, help="plan this many blinks a minute beside the model's own")
     parser.add_argument("--out", type=Path, default=BUNDLED / "motion.safetensors")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -79,6 +82,9 @@ def main() -> None:
     out = translated(tensors, old, new)
     if arguments.emotions:
         out["emotion.means"] = means(Measures(new, new.covariance)).float().contiguous()
+
+    if arguments.blinks is not None:
+        metadata["sampling"] = json.dumps({**json.loads(metadata["sampling"]), "blinks": arguments.blinks})
 
     before = old.displacement(tensors["statistics.axes"]).flatten(1)
     after = new.displacement(out["statistics.axes"]).flatten(1)
