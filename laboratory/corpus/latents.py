@@ -26,7 +26,7 @@ class Measures:
 
     Measures, all as change from the face at rest and in outer-eye distances: ``gap``, ``gap-right``, ``gap-left``
     (inner lips apart), ``width`` (corner to corner), ``upper-lip`` (inner edge, down), ``eye-right``, ``eye-left``
-    (lids apart), ``brow-right``, ``brow-left`` (up), ``gaze-x`` (right in the picture), ``gaze-y`` (down).
+    (lids apart), ``lower-lids`` (up), ``brow-right``, ``brow-left`` (up), ``gaze-x`` (right in the picture), ``gaze-y`` (down).
 
     Args:
         bridge: anything with ``displacement([N, 21, 3]) -> [N, 478, 3]`` that is linear.
@@ -44,6 +44,7 @@ class Measures:
             rows[name] = (y[:, list(lower[3:6])] - y[:, list(upper[3:6])]).mean(1)
         for name, upper, lower in zip(BROWS, geometry.BROWS_UPPER, geometry.BROWS_LOWER, strict=False):
             rows[name] = -y[:, list(upper) + list(lower)].mean(1)
+        rows["lower-lids"] = -y[:, [i for ring in geometry.EYES_LOWER for i in ring[3:6]]].mean(1)
         irises = list(geometry.IRIS_CENTRES)
         corners = [eye[i] for eye in geometry.EYES_UPPER for i in (0, -1)]
         rows["gaze-x"] = x[:, irises].mean(1) - x[:, corners].mean(1)
