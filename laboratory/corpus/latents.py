@@ -26,7 +26,8 @@ class Measures:
 
     Measures, all as change from the face at rest and in outer-eye distances: ``gap``, ``gap-right``, ``gap-left``
     (inner lips apart), ``width`` (corner to corner), ``upper-lip`` (inner edge, down), ``eye-right``, ``eye-left``
-    (lids apart), ``lower-lids`` (up), ``brow-right``, ``brow-left`` (up), ``gaze-x`` (right in the picture), ``gaze-y`` (down).
+    (lids apart), ``lower-lids`` (up), ``brow-right``, ``brow-left`` (up), ``gaze-x`` (right in the picture),
+    ``gaze-y`` (down).
 
     Args:
         bridge: anything with ``displacement([N, 21, 3]) -> [N, 478, 3]`` that is linear.

@@ -39,8 +39,8 @@ RIGID_BROWS = 0.9
 NOSE_WINGS = ((48, 278), (49, 279), (64, 294), (98, 327), (102, 331), (115, 344), (129, 358), (219, 439), (235, 455))
 FACE_SIDES = ((234, 454), (93, 323), (132, 361), (58, 288), (172, 397), (136, 365), (150, 379))
 STEADY = {NOSE_WINGS: 0.2, FACE_SIDES: 0.4}
-"""How much of what a shape does to a width is drawn: the head's mesh widens more than speakers' noses and jaws do, and a
-mesh that tracks a drawn smile sees a wider nose and jaw than are drawn."""
+"""How much of what a shape does to a width is drawn: the head's mesh widens more than speakers' noses and jaws do, and
+a mesh that tracks a drawn smile sees a wider nose and jaw than are drawn."""
 
 WITNESSES = {20.0: tuple(range(geo.LANDMARKS)), 300.0: sum(geo.BROWS, ()), 60.0: sum(geo.EYES, ()) + geo.OVAL
              + (48, 278, 49, 279, 64, 294, 98, 327, 2, 1, 4), 400.0: (61, 291, 78, 308, 185, 409, 146, 375)}
