@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -215,6 +216,16 @@ def test_a_portraits_sheet(models, small, voice_path, tmp_path):
     assert made.name == "portrait_small.png"
     with Image.open(made) as sheet:
         assert sheet.width >= 4 * 48 and sheet.height > 3 * 40 and len(sheet.convert("L").getcolors()) > 50
+
+
+def test_the_emotions_side_by_side(models, small, voice_path, tmp_path):
+    path = tmp_path / "small.png"
+    Image.fromarray((small * 255).byte().numpy()).save(path)
+    made = sheets.emotions(models, tmp_path, [path], voice_path, labels=["surprised"], width=48)
+    with Image.open(made) as sheet:
+        assert made.name == "emotions.jpg" and sheet.width == 2 * 48
+        calm, startled = (np.asarray(sheet.convert("L").crop((x, 22, x + 48, sheet.height)), float) for x in (0, 48))
+        assert np.abs(calm - startled).mean() > 1.0
 
 
 def test_comparisons_are_left_out_without_the_shared_folder(models, tmp_path, monkeypatch, caplog):

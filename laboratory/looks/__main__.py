@@ -26,7 +26,7 @@ from .. import ROOT
 from . import published, sheets
 
 INPUTS = ROOT / "workflows" / "inputs"
-SHEETS = ("same_latents", "single_latents", "emotions_p46", "portrait")
+SHEETS = ("same_latents", "single_latents", "emotions_p46", "emotions", "portrait")
 log = logging.getLogger("looks")
 
 
@@ -58,6 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
             began = time.monotonic()
             if name == "portrait":
                 made = sheets.portrait(models, args.out, *job, args.voice, args.emotions or EMOTIONS, args.strengths)
+            elif name == "emotions":
+                made = sheets.emotions(models, args.out, [*args.portraits, *args.more], args.voice,
+                                       args.emotions or EMOTIONS)
             elif name == "emotions_p46":
                 made = sheets.emotions_p46(models, args.out, args.emotions or sheets.PUBLISHED_ORDER)
             else:

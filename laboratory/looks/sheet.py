@@ -64,9 +64,9 @@ def compose(rows: Sequence[Row | str | Image.Image]) -> Image.Image:
 
 
 def save(rows: Sequence[Row | str | Image.Image], path: Path) -> Path:
-    """Writes the sheet as PNG."""
+    """Writes the sheet as PNG, or as a JPEG for pages that are loaded often."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    compose(rows).save(path)
+    compose(rows).save(path, **({"quality": 90} if path.suffix == ".jpg" else {}))
     return path
 
 

@@ -105,6 +105,23 @@ def emotions_p46(models: pipeline.Models, out: Path, labels: Sequence[str] = PUB
     return save([kept, ours, Row(lines[0], labels), *(Row(line) for line in lines[1:])], out / "emotions_p46.png")
 
 
+def emotions(models: pipeline.Models, out: Path, paths: Sequence[Path], voice: Path,
+             labels: Sequence[str] = EMOTIONS, width: int = TILE) -> Path:
+    """One row a portrait: neutral and every emotion at strength 1, the same frame of the same voice (README.md)."""
+    rows: list[Row | str | Image.Image] = []
+    for path in paths:
+        image = check_image(read_image(path))
+        appearance = pipeline.extract_appearance(models, image)
+        features, face = hear(models, voice), face_box(appearance.face.landmarks, tuple(image.shape[:2]))
+        pixels, tiles = drawn_at(face, tuple(image.shape[:2]), 2 * width), []
+        for label in ("neutral", *labels):
+            motion = speak(models, features, appearance, label)
+            frame, = draw(models, appearance, motion, frame_numbers(motion, MOMENTS[:1]), pixels)
+            tiles.append(tile(frame, face, width))
+        rows.append(Row(tiles, ["neutral", *labels] if not rows else ()))
+    return save(rows, out / "emotions.jpg")
+
+
 def portrait(models: pipeline.Models, out: Path, path: Path, voice: Path, labels: Sequence[str] = EMOTIONS,
              strengths: Sequence[float] = STRENGTHS, width: int = TILE, mouths: int = MOUTHS,
              seconds: float = SECONDS) -> Path:

@@ -2,10 +2,10 @@
 
     python -m laboratory.measures.emotions [PORTRAIT ...] [--voice FILE] [--seconds 4] \\
         [--strengths 0.5 1 1.5] [--json FILE]
-        [--sheet FILE.png]
 
 For every portrait the same voice is spoken with each emotion; every drawn frame is tracked anew, and
-``playmate_core.evaluation`` does the arithmetic. ``--sheet`` keeps a frame of each emotion side by side.
+``playmate_core.evaluation`` does the arithmetic. Anatomy is measured by ``measures.anatomy``, pictures are made by
+``laboratory.looks``: look before a figure of this is believed.
 """
 
 from __future__ import annotations
@@ -44,31 +44,18 @@ def smaller(image: torch.Tensor, edge: int) -> torch.Tensor:
     return moved[0].movedim(0, -1).contiguous()
 
 
-def measure(models, image, features, strengths: list[float], seed: int) -> tuple[dict, dict]:
-    """Figures of one portrait, and a frame of each emotion."""
+def measure(models, image, features, strengths: list[float], seed: int) -> dict:
+    """Figures of one portrait."""
     appearance = pipeline.extract_appearance(models, image)
-    tracks, frames = {}, {}
-
-    moment = len(features) // 2
 
     def speak(label: str, strength: float):
         motion = pipeline.generate_motion(models, features, appearance, seed=seed, emotion=f"{label} {strength:g}")
-        kept: dict = {}
+        pictures = (picture for batch in pipeline.render_frames(models, appearance, motion) for picture in batch)
+        return track_video(pictures, models.face)
 
-        def seen():
-            number = 0
-            for batch in pipeline.render_frames(models, appearance, motion):
-                for picture in batch:
-                    if number == moment:
-                        kept["frame"] = picture.clone()
-                    number += 1
-                    yield picture
-
-        return track_video(seen(), models.face), kept.get("frame")
-
-    tracks["neutral"], frames["neutral"] = speak("neutral", 1.0)
-    neutral = mean_blendshapes(tracks["neutral"])
-    gap = lip_gap(tracks["neutral"].landmarks)
+    calm = speak("neutral", 1.0)
+    neutral = mean_blendshapes(calm)
+    gap = lip_gap(calm.landmarks)
     # Frames that lips spend shut, but for the edges, where a frame earlier or later is open.
     shut = torch.nn.functional.max_pool1d((gap >= SHUT).float()[None, None], 3, 1, 1)[0, 0] == 0
     report: dict = {"emotions": {}}
@@ -76,10 +63,10 @@ def measure(models, image, features, strengths: list[float], seed: int) -> tuple
     for label in EMOTIONS:
         steps = []
         for strength in strengths:
-            track, drawn = speak(label, strength)
+            track = speak(label, strength)
             steps.append((strength, mean_blendshapes(track)))
             if strength == 1.0:
-                means[label], frames[label] = steps[-1][1], drawn
+                means[label] = steps[-1][1]
                 felt_gap = lip_gap(track.landmarks)
                 both = torch.isfinite(gap) & torch.isfinite(felt_gap)
                 report["emotions"][label] = {
@@ -90,7 +77,7 @@ def measure(models, image, features, strengths: list[float], seed: int) -> tuple
             report["emotions"][label]["monotone"] = monotone(neutral, steps, label)
     report["separation"] = separation(means).as_dict()
     report["shut frames"] = int(shut.sum())
-    return report, frames
+    return report
 
 
 def main() -> None:
@@ -103,18 +90,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--motion-model", default=None)
     parser.add_argument("--json", default=None)
-    parser.add_argument("--sheet", default=None)
     args = parser.parse_args()
     torch.set_num_threads(max(1, torch.get_num_threads()))
     models = pipeline.load_models(motion_model=args.motion_model)
     samples = read_audio(args.voice).samples[:int(16_000 * args.seconds)]
     features = pipeline.encode_audio(models, (samples[None], 16_000))
-    reports, rows = {}, []
+    reports = {}
     for path in args.portraits:
         image = smaller(check_image(read_image(path)), args.size)
-        report, frames = measure(models, image, features, args.strengths, args.seed)
+        report = measure(models, image, features, args.strengths, args.seed)
         reports[Path(path).stem] = report
-        rows.append(frames)
         apart = report["separation"]
         sys.stdout.write(f"{Path(path).name}: distance mean {apart['mean']:.2f}, smallest {apart['smallest']:.2f} "
                          f"({' - '.join(apart['closest'])}), {report['shut frames']} shut frames\n")
@@ -127,23 +112,6 @@ def main() -> None:
         sys.stdout.flush()
     if args.json:
         Path(args.json).write_text(json.dumps(reports, indent=1))
-    if args.sheet:
-        _sheet(rows, args.sheet)
-
-
-def _sheet(rows: list[dict], path: str) -> None:
-    import cv2
-    import numpy as np
-
-    lines = []
-    for frames in rows:
-        size = next(iter(frames.values())).shape[:2]
-        edge = min(size)
-        top, left = (size[0] - edge) // 2, (size[1] - edge) // 2
-        cells = [cv2.resize((f[top:top + edge, left:left + edge].numpy()[..., ::-1] * 255).astype(np.uint8), (240, 240),
-                            interpolation=cv2.INTER_AREA) for f in frames.values()]
-        lines.append(np.concatenate(cells, 1))
-    cv2.imwrite(path, np.concatenate(lines, 0))
 
 
 if __name__ == "__main__":
