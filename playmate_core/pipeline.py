@@ -343,7 +343,8 @@ def generate_motion(models: Models, features: SpeechFeatures, appearance: Appear
     over the generated one, and a warning says so.
 
     Args:
-        appearance: whose face it is; without one an average face is assumed.
+        appearance: whose face it is; without one an average face is assumed. Its own smile or frown is taken off as
+            far as an emotion is shown.
         seed: same seed, same motion, on every device.
         steps: denoising steps, 1 to 1000; 8 to 20 are useful.
         scheduler: ``"dpmsolver++"`` or ``"ddim"``.
@@ -370,6 +371,10 @@ def generate_motion(models: Models, features: SpeechFeatures, appearance: Appear
     if laid_over:
         log.warning(LAID_OVER)
         motion = lay_emotion_over(models.bridge, motion, curve)
+    if curve is not None and appearance is not None:
+        from .emotion.calm import calm_first
+
+        motion = calm_first(motion, curve, appearance.face.blendshapes)
     return motion
 
 
