@@ -29,6 +29,8 @@ RIM, RIM_SOFTNESS = 1.02, 0.18
 """Where the iris' layer begins to fade and over what, radii: beyond the dark ring about it."""
 SETTLED = 0.016
 """Movement of lid or iris, outer-eye distances, from which on an eye is drawn from its layers alone."""
+TINT = 0.12
+"""How much more than the others a channel may be darkened, as a logarithm."""
 DRAWN_BACK, LOWERED = 0.12, 0.10
 """How much darker the eyeball gets close under an upper lid that is drawn back, or comes down."""
 SHADE_ROWS, SHADE_COLUMNS = 12, 24
@@ -119,7 +121,7 @@ def _layers(crop: np.ndarray, points: np.ndarray, below: np.ndarray, above: np.n
     light = luminance(crop)
     distance = np.linalg.norm(points - iris, axis=-1) / radius
     white = _white(crop, light, clear, seen, distance, size)
-    white = white * _along(light / np.maximum(luminance(white), 1e-3), seen & (distance > 1.15), along)[..., None]
+    white = white * _along(light / np.maximum(luminance(white), 1e-3), clear, distance > 1.15, along)[..., None]
     # The iris by what is seen at the same distance from its centre, nearest angles first.
     reach = RIM + RIM_SOFTNESS
     angles = np.linspace(0, 2 * np.pi, ANGLES, endpoint=False)
@@ -190,20 +192,24 @@ def _white(crop: np.ndarray, light: np.ndarray, clear: np.ndarray, seen: np.ndar
     return out
 
 
-def _along(ratio: np.ndarray, white: np.ndarray, along: np.ndarray, bins: int = 14) -> np.ndarray:
+def _along(ratio: np.ndarray, clear: np.ndarray, beside: np.ndarray, along: np.ndarray, bins: int = 14) -> np.ndarray:
     """[h, w] how much darker than the lightest the white is by its place ``along`` the lids: a side in shadow, a corner
     that turns away. A column counts by its lightest quarter, as lashes and lids darken only parts of it.
 
     Args:
         ratio: [h, w] the portrait's light against the white's.
-        white: [h, w] where it shows white.
+        clear, beside: [h, w] where nothing covers the eyeball, and where it is not iris.
     """
     from scipy.ndimage import gaussian_filter1d
 
     column = (along * bins).astype(int)
-    found = [np.quantile(ratio[taken], 0.75) if (taken := white & (column == k)).sum() >= 3 else np.nan
-             for k in range(bins)]
-    found = np.array(found)
+    found = np.full(bins, np.nan)
+    for k in range(bins):
+        whole = clear & (column == k)
+        white = whole & beside
+        # Slivers above and below an iris say nothing.
+        if white.sum() >= max(3, 0.5 * whole.sum()):
+            found[k] = np.quantile(ratio[white], 0.75)
     known = np.isfinite(found)
     if not known.any():
         return np.ones_like(ratio)
@@ -242,7 +248,9 @@ def _shade(crop: np.ndarray, ball: np.ndarray, below: np.ndarray, above: np.ndar
     inside = (below > 0.3) & (above > 0.3)
     rows = np.linspace(0, 1, SHADE_ROWS)[:, None]
     out = np.ones((2, 3, SHADE_ROWS, SHADE_COLUMNS))
-    ratio = np.log((crop + 0.02) / (ball + 0.02))
+    # Light may take its colour along, but the quotient of two blacks is no colour.
+    grey = np.log((luminance(crop) + 0.02) / (luminance(ball) + 0.02))[..., None]
+    ratio = grey + np.clip(np.log((crop + 0.06) / (ball + 0.06)) - grey, -TINT, TINT)
     upper = 1 - smoothstep((below / np.maximum(below + above, 1e-6) - 0.4) / 0.4)
     for part, (distance, share) in enumerate(((below, upper), (above, 1 - upper))):
         taken = inside & (distance < SHADED * size)
@@ -279,7 +287,9 @@ def paint(eye: Eye, opened: DrawnOpening, pose: Pose, gaze: Tensor, shut: Tensor
     away = (place - eye.iris - shift).norm(dim=-1) / eye.radius
     rim = (1 - smoothstep((away - RIM) / RIM_SOFTNESS))[:, None]
     white = eye.white.read(place)
-    colour = white + (eye.ball.read(place - shift) - white) * rim
+    # An iris brings its soft border along, and not the white that it came from.
+    ball = eye.ball.read(place - shift) + (white - eye.white.read(place - shift)) * (1 - rim)
+    colour = white + (ball - white) * rim
     above = (opened.gap - opened.depth).clamp_min(0)
     for part, distance in enumerate((opened.depth, above)):
         where = torch.stack([opened.along * 2 - 1, distance / eye.reach * 2 - 1], -1)
