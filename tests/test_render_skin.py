@@ -293,3 +293,21 @@ def test_a_lowered_lid_goes_as_far_as_asked_and_a_squint_leaves_the_upper():
     assert float(upper[0].abs().max()) < 0.001 and float(lower[0].min()) > 0.1
     assert 0.007 < float(upper[1].min()) <= float(upper[1].max()) < 0.0125
     assert float(shut[2].min()) == 1.0
+
+
+def test_no_light_line_opens_above_an_iris_when_lids_begin_to_widen(bridge):
+    """Under a lid's shadow the eyeball goes on as dark as it was, down from the skin to the iris."""
+    import cv2
+
+    image, face = drawn_face(400, 400, 160.0)
+    dark = torch.from_numpy(cv2.GaussianBlur(image.numpy(), (0, 0), 1.0)).contiguous()
+    upper = face.landmarks[list(topology.EYES_UPPER[0]), :2].numpy()
+    line = np.round(upper * 16 - 8).astype(np.int32)
+    dark = torch.from_numpy(cv2.polylines(dark.numpy().copy(), [line], False, (0.1, 0.08, 0.08), 12, cv2.LINE_AA, 4))
+    frames, _ = drawn(bridge, dark, face, [lids(0.008), lids(0.014)])
+    x, y = (int(v) for v in face.landmarks[topology.IRISES[0][0], :2])
+    top = int(upper[4, 1])
+    for frame in frames:
+        column = frame[top - 6:y, x - 2:x + 3].mean((1, 2))
+        # It gets lighter towards the iris, and never darker again.
+        assert float((column.cummax(0).values - column).max()) < 0.04

@@ -23,7 +23,7 @@ from .warp import Pose, Texture, inverse_2x2, rigid
 
 SHADED = 0.042
 """How far from a lid's edge its lashes and shadow may lie on the eyeball, outer-eye distances."""
-SHADES = ((0.35, 1.1), (0.75, 1.3))
+SHADES = ((0.35, 1.05), (0.75, 1.3))
 """(darkest, lightest) factor of the upper and the lower lid on the eyeball's light: the lower is wet and may shine."""
 RIM, RIM_SOFTNESS = 1.02, 0.18
 """Where the iris' layer begins to fade and over what, radii: beyond the dark ring about it."""
@@ -91,8 +91,14 @@ def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame, edges: n
                     for curve, sign in ((edges[0], 1), (edges[1], -1)))
     span = edges[0][-1] - edges[0][0]
     along = (points - edges[0][0]) @ span / max(float(span @ span), 1e-9)
-    own, ball, white = _layers(crop, points, below, above, along, iris, radius, size)
+    ball, white = _layers(crop, points, below, above, along, iris, radius, size)
     shade = _shade(crop, ball, below, above, along, size)
+    # Behind the lids the eyeball as it is goes on as it would be seen there, in their shadow.
+    own = ball.copy()
+    for factor, distance in zip(shade, (below, above), strict=True):
+        place = np.stack([along * (SHADE_COLUMNS - 1), distance / (SHADED * size) * (SHADE_ROWS - 1)], -1) + 0.5
+        own *= read_bilinear(factor.transpose(1, 2, 0), place)
+    own += (crop - own) * np.clip(np.minimum(below, above) / max(0.5, 0.0072 * size), 0, 1)[..., None]
 
     def texture(picture):
         return Texture.of(torch.from_numpy(picture.astype(np.float32)).clamp(0, 1), int(low[0]), int(low[1]))
@@ -102,8 +108,8 @@ def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame, edges: n
 
 
 def _layers(crop: np.ndarray, points: np.ndarray, below: np.ndarray, above: np.ndarray, along: np.ndarray,
-            iris: np.ndarray, radius: float, size: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(the eyeball as it is, completed, without iris) [h, w, 3] each.
+            iris: np.ndarray, radius: float, size: float) -> tuple[np.ndarray, np.ndarray]:
+    """(the eyeball completed, without iris) [h, w, 3] each.
 
     Args:
         below, above: [h, w] pixels below the upper edge and above the lower.
@@ -117,7 +123,7 @@ def _layers(crop: np.ndarray, points: np.ndarray, below: np.ndarray, above: np.n
     if not clear.any():
         clear = seen
     if not clear.any():
-        return crop, crop, crop
+        return crop, crop
     light = luminance(crop)
     distance = np.linalg.norm(points - iris, axis=-1) / radius
     white = _white(crop, light, clear, seen, distance, size)
@@ -159,8 +165,7 @@ def _layers(crop: np.ndarray, points: np.ndarray, below: np.ndarray, above: np.n
     stain = middle * (1 - smoothstep((light / np.maximum(luminance(white), 1e-3) - 0.72) / 0.2))
     kept_white = kept * fade * (1 - stain)[..., None]
     ball = ball + (white + (crop - white) * kept_white - ball) * fade
-    inside = np.clip(np.minimum(below, above) / max(0.5, inset * 0.6), 0, 1)[..., None]
-    return complete + (crop - complete) * inside, ball, white + (crop - white) * kept_white
+    return ball, white + (crop - white) * kept_white
 
 
 def _white(crop: np.ndarray, light: np.ndarray, clear: np.ndarray, seen: np.ndarray, distance: np.ndarray,
@@ -297,7 +302,9 @@ def paint(eye: Eye, opened: DrawnOpening, pose: Pose, gaze: Tensor, shut: Tensor
                                  align_corners=True)
     # What a lid that draws back lays open lies deeper in its shadow; one that comes down throws a little more.
     drawn_back, lowered = (-shut / 0.4).clamp(0, 1), shut.clamp(0, 1)
-    near = torch.exp(-((opened.depth.clamp_min(0) / (0.036 * eye.size)) ** 2))
+    # It begins softly: what lies right at the edge is drawn with the lid's skin.
+    depth = opened.depth.clamp_min(0) / eye.size
+    near = smoothstep(depth / 0.022) * torch.exp(-((depth / 0.046) ** 2))
     dimmed = 1 - (DRAWN_BACK * drawn_back + LOWERED * lowered)[:, None, None] * near
     colour = colour * dimmed[:, None]
     # An eye that hardly moves shows the portrait's own pixels.
