@@ -72,14 +72,24 @@ def knit(amount: float = 1.0) -> torch.Tensor:
     return out
 
 
+def roughened(image, face, amount, softness, everywhere=False):
+    """The picture with noise over the face, or over all of it."""
+    import cv2
+
+    from playmate_core.render.landmark.edges import blur
+
+    noise = blur(np.random.default_rng(3).standard_normal((*image.shape[:2], 1)).astype(np.float32), softness, softness)
+    oval = np.zeros(image.shape[:2], np.float32)
+    cv2.fillPoly(oval, [face.landmarks[list(geometry.OVAL), :2].numpy().round().astype(np.int32)], 1.0)
+    oval = np.ones_like(oval) if everywhere else oval
+    return (image + torch.from_numpy(amount / noise.std() * noise * oval[..., None])).clamp(0, 1)
+
+
 @pytest.fixture(scope="module")
 def textured():
     """The drawn face with skin that has texture."""
     image, face = drawn_face(400, 400, 130.0)
-    noise = np.random.default_rng(3).standard_normal((400, 400, 1)).astype(np.float32)
-    from playmate_core.render.landmark.edges import blur
-
-    return (image + torch.from_numpy(0.05 * blur(noise, 1.0, 1.0))).clamp(0, 1), face
+    return roughened(image, face, 0.012, 1.8), face
 
 
 def iris_dark(frame, face):
@@ -216,3 +226,88 @@ def test_light_is_found_where_it_comes_from(side):
     x = np.linspace(-1, 1, 300)[None, :, None]
     lit = np.broadcast_to(0.5 + 0.3 * side * x, (300, 300, 3)).astype(np.float32)
     assert side * skin.light_direction(np.ascontiguousarray(lit), landmarks)[0] > 0.1
+
+
+def test_grain_over_all_of_a_picture_is_no_skin():
+    """Noise, film and canvas lie on everything; skin's texture lies on skin."""
+    image, face = drawn_face(400, 400, 130.0)
+    landmarks = face.landmarks.double().numpy()
+    flat = image.clone()
+    flat[:] = 0.6
+    oval = roughened(flat, face, 0.012, 1.0)
+    over_all = roughened(flat, face, 0.012, 1.0, everywhere=True)
+    assert skin.texture_of(oval.numpy(), landmarks, 130.0) > skin.SKIN_TEXTURE
+    assert skin.texture_of(over_all.numpy(), landmarks, 130.0) < 0.5 * skin.texture_of(oval.numpy(), landmarks, 130.0)
+    weak = roughened(flat, face, 0.003, 1.0, everywhere=True)
+    assert skin.texture_of(weak.numpy(), landmarks, 130.0) < skin.SMOOTH_SKIN
+
+
+def test_creases_are_soft_and_follow_no_cracks_where_grain_is_coarse(textured):
+    image, face = textured
+    landmarks = face.landmarks.double().numpy()
+    frame = HeadFrame.of(landmarks)
+    rough = roughened(image, face, 0.06, 0.5).numpy()
+    assert skin.roughness_of(image.numpy(), landmarks, 130.0) < 0.2
+    assert skin.roughness_of(rough, landmarks, 130.0) == 1.0
+    fine, soft = (skin.prepare(picture, landmarks, frame).shading[0, 0] for picture in (image.numpy(), rough))
+
+    def steep(shading):
+        across, down = torch.gradient(shading)
+        return float(torch.stack([across, down]).abs().max())
+
+    assert 0.02 < float(soft.abs().max()) < float(fine.abs().max())
+    assert steep(soft) < 0.6 * steep(fine)
+
+
+@pytest.mark.parametrize("up", [-0.015, 0.004, 0.03])
+def test_lids_get_no_outline(bridge, up):
+    """On soft lids, no darker line shows about the eye than the portrait has there, narrowed, moved or widened."""
+    import cv2
+
+    image, face = drawn_face(400, 400, 160.0)
+    soft = torch.from_numpy(cv2.GaussianBlur(image.numpy(), (0, 0), 3.0))
+    frames, _ = drawn(bridge, soft, face, [lids(up, 0.002)])
+    landmarks = face.landmarks
+    for eye in (0, 1):
+        # Beside the iris: skin and white alone.
+        ring = landmarks[list(geometry.IRISES[eye]), :2]
+        corner = landmarks[topology.EYES_UPPER[eye][0], :2]
+        radius = float((ring[1:] - ring[0]).norm(dim=-1).mean())
+        x0, x1 = int(corner[0]) - 4, int(ring[0, 0] - radius - 8)
+        y0, y1 = int(corner[1]) - 18, int(corner[1]) + 18
+        before, after = soft[y0:y1, x0:x1].mean(-1), frames[0, y0:y1, x0:x1].mean(-1)
+        assert x1 - x0 > 6 and float(after.min()) > float(before.min()) - 0.03
+
+
+def test_a_lowered_lid_goes_as_far_as_asked_and_a_squint_leaves_the_upper():
+    from playmate_core.face.bridge import LatentBridge as Bridge
+
+    _, face = drawn_face(400, 400, 160.0)
+    landmarks = face.landmarks.double().numpy()
+    frame = HeadFrame.of(landmarks)
+    shape = expression.read_shape((landmarks - landmarks[list(geometry.RIGID)].mean(0)) @ frame.rotation / frame.size,
+                                  Bridge.load())
+    moves = torch.stack([lids(0.0, -0.012), lids(-0.012, 0.0), lids(-0.07, -0.01)])
+    shut, lower = expression._lid_shares(moves, shape)
+    upper = (shut - lower) * expression.USUAL_EYE_OPENING
+    assert float(upper[0].abs().max()) < 0.001 and float(lower[0].min()) > 0.1
+    assert 0.007 < float(upper[1].min()) <= float(upper[1].max()) < 0.0125
+    assert float(shut[2].min()) == 1.0
+
+
+def test_no_light_line_opens_above_an_iris_when_lids_begin_to_widen(bridge):
+    """Under a lid's shadow the eyeball goes on as dark as it was, down from the skin to the iris."""
+    import cv2
+
+    image, face = drawn_face(400, 400, 160.0)
+    dark = torch.from_numpy(cv2.GaussianBlur(image.numpy(), (0, 0), 1.0)).contiguous()
+    upper = face.landmarks[list(topology.EYES_UPPER[0]), :2].numpy()
+    line = np.round(upper * 16 - 8).astype(np.int32)
+    dark = torch.from_numpy(cv2.polylines(dark.numpy().copy(), [line], False, (0.1, 0.08, 0.08), 12, cv2.LINE_AA, 4))
+    frames, _ = drawn(bridge, dark, face, [lids(0.008), lids(0.014)])
+    x, y = (int(v) for v in face.landmarks[topology.IRISES[0][0], :2])
+    top = int(upper[4, 1])
+    for frame in frames:
+        column = frame[top - 6:y, x - 2:x + 3].mean((1, 2))
+        # It gets lighter towards the iris, and never darker again.
+        assert float((column.cummax(0).values - column).max()) < 0.04

@@ -215,14 +215,18 @@ def _lid_shares(displacement: Tensor, shape: FaceShape) -> tuple[Tensor, Tensor]
         corners = displacement[:, [top[0], top[-1]], 1].mean(1)
         down = (displacement[:, list(top[3:6]), 1].mean(1) - corners) / USUAL_EYE_OPENING
         up = (corners - displacement[:, list(bottom[3:6]), 1].mean(1)) / USUAL_EYE_OPENING
-        # Nearly shut is shut: the fit shrinks what it predicts, and a sliver of eye under a lid that rests looks
-        # wrong. An eye that is large already widens less.
+        # An eye that is large already widens less, and narrows by less of itself.
         height = float(shape.openings[eye, 3:6].norm(dim=-1).mean())
         wider = WIDENING * min(1.0, (USUAL_EYE_OPENING * 1.4 / max(height, 1e-6)) ** 0.7)
-        total = down + up
-        total = torch.where(total > 0, 1.12 * total, wider * total).clamp(-0.55, 1.0)
-        blink = smoothstep((total - 0.45) / 0.4)
+        narrower = min(1.0, (USUAL_EYE_OPENING * 1.14 / max(height, 1e-6)) ** 0.5)
         share = torch.where(up > 0, up, wider * up).clamp(-0.25, 0.5)
+        apart = torch.where(down > 0, narrower * down, wider * down) + share
+        # Nearly shut is shut: the fit shrinks what it predicts, and a sliver of eye under a lid that rests looks
+        # wrong. A lid that is only lowered goes as far as it is asked to.
+        total = down + up
+        total = apart + (1.12 * total - apart) * smoothstep((total - 0.25) / 0.4)
+        total = total.clamp(-0.55, 1.0)
+        blink = smoothstep((total - 0.45) / 0.4)
         shut.append(total)
         lower.append(share * (1 - blink) + BLINK_LOWER * total * blink)
     return torch.stack(shut, 1), torch.stack(lower, 1)

@@ -1,7 +1,8 @@
 """The eyeball behind the lids: it stays in its socket when they move, and its iris turns with the gaze.
 
-It is kept in layers: the white as if there were no iris, the iris whole as if there were no lids, and the shadow that
-lid and lashes throw, which travels with the lid.
+It is kept in layers: the white as if there were no iris, the iris whole as if there were no lids, and what the lids do
+to its light, which travels with them. Put together at rest the layers are as light as the portrait: a lid gets no line
+and no shadow that its own eye does not show.
 """
 
 from __future__ import annotations
@@ -21,11 +22,17 @@ from .opening import DrawnOpening, heights
 from .warp import Pose, Texture, inverse_2x2, rigid
 
 SHADED = 0.042
-"""How far below the upper lid's edge its lashes and shadow may lie on the eyeball, outer-eye distances."""
+"""How far from a lid's edge its lashes and shadow may lie on the eyeball, outer-eye distances."""
+SHADES = ((0.35, 1.05), (0.75, 1.3))
+"""(darkest, lightest) factor of the upper and the lower lid on the eyeball's light: the lower is wet and may shine."""
 RIM, RIM_SOFTNESS = 1.02, 0.18
 """Where the iris' layer begins to fade and over what, radii: beyond the dark ring about it."""
 SETTLED = 0.016
 """Movement of lid or iris, outer-eye distances, from which on an eye is drawn from its layers alone."""
+TINT = 0.12
+"""How much more than the others a channel may be darkened, as a logarithm."""
+DRAWN_BACK, LOWERED = 0.12, 0.10
+"""How much darker the eyeball gets close under an upper lid that is drawn back, or comes down."""
 SHADE_ROWS, SHADE_COLUMNS = 12, 24
 ANGLES, RADII = 96, 40
 
@@ -38,8 +45,9 @@ class Eye:
         own: the eyeball as the portrait shows it, over a box of the portrait.
         ball: the same with iris and white completed and no shadow on it.
         white: the same without an iris.
-        shade: [1, 1, SHADE_ROWS, SHADE_COLUMNS] factor on the light by depth under the upper lid and place along it.
-        reach: depth of the last row of ``shade``, pixels.
+        shade: [2, 3, SHADE_ROWS, SHADE_COLUMNS] factor on the light's colours by distance from the (upper, lower) lid's
+            edge and place along it.
+        reach: distance of the last row of ``shade``, pixels.
         iris: [2] centre, pixels; radius: pixels.
         anchor: [3, 3] a point on the eyeball and the ends of one unit across and down, pixels.
         size: outer-eye distance, pixels.
@@ -83,19 +91,25 @@ def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame, edges: n
                     for curve, sign in ((edges[0], 1), (edges[1], -1)))
     span = edges[0][-1] - edges[0][0]
     along = (points - edges[0][0]) @ span / max(float(span @ span), 1e-9)
-    own, ball, white = _layers(crop, points, below, above, along, iris, radius, size)
+    ball, white = _layers(crop, points, below, above, along, iris, radius, size)
     shade = _shade(crop, ball, below, above, along, size)
+    # Behind the lids the eyeball as it is goes on as it would be seen there, in their shadow.
+    own = ball.copy()
+    for factor, distance in zip(shade, (below, above), strict=True):
+        place = np.stack([along * (SHADE_COLUMNS - 1), distance / (SHADED * size) * (SHADE_ROWS - 1)], -1) + 0.5
+        own *= read_bilinear(factor.transpose(1, 2, 0), place)
+    own += (crop - own) * np.clip(np.minimum(below, above) / max(0.5, 0.0072 * size), 0, 1)[..., None]
 
     def texture(picture):
         return Texture.of(torch.from_numpy(picture.astype(np.float32)).clamp(0, 1), int(low[0]), int(low[1]))
 
-    return Eye(texture(own), texture(ball), texture(white), torch.from_numpy(shade.astype(np.float32))[None, None],
+    return Eye(texture(own), texture(ball), texture(white), torch.from_numpy(shade.astype(np.float32)),
                SHADED * size, torch.from_numpy(iris).float(), radius, torch.from_numpy(anchor).float(), size)
 
 
 def _layers(crop: np.ndarray, points: np.ndarray, below: np.ndarray, above: np.ndarray, along: np.ndarray,
-            iris: np.ndarray, radius: float, size: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(the eyeball as it is, completed, without iris) [h, w, 3] each.
+            iris: np.ndarray, radius: float, size: float) -> tuple[np.ndarray, np.ndarray]:
+    """(the eyeball completed, without iris) [h, w, 3] each.
 
     Args:
         below, above: [h, w] pixels below the upper edge and above the lower.
@@ -109,12 +123,11 @@ def _layers(crop: np.ndarray, points: np.ndarray, below: np.ndarray, above: np.n
     if not clear.any():
         clear = seen
     if not clear.any():
-        return crop, crop, crop
+        return crop, crop
     light = luminance(crop)
     distance = np.linalg.norm(points - iris, axis=-1) / radius
     white = _white(crop, light, clear, seen, distance, size)
-    # It is a ball: what is completed turns away towards the corners.
-    white = white * (1 - 0.24 * (1 - smoothstep(np.minimum(along, 1 - along) / 0.36)))[..., None]
+    white = white * _along(light / np.maximum(luminance(white), 1e-3), clear, distance > 1.15, along)[..., None]
     # The iris by what is seen at the same distance from its centre, nearest angles first.
     reach = RIM + RIM_SOFTNESS
     angles = np.linspace(0, 2 * np.pi, ANGLES, endpoint=False)
@@ -152,8 +165,7 @@ def _layers(crop: np.ndarray, points: np.ndarray, below: np.ndarray, above: np.n
     stain = middle * (1 - smoothstep((light / np.maximum(luminance(white), 1e-3) - 0.72) / 0.2))
     kept_white = kept * fade * (1 - stain)[..., None]
     ball = ball + (white + (crop - white) * kept_white - ball) * fade
-    inside = np.clip(np.minimum(below, above) / max(0.5, inset * 0.6), 0, 1)[..., None]
-    return complete + (crop - complete) * inside, ball, white + (crop - white) * kept_white
+    return ball, white + (crop - white) * kept_white
 
 
 def _white(crop: np.ndarray, light: np.ndarray, clear: np.ndarray, seen: np.ndarray, distance: np.ndarray,
@@ -185,6 +197,32 @@ def _white(crop: np.ndarray, light: np.ndarray, clear: np.ndarray, seen: np.ndar
     return out
 
 
+def _along(ratio: np.ndarray, clear: np.ndarray, beside: np.ndarray, along: np.ndarray, bins: int = 14) -> np.ndarray:
+    """[h, w] how much darker than the lightest the white is by its place ``along`` the lids: a side in shadow, a corner
+    that turns away. A column counts by its lightest quarter, as lashes and lids darken only parts of it.
+
+    Args:
+        ratio: [h, w] the portrait's light against the white's.
+        clear, beside: [h, w] where nothing covers the eyeball, and where it is not iris.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    column = (along * bins).astype(int)
+    found = np.full(bins, np.nan)
+    for k in range(bins):
+        whole = clear & (column == k)
+        white = whole & beside
+        # Slivers above and below an iris say nothing.
+        if white.sum() >= max(3, 0.5 * whole.sum()):
+            found[k] = np.quantile(ratio[white], 0.75)
+    known = np.isfinite(found)
+    if not known.any():
+        return np.ones_like(ratio)
+    profile = np.interp(np.arange(bins), np.flatnonzero(known), found[known].clip(0.4, 1.0))
+    profile = gaussian_filter1d(profile, 1.0, mode="nearest")
+    return np.interp(along * bins - 0.5, np.arange(bins), profile)
+
+
 def _round_fill(colours: np.ndarray, known: np.ndarray) -> np.ndarray:
     """``colours`` [R, A, 3] completed along the circles from ``known`` [R, A]: nearest angles, then whole rings."""
     from scipy.ndimage import gaussian_filter1d
@@ -206,25 +244,34 @@ def _round_fill(colours: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 def _shade(crop: np.ndarray, ball: np.ndarray, below: np.ndarray, above: np.ndarray, along: np.ndarray,
            size: float) -> np.ndarray:
-    """[SHADE_ROWS, SHADE_COLUMNS] how much darker the portrait's eyeball is than a clear one, under the upper lid."""
+    """[2, 3, SHADE_ROWS, SHADE_COLUMNS] how the light on the portrait's eyeball differs from a clear one's by each lid.
+
+    The product of both is the portrait's own light, so what lies between the lids is shared out between them.
+    """
     from scipy.ndimage import gaussian_filter
 
-    taken = (below > 0) & (above > 0.3) & (below < SHADED * size)
-    if not taken.any():
-        return np.ones((SHADE_ROWS, SHADE_COLUMNS))
-    ratio = (luminance(crop)[taken] + 0.02) / (luminance(ball)[taken] + 0.02)
-    row = (below[taken] / (SHADED * size) * (SHADE_ROWS - 1)).round().astype(int).clip(0, SHADE_ROWS - 1)
-    column = (along[taken] * (SHADE_COLUMNS - 1)).round().astype(int).clip(0, SHADE_COLUMNS - 1)
-    total, count = np.zeros((SHADE_ROWS, SHADE_COLUMNS)), np.zeros((SHADE_ROWS, SHADE_COLUMNS))
-    np.add.at(total, (row, column), np.clip(ratio, 0.35, 1.0))
-    np.add.at(count, (row, column), 1.0)
-    wide, much = (gaussian_filter(v, (0.8, 3.0), mode="nearest") for v in (total, count))
-    shade = np.where(much > 1e-3, wide / np.maximum(much, 1e-9), 1.0)
-    # Deep in the eye there is no shadow left, and corners are creases rather than shadow.
+    inside = (below > 0.3) & (above > 0.3)
     rows = np.linspace(0, 1, SHADE_ROWS)[:, None]
-    columns = np.linspace(0, 1, SHADE_COLUMNS)
-    ends = smoothstep(np.minimum(columns, 1 - columns) / 0.16)
-    return 1 + (shade - 1) * (1 - smoothstep((rows - 0.75) / 0.25)) * ends
+    out = np.ones((2, 3, SHADE_ROWS, SHADE_COLUMNS))
+    # Light may take its colour along, but the quotient of two blacks is no colour.
+    grey = np.log((luminance(crop) + 0.02) / (luminance(ball) + 0.02))[..., None]
+    ratio = grey + np.clip(np.log((crop + 0.06) / (ball + 0.06)) - grey, -TINT, TINT)
+    upper = 1 - smoothstep((below / np.maximum(below + above, 1e-6) - 0.4) / 0.4)
+    for part, (distance, share) in enumerate(((below, upper), (above, 1 - upper))):
+        taken = inside & (distance < SHADED * size)
+        if not taken.any():
+            continue
+        low, high = np.log(SHADES[part])
+        row = (distance[taken] / (SHADED * size) * (SHADE_ROWS - 1)).round().astype(int).clip(0, SHADE_ROWS - 1)
+        column = (along[taken] * (SHADE_COLUMNS - 1)).round().astype(int).clip(0, SHADE_COLUMNS - 1)
+        total, count = np.zeros((SHADE_ROWS, SHADE_COLUMNS, 3)), np.zeros((SHADE_ROWS, SHADE_COLUMNS, 1))
+        np.add.at(total, (row, column), np.clip(ratio[taken] * share[taken][:, None], low, high))
+        np.add.at(count, (row, column), 1.0)
+        wide, much = (gaussian_filter(v, (1.0, 2.0, 0), mode="nearest") for v in (total, count))
+        shade = np.where(much > 1e-3, wide / np.maximum(much, 1e-9), 0.0).transpose(2, 0, 1)
+        # Deep in the eye there is no shadow left.
+        out[part] = np.exp(shade * (1 - smoothstep((rows - 0.75) / 0.25)))
+    return out
 
 
 def paint(eye: Eye, opened: DrawnOpening, pose: Pose, gaze: Tensor, shut: Tensor) -> Tensor:
@@ -245,22 +292,27 @@ def paint(eye: Eye, opened: DrawnOpening, pose: Pose, gaze: Tensor, shut: Tensor
     away = (place - eye.iris - shift).norm(dim=-1) / eye.radius
     rim = (1 - smoothstep((away - RIM) / RIM_SOFTNESS))[:, None]
     white = eye.white.read(place)
-    colour = white + (eye.ball.read(place - shift) - white) * rim
-    deep = opened.depth / eye.reach
-    where = torch.stack([opened.along * 2 - 1, deep * 2 - 1], -1)
+    # An iris brings its soft border along, and not the white that it came from.
+    ball = eye.ball.read(place - shift) + (white - eye.white.read(place - shift)) * (1 - rim)
+    colour = white + (ball - white) * rim
     above = (opened.gap - opened.depth).clamp_min(0)
-    # Lids that draw back from the eyeball still shade it.
-    dimmed = (1 - 0.24 * torch.exp(-((opened.depth.clamp_min(0) / (0.042 * eye.size)) ** 2))
-              - 0.10 * torch.exp(-((above / (0.02 * eye.size)) ** 2)))
-    shade = sample(eye.shade.expand(frames, -1, -1, -1), where, "border", align_corners=True)
-    colour = colour * dimmed[:, None] * shade
+    for part, distance in enumerate((opened.depth, above)):
+        where = torch.stack([opened.along * 2 - 1, distance / eye.reach * 2 - 1], -1)
+        colour = colour * sample(eye.shade[part:part + 1].expand(frames, -1, -1, -1), where, "border",
+                                 align_corners=True)
+    # What a lid that draws back lays open lies deeper in its shadow; one that comes down throws a little more.
+    drawn_back, lowered = (-shut / 0.4).clamp(0, 1), shut.clamp(0, 1)
+    # It begins softly: what lies right at the edge is drawn with the lid's skin.
+    depth = opened.depth.clamp_min(0) / eye.size
+    near = smoothstep(depth / 0.022) * torch.exp(-((depth / 0.046) ** 2))
+    dimmed = 1 - (DRAWN_BACK * drawn_back + LOWERED * lowered)[:, None, None] * near
+    colour = colour * dimmed[:, None]
     # An eye that hardly moves shows the portrait's own pixels.
     moved = torch.maximum(gaze.norm(dim=-1), 0.09 * shut.abs())
     layered = smoothstep(moved / SETTLED)[:, None, None, None]
     if bool((layered < 1).any()):
         colour = colour * layered + eye.own.read(place) * (1 - layered)
-    below_lid = torch.exp(-((opened.depth.clamp_min(0) / (0.03 * eye.size)) ** 2))
-    return colour * (1 - 0.25 * (shut.clamp(0, 1)[:, None, None] * below_lid)[:, None])
+    return colour
 
 
 __all__ = ["Eye", "paint", "polygon_distance", "prepare"]

@@ -22,8 +22,13 @@ from .opening import through
 
 CELLS = 200
 """Cells of the shading's grid an outer-eye distance, at most; never finer than pixels."""
-SMOOTH_SKIN, SKIN_TEXTURE = 0.0010, 0.0040
-"""Contrast of cheeks and forehead in detail of about a hundredth of the eyes' distance: none below, all above."""
+SMOOTH_SKIN, SKIN_TEXTURE = 0.0008, 0.0028
+"""Contrast of cheeks and forehead in detail of about a hundredth of the eyes' distance, beyond the whole picture's own
+grain: none below, all above."""
+FINE_GRAIN, ROUGH_GRAIN = 0.0042, 0.0072
+"""Contrast from pixel to pixel: photographed skin has up to the first; canvas, cracks, noise and film have more."""
+SOFTER, FAINTER = 0.9, 0.40
+"""How much wider and how much shallower creases are where a picture's grain hides what its skin is like."""
 HUMAN_IRIS, CARTOON_IRIS = 0.086, 0.104
 """Radius of an iris, outer-eye distances: people's are 0.06 to 0.08."""
 LARGEST = 2.0
@@ -113,7 +118,7 @@ def _features() -> tuple[Feature, ...]:
                 (side["fold_e"], corner, 0.3, 0, 0.01))
         out.append(Feature((((corner, side["side"]), 0.5), ((corner, side["apple"]), 0.4), ((wing, side["inner"]), 0.5),
                             ((side["lip"], side["fold_a"]), 0.5)), 0.04, 0.24,
-                           (Crease(fold, 0.016, 0.19, -sign * 0.9),)))
+                           (Crease(fold, 0.019, 0.175, -sign * 0.9),)))
         out.append(Feature(smile, 0.05, 0.19, (), (side["cheek"], side["apple"], 0.13, 0.10, 0.30)))
         crow = []
         for angle, length, depth in ((-0.42, 0.10, 0.09), (0.02, 0.13, 0.13), (0.45, 0.12, 0.11)):
@@ -235,17 +240,47 @@ def light_direction(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
 
 def texture_of(image: np.ndarray, landmarks: np.ndarray, size: float) -> float:
-    """Contrast of the skin's fine detail against its own light: about 0.003 to 0.02 on photographs, 0 on flat paint."""
+    """Contrast of the skin's fine detail against its own light, less what the whole picture has even where it is
+    smoothest: about 0.002 to 0.02 on photographs, next to 0 on flat paint, on canvas and under noise alone."""
+    found, reach = [], max(4, int(0.07 * size))
+    softness = max(0.6, 0.005 * size)
+    light = luminance(image).astype(np.float64)
+    fine = blur(light, softness, softness) - blur(light, 0.02 * size, 0.02 * size)
+    for patch, own in zip(_patches(fine, landmarks, reach), _patches(light, landmarks, reach), strict=True):
+        found.append((_contrast(patch), max(float(own.mean()), 0.05)))
+    if not found:
+        return 0.0
+    # Nothing is smoother than the grain that lies over all of it. Black and white hide it.
+    grain = [_contrast(fine[y:y + 2 * reach, x:x + 2 * reach])
+             for y in range(0, light.shape[0] - 2 * reach + 1, reach)
+             for x in range(0, light.shape[1] - 2 * reach + 1, reach)
+             if 0.06 < light[y:y + 2 * reach, x:x + 2 * reach].mean() < 0.94]
+    grain = 1.1 * float(np.quantile(grain, 0.1)) if len(grain) >= 20 else 0.0
+    return float(np.median([np.sqrt(max(value ** 2 - grain ** 2, 0.0)) / mean for value, mean in found]))
+
+
+def roughness_of(image: np.ndarray, landmarks: np.ndarray, size: float) -> float:
+    """0..1 how much the face's grain, from pixel to pixel, is coarser than skin's."""
     found = []
+    for patch in _patches(luminance(image).astype(np.float64), landmarks, max(4, int(0.07 * size))):
+        found.append(_contrast(patch - blur(patch, 0.6, 0.6)) / max(float(patch.mean()), 0.05))
+    value = np.median(found) if found else 0.0
+    return float(smoothstep(np.float64((value - FINE_GRAIN) / (ROUGH_GRAIN - FINE_GRAIN))))
+
+
+def _patches(light: np.ndarray, landmarks: np.ndarray, reach: int) -> list[np.ndarray]:
+    """Pieces of ``light`` [H, W] on cheeks and forehead."""
+    out = []
     for landmark in (50, 280, 101, 330, 205, 425, 151, 108, 337):
         x, y = (int(v) for v in landmarks[landmark, :2])
-        reach = max(4, int(0.07 * size))
-        patch = luminance(image[max(0, y - reach):y + reach, max(0, x - reach):x + reach]).astype(np.float64)
-        if min(patch.shape) < 6:
-            continue
-        fine = blur(patch, max(0.6, 0.005 * size), max(0.6, 0.005 * size)) - blur(patch, 0.02 * size, 0.02 * size)
-        found.append(1.4826 * float(np.median(np.abs(fine[2:-2, 2:-2]))) / max(float(patch.mean()), 0.05))
-    return float(np.median(found)) if found else 0.0
+        patch = light[max(0, y - reach):max(0, y + reach), max(0, x - reach):max(0, x + reach)]
+        if min(patch.shape) >= 6:
+            out.append(patch)
+    return out
+
+
+def _contrast(patch: np.ndarray) -> float:
+    return 1.4826 * float(np.median(np.abs(patch[2:-2, 2:-2])))
 
 
 def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame) -> Skin:
@@ -267,14 +302,10 @@ def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame) -> Skin:
     strength *= 1 - smoothstep(np.float64((np.mean(irises) - HUMAN_IRIS) / (CARTOON_IRIS - HUMAN_IRIS)))
     shading = np.zeros((len(FEATURES), len(nodes)))
     if strength > 0:
-        own = _own_lines(image, nodes, size)
+        own, rough = _own_lines(image, nodes, size), roughness_of(image, landmarks, size)
         for k, feature in enumerate(FEATURES):
-            region = np.zeros(len(nodes))
             for number, crease in enumerate(feature.creases):
-                value, near = _valley(crease, landmarks, nodes, across, down, size, light, 7 * k + number)
-                shading[k] += value
-                region = np.maximum(region, near)
-            shading[k] += 0.5 * region * own
+                shading[k] += _valley(crease, landmarks, grid, across, down, size, light, 7 * k + number, own, rough)
             if feature.part is not None:
                 shading[k] *= _part(feature.part, landmarks, nodes, across)
             if feature.bump is not None:
@@ -296,10 +327,18 @@ def _part(part: int, landmarks: np.ndarray, nodes: np.ndarray, across: np.ndarra
     return {-1: left, 0: 1 - left - right, 1: right}[part]
 
 
-def _valley(crease: Crease, landmarks: np.ndarray, nodes: np.ndarray, across: np.ndarray, down: np.ndarray,
-            size: float, light: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(shading [N], nearness [N] 0..1) of one crease."""
+def _valley(crease: Crease, landmarks: np.ndarray, grid: Grid, across: np.ndarray, down: np.ndarray, size: float,
+            light: np.ndarray, seed: int, own: np.ndarray, rough: float) -> np.ndarray:
+    """[N] shading of one crease.
+
+    Args:
+        own: [N] the portrait's own fine dark lines: what runs along the crease deepens with it.
+        rough: 0..1, see roughness_of: the crease is soft and follows none of the portrait's lines.
+    """
+    from scipy.ndimage import gaussian_filter1d
     from scipy.spatial import cKDTree
+
+    nodes = grid.nodes()
 
     points = np.stack([(1 - share) * landmarks[a, :2] + share * landmarks[b, :2] + right * across + lower * down
                        for a, b, share, right, lower in crease.points])
@@ -314,18 +353,18 @@ def _valley(crease: Crease, landmarks: np.ndarray, nodes: np.ndarray, across: np
     line = line + normal * (0.0022 * size * waves[0])[:, None]
     taper = np.sin(np.pi * np.clip(at * 0.94 + 0.03, 0, 1)) ** (1.1 if crease.fold else 0.8)
     strong = taper * np.clip(1 + 0.35 * waves[1], 0.35, 1.4)
-    sigma = max(crease.width * size, 0.75)
+    sigma = max(crease.width * size, 0.75) * (1 + SOFTER * rough)
     reach = 8 * sigma
     box = (nodes >= line.min(0) - reach).all(1) & (nodes <= line.max(0) + reach).all(1)
-    value, nearness = np.zeros(len(nodes)), np.zeros(len(nodes))
+    value = np.zeros(len(nodes))
     index = np.flatnonzero(box)
     if not len(index):
-        return value, nearness
+        return value
     nearest = cKDTree(line).query(nodes[index])[1]
     offset = nodes[index] - line[nearest]
     beside = (offset * normal[nearest]).sum(1)
     along = (offset * tangent[nearest]).sum(1)
-    depth = crease.depth * strong[nearest] * np.exp(-0.5 * (along / sigma) ** 2)
+    depth = crease.depth * (1 - FAINTER * rough) * strong[nearest] * np.exp(-0.5 * (along / sigma) ** 2)
     near = np.exp(-0.5 * (beside / sigma) ** 2)
     wide = np.exp(-0.5 * (beside / (2.6 * sigma)) ** 2)
     lit = normal[nearest] @ light
@@ -337,8 +376,18 @@ def _valley(crease: Crease, landmarks: np.ndarray, nodes: np.ndarray, across: np
         swell = np.exp(-0.5 * ((outward - 2.4) / 1.7) ** 2)
         shade += abs(crease.fold) * (0.32 * swell - 0.30 * np.exp(-0.5 * ((outward - 0.2) / 1.3) ** 2))
     value[index] = depth * shade
-    nearness[index] = np.exp(-0.5 * (beside / (2.2 * sigma)) ** 2) * np.exp(-0.5 * (along / (2 * sigma)) ** 2)
-    return value, nearness
+    if rough < 1:
+        # Averaged along its run: pores, cracks and noise cross it here and there, a line of the skin goes with it.
+        steps = np.linspace(-3, 3, 25) * sigma
+        beside_line = line[:, None] + normal[:, None] * steps[None, :, None]
+        run = read_bilinear(own.reshape(grid.rows, grid.columns),
+                            (beside_line - [grid.x0, grid.y0]) / grid.step + 0.5)
+        length = np.linalg.norm(np.diff(line, axis=0), axis=1).sum() / (len(line) - 1)
+        run = gaussian_filter1d(run, 0.035 * size / max(length, 1e-6), 0, mode="nearest")
+        kept = read_bilinear(run, np.stack([(beside / sigma + 3) * 4 + 0.5, nearest + 0.5], -1))
+        nearness = np.exp(-0.5 * (beside / (1.6 * sigma)) ** 2 - 0.5 * (along / (2 * sigma)) ** 2)
+        value[index] += 0.5 * (1 - rough) * nearness * kept
+    return value
 
 
 def _bump(bump: tuple, landmarks: np.ndarray, nodes: np.ndarray, across: np.ndarray, down: np.ndarray, size: float,
