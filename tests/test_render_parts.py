@@ -163,6 +163,8 @@ def test_a_mesh_on_its_line_is_left_alone_and_a_small_painted_mouth_is_found():
     assert refine.fit_mouth(painted(middle), landmarks, 80.0) is landmarks
     centre = corners.mean(0) + [5.0, -2.5]
     small = (middle - middle.mean(0)) * 0.6 + centre
+    # Teeth in between hide half of the line: the rest is no small mouth in a corner.
+    assert refine.fit_mouth(painted(middle[len(middle) // 2:]), landmarks, 80.0) is landmarks
     moved = refine.fit_mouth(painted(small), landmarks, 80.0)
     assert moved[[78, 308], :2] == pytest.approx(small[[0, -1]], abs=4.0)
     assert moved[[33, 263, 10, 152]] == pytest.approx(landmarks[[33, 263, 10, 152]], abs=0.5)
