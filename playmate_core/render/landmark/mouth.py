@@ -24,6 +24,9 @@ UPPER_EDGE = 0.048
 LOWER_EDGE = 0.030
 """Biting edges of the upper and lower front teeth below the closed lips' line; the lower with the jaw. The upper cover
 the lower by a fifth of their height, so that a smile with a shut jaw has no dark slit between them."""
+BEND = 0.45
+"""How much the upper row may rise to the sides with drawn-up corners, beyond its own curve, per distance from the
+middle squared: so a grin shows teeth, not darkness, in its corners."""
 ROLL = 0.016
 """How far the moist inside of a lip is seen to roll back into the mouth, outer-eye distances."""
 
@@ -194,6 +197,25 @@ def meeting(mouth: Mouth, opened: DrawnOpening) -> Tensor | float:
     return 1 - line * opened.depth.new_tensor([0.30, 0.42, 0.42])[:, None, None]
 
 
+def _smile(mouth: Mouth, opened: DrawnOpening, x: Tensor, y: Tensor) -> Tensor:
+    """[B, h, w] by how much the upper row lies higher, units, at the pixels' places ``x``, ``y`` [B, h, w]."""
+    middle = y - (opened.depth - opened.gap / 2) / mouth.unit
+    inside = (opened.depth >= 0) & (opened.depth <= opened.gap)
+
+    def mean(values, place):
+        here = inside * torch.exp(-(((opened.along - place) / 0.05) ** 2)) + 1e-9
+        return (values * here).sum((1, 2)) / here.sum((1, 2))
+
+    rise = torch.zeros_like(x)
+    for place, side in ((0.12, x < 0), (0.88, x > 0)):
+        reach = mean(x, place).abs()
+        up = mean(middle, 0.5) - mean(middle, place)
+        # Of a small mouth's corners a row of teeth knows nothing.
+        bend = (up / reach.square().clamp_min(0.01) - 0.18).clamp(0, BEND) * smoothstep((reach - 0.14) / 0.10)
+        rise = torch.where(side, bend[:, None, None] * x.square(), rise)
+    return rise
+
+
 def paint(mouth: Mouth, opened: DrawnOpening, pose: Pose, jaw: Tensor, source: Texture) -> Tensor:
     """[B, 3, h, w] the inside of the mouth on the pixels of ``opened``.
 
@@ -236,7 +258,7 @@ def paint(mouth: Mouth, opened: DrawnOpening, pose: Pose, jaw: Tensor, source: T
     colour = colour + (gum * (light * groove)[:, None] - colour) * (0.92 * tongue)[:, None]
     teeth_colour, alpha = _layer(mouth.lower, teeth.LOWER_BOX, jaw_x, jaw_y - LOWER_EDGE)
     colour = colour + (teeth_colour * 0.94 - colour) * alpha
-    teeth_colour, alpha = _layer(mouth.upper, teeth.UPPER_BOX, x, y - mouth.edge)
+    teeth_colour, alpha = _layer(mouth.upper, teeth.UPPER_BOX, x, y - mouth.edge + _smile(mouth, opened, x, y))
     # What is behind the upper row lies in its shadow.
     colour = colour * (1 - 0.35 * torch.exp(-(((y - mouth.edge) / 0.03).clamp_min(0) ** 2)))[:, None]
     colour = colour + (teeth_colour - colour) * alpha

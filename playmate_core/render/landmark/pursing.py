@@ -86,22 +86,21 @@ class Pursing:
             change[:, row] = wanted[:, number] - moved[:, number]
         change = change + change[:, self.lips] @ self.skin.to(change.device).T
         out[..., 0] += change
-        out = self._skin_along(out, rest, outer)
+        out = self._skin_along(out)
         return self._together(out, share)
 
-    def _skin_along(self, out: Tensor, rest: Tensor, outer: int) -> Tensor:
+    def _skin_along(self, out: Tensor) -> Tensor:
         """The skin beside the corners goes inward with them, at least as far as its nearness says."""
-        left, right = rows_ends = topology.LIPS_OUTER_UPPER[0], topology.LIPS_OUTER_UPPER[-1]
-        inward = (out[:, right, 0] - out[:, left, 0]).clamp_max(0).abs()
-        middle = (out[:, left, 0] + out[:, right, 0]) / 2
+        corners = topology.LIPS_OUTER_UPPER[0], topology.LIPS_OUTER_UPPER[-1]
+        # What a mouth that shifts sideways does to the cheeks is the bridge's to say.
+        middle = (out[:, corners[0], 0] + out[:, corners[1], 0]) / 2
         follow = self.follow.to(out.device)
-        x = out[..., 0]
-        for side, (corner, sign) in enumerate(zip(rows_ends, (1.0, -1.0), strict=True)):
-            # What a mouth that shifts sideways does to the cheeks is the bridge's to say.
-            pulled = follow[:, side] * ((out[:, corner, 0] - middle) * sign).clamp_min(0)[:, None]
-            own = (x - middle[:, None] * follow[:, side]) * sign
-            more = torch.where(follow[:, side] > 0, (pulled - own).clamp_min(0), 0.0)
-            x = x + sign * more * (inward > 0)[:, None]
+        x = out[..., 0].clone()
+        for side, (corner, sign) in enumerate(zip(corners, (1.0, -1.0), strict=True)):
+            near = follow[:, side]
+            inward = ((out[:, corner, 0] - middle) * sign).clamp_min(0)[:, None]
+            own = (x - middle[:, None]) * sign
+            x = x + sign * near * (inward * near - own).clamp_min(0) * (inward > 0)
         out[..., 0] = x
         return out
 
