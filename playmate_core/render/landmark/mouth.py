@@ -27,6 +27,8 @@ the lower by a fifth of their height, so that a smile with a shut jaw has no dar
 BEND = 0.45
 """How much the upper row may rise to the sides with drawn-up corners, beyond its own curve, per distance from the
 middle squared: so a grin shows teeth, not darkness, in its corners."""
+GUMS = 0.004
+"""How much gum a raised lip shows above the front teeth, units."""
 ROLL = 0.016
 """How far the moist inside of a lip is seen to roll back into the mouth, outer-eye distances."""
 
@@ -198,7 +200,12 @@ def meeting(mouth: Mouth, opened: DrawnOpening) -> Tensor | float:
 
 
 def _smile(mouth: Mouth, opened: DrawnOpening, x: Tensor, y: Tensor) -> Tensor:
-    """[B, h, w] by how much the upper row lies higher, units, at the pixels' places ``x``, ``y`` [B, h, w]."""
+    """[B, h, w] by how much the upper row lies higher, units, at the pixels' places ``x``, ``y`` [B, h, w].
+
+    A row that goes on beside the portrait's own teeth stays where they are.
+    """
+    if mouth.apart:
+        return torch.zeros_like(x)
     middle = y - (opened.depth - opened.gap / 2) / mouth.unit
     inside = (opened.depth >= 0) & (opened.depth <= opened.gap)
 
@@ -213,7 +220,10 @@ def _smile(mouth: Mouth, opened: DrawnOpening, x: Tensor, y: Tensor) -> Tensor:
         # Of a small mouth's corners a row of teeth knows nothing.
         bend = (up / reach.square().clamp_min(0.01) - 0.18).clamp(0, BEND) * smoothstep((reach - 0.14) / 0.10)
         rise = torch.where(side, bend[:, None, None] * x.square(), rise)
-    return rise
+    # Lips that are drawn up as a whole would show gums and the teeth's tips: the row goes up with them instead.
+    beyond = mouth.edge - teeth.UPPER_HEIGHTS[0] - GUMS - mean(y - opened.depth / mouth.unit, 0.5)
+    lift = torch.where(beyond < 0.02, beyond.clamp_min(0).square() / 0.04, beyond - 0.01)
+    return rise + lift[:, None, None]
 
 
 def paint(mouth: Mouth, opened: DrawnOpening, pose: Pose, jaw: Tensor, source: Texture) -> Tensor:
