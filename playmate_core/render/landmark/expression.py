@@ -14,7 +14,7 @@ from torch import Tensor
 from . import pursing, topology
 from .grid import smoothstep
 
-CLOSED_GAP = 0.008
+CLOSED_GAP = 0.0064
 """Lip gap up to which a portrait's mouth counts as closed: the mesh reads shut lips as 0 to 0.006, and a sliver of
 darkness between lips, which must not travel with either of them, as 0.01 and more."""
 GAP_GAIN = 1.04

@@ -14,7 +14,7 @@ from .edges import WIDE, luminance, read_bilinear
 from .expression import USUAL_MOUTH_WIDTH
 from .grid import polygon_distance, smoothstep
 from .head import HeadFrame
-from .opening import DrawnOpening
+from .opening import DrawnOpening, through
 from .palette import Palette
 from .warp import Pose, Texture, inverse_2x2, rigid
 
@@ -43,7 +43,7 @@ class Mouth:
         upper, lower: [1, 4, h, w] the rows of teeth, RGBA.
         gum, lip, cavity: [3] colours.
         edge: where the upper biting edge lies, units below the line.
-        own: [1, 1, h, w] where the portrait's own open mouth is to be used, on ``own_box``; None if it is shut.
+        own: [1, 1, h, w] where the portrait's own open mouth is to be used, on ``own_box``; None if it is hardly open.
         own_box: x0, y0, width, height, pixels.
         size: outer-eye distance, pixels.
         unit: one unit, pixels.
@@ -103,7 +103,10 @@ def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame, palette:
     per_unit = float(np.clip(1.5 * unit, 64, 420))
     tooth, gum = palette.teeth, palette.gum
     edge, own, own_box = UPPER_EDGE, None, (0, 0, 1, 1)
-    if closing is not None:
+    # As edges.mouth_edges tells them: between lips that are hardly apart there is nothing of the portrait's own.
+    mesh = np.linalg.norm(through(landmarks[lower, :2]) - through(landmarks[upper, :2]), axis=1).max()
+    apart = closing is not None and bool(mesh >= WIDE * size)
+    if apart:
         own, own_box = _own_mask(landmarks, edges, size, image.shape)
         gap = np.linalg.norm(edges[1] - edges[0], axis=1).max()
         seen = _own_teeth(image, edges) if gap > 0.05 * size else None
@@ -120,7 +123,6 @@ def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame, palette:
     def tensor(value):
         return torch.from_numpy(np.asarray(value)).float()
 
-    apart = closing is not None and bool(np.linalg.norm(edges[1] - edges[0], axis=1).max() > WIDE * size)
     return Mouth(tensor(origin), tensor(np.stack([across, down])),
                  picture(teeth.row_of_teeth(True, per_unit, tooth, gum, palette.colourful)),
                  picture(teeth.row_of_teeth(False, per_unit, tooth * 0.92, gum, palette.colourful)),

@@ -65,6 +65,9 @@ class Pursing:
         # The nose stands where it is, and so does whatever lies above its tip.
         tip, under = shape[1, 1], shape[2, 1]
         follow *= smoothstep((shape[:, 1] - tip) / max(2.0 * (under - tip), 0.02))[:, None]
+        # The face's outline is the head's, not the mouth's.
+        rim = np.linalg.norm(shape[:, None, :2] - shape[None, list(topology.OVAL), :2], axis=-1).min(1)
+        follow *= smoothstep(rim / 0.22)[:, None]
         for table in (skin, follow):
             table[lips] = 0
             table[topology.MESH_POINTS:] = 0
