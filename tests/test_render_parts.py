@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from playmate_core.face import geometry
-from playmate_core.render.landmark import edges, opening, refine, teeth, topology
+from playmate_core.render.landmark import edges, mouth, opening, refine, teeth, topology
 from playmate_core.render.landmark.grid import Grid, locate, polygon_distance, smooth
 from playmate_core.render.landmark.head import HeadFrame, limit_slope
 from playmate_core.render.landmark.palette import measure
@@ -163,9 +164,26 @@ def test_a_mesh_on_its_line_is_left_alone_and_a_small_painted_mouth_is_found():
     assert refine.fit_mouth(painted(middle), landmarks, 80.0) is landmarks
     centre = corners.mean(0) + [5.0, -2.5]
     small = (middle - middle.mean(0)) * 0.6 + centre
+    # Teeth in between hide half of the line: the rest is no small mouth in a corner.
+    assert refine.fit_mouth(painted(middle[len(middle) // 2:]), landmarks, 80.0) is landmarks
     moved = refine.fit_mouth(painted(small), landmarks, 80.0)
     assert moved[[78, 308], :2] == pytest.approx(small[[0, -1]], abs=4.0)
     assert moved[[33, 263, 10, 152]] == pytest.approx(landmarks[[33, 263, 10, 152]], abs=0.5)
+
+
+def test_a_hardly_open_mouths_edges_lie_on_the_lips():
+    def gaps(open_mouth):
+        image, face = drawn_face(size=80.0, open_mouth=open_mouth)
+        landmarks = face.landmarks.double().numpy()
+        mesh = opening.through(landmarks[list(topology.LIPS_INNER_LOWER), :2]) - opening.through(
+            landmarks[list(topology.LIPS_INNER_UPPER), :2])
+        upper, lower = edges.mouth_edges(image.numpy(), landmarks, 80.0, True)
+        return np.linalg.norm(mesh, axis=1), np.linalg.norm(lower - upper, axis=1)
+
+    mesh, found = gaps(0.02)
+    middle = slice(len(mesh) // 4, -len(mesh) // 4)
+    assert (found[middle] > mesh[middle] + 1.2 * edges.SLIVER * 80).all()
+    assert found[[0, -1]] == pytest.approx(mesh[[0, -1]], abs=1e-5)
 
 
 def test_a_blank_face_has_no_mouth_line():
@@ -218,11 +236,6 @@ def test_an_open_mouths_edges_are_where_the_lips_begin():
     def height(curves):
         return (curves[1] - curves[0])[32, 1]
     assert abs(height(found) - height(wanted)) < 0.4 * abs(height(plain) - height(wanted))
-    # A mouth that is hardly open keeps the mesh's ring.
-    image, face = drawn_face(320, 320, size=90.0, open_mouth=0.02)
-    points = face.landmarks.double().numpy()
-    kept = edges.mouth_edges(image.numpy(), points, 90.0, True)
-    assert np.array_equal(kept[0], opening.through(points[list(topology.LIPS_INNER_UPPER), :2]))
 
 
 def test_a_mouths_fields_carry_its_ring_as_the_landmarks_go():
@@ -240,6 +253,30 @@ def test_a_mouths_fields_carry_its_ring_as_the_landmarks_go():
     read = grid.sample(shift.reshape(2, 2, grid.rows, grid.columns), built.ring[:, None])[:, :, 0].transpose(1, 2)
     asked = np.stack([opening.through(moved[list(curve)]) for curve in (upper, lower)])
     assert (read.numpy() - asked) == pytest.approx(np.zeros_like(asked), abs=0.15)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_teeth_follow_a_grin_and_lips_that_rise_as_a_whole(apart):
+    y, x = torch.meshgrid(torch.linspace(-0.4, 0.4, 161), torch.linspace(-0.4, 0.4, 161), indexing="ij")
+    x, y = x[None], y[None]
+    inside = SimpleNamespace(unit=100.0, edge=mouth.UPPER_EDGE, apart=apart)
+
+    def lift(bend, raised):
+        """How much higher teeth lie 0.25 from the middle and in it, in a mouth 0.6 wide and 0.08 high."""
+        top = -0.04 - raised - bend * x ** 2
+        opened = SimpleNamespace(depth=(y - top) * 100, gap=torch.where(x.abs() < 0.3, 8.0, 0.0), along=x / 0.6 + 0.5)
+        out = mouth._smile(inside, opened, x, y)[0, 80]
+        return float(out[80 + 50]), float(out[80])
+
+    assert lift(0.0, 0.0) == pytest.approx((0, 0), abs=1e-5)
+    assert lift(-0.4, 0.0) == pytest.approx((0, 0), abs=1e-5), "corners that hang show no other teeth"
+    grin, raised = lift(0.5, 0.0), lift(0.0, 0.08)
+    if apart:
+        assert grin == raised == (0, 0), "the portrait's own teeth stay"
+    else:
+        assert grin[0] > 0.01 and grin[1] == pytest.approx(0, abs=1e-3)
+        gums = (-mouth.UPPER_EDGE + 0.112) - (0.04 + 0.08 - raised[1])
+        assert -0.02 < gums < 0 and raised[0] == pytest.approx(raised[1], abs=1e-3)
 
 
 def test_palette_follows_the_light():

@@ -9,6 +9,8 @@ from .opening import SAMPLES, through
 
 SEARCH = 0.035
 """How far from the mesh's curve the line may lie, outer-eye distances."""
+SLIVER = 0.009
+"""How far into each lip the edges of a hardly open mouth are moved, outer-eye distances."""
 WIDE = 0.04
 """Opening, outer-eye distances, from which an open mouth's edges are looked for in the picture."""
 
@@ -97,7 +99,11 @@ def mouth_edges(image: np.ndarray, landmarks: np.ndarray, size: float, is_open: 
     outer = (through(landmarks[list(topology.LIPS_OUTER_UPPER), :2]),
              through(landmarks[list(topology.LIPS_OUTER_LOWER), :2]))
     if np.linalg.norm(lower - upper, axis=1).max() < WIDE * size:
-        return np.stack([upper, lower])
+        # What shows between lips that are hardly apart, a sliver of teeth, must not stay on either's edge.
+        taper = SLIVER * size * np.sin(np.linspace(0, np.pi, len(upper)))[:, None] ** 0.5
+        across = [(rim - inner) / np.maximum(np.linalg.norm(rim - inner, axis=1, keepdims=True), 1e-6)
+                  for inner, rim in zip((upper, lower), outer, strict=True)]
+        return np.stack([upper + taper * across[0], lower + taper * across[1]])
     return _to_the_corners(image, np.stack([_onto_lip(image, inner, rim, size)
                                             for inner, rim in zip((upper, lower), outer, strict=True)]), size)
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import topology
+from . import pursing, topology
 from .grid import smoothstep
 
-CLOSED_GAP = 0.008
+CLOSED_GAP = 0.0064
 """Lip gap up to which a portrait's mouth counts as closed: the mesh reads shut lips as 0 to 0.006, and a sliver of
 darkness between lips, which must not travel with either of them, as 0.01 and more."""
 GAP_GAIN = 1.04
@@ -109,6 +109,7 @@ class FaceShape:
         slack: [478, 22] how much further down each point of the lower lip may move than each landmark below it;
             endless for the others.
         rise: how far the upper lip may rise towards the nose before it would run into it.
+        pursing: how its lips gather.
     """
 
     mouth_scale: float
@@ -120,6 +121,7 @@ class FaceShape:
     eye_width: Tensor
     slack: Tensor
     rise: float
+    pursing: pursing.Pursing
 
     def unfolded(self, displacement: Tensor) -> Tensor:
         """[T, 478, 3] with chin and lip making room for each other: no skin is overrun."""
@@ -159,7 +161,7 @@ def read_shape(shape: np.ndarray, bridge) -> FaceShape:
     return FaceShape(float(np.clip((width / USUAL_MOUTH_WIDTH) ** 0.3, 0.75, 1.03)), gap, closing, lips, tuple(lids),
                      torch.from_numpy(np.stack(openings).astype(np.float32)),
                      torch.tensor(widths, dtype=torch.float32), torch.from_numpy(_slack(shape).astype(np.float32)),
-                     float(0.5 * max(shape[0, 1] - shape[2, 1], 0.02)))
+                     float(0.5 * max(shape[0, 1] - shape[2, 1], 0.02)), pursing.Pursing.of(shape))
 
 
 def _travel(opening: np.ndarray) -> np.ndarray:
@@ -266,7 +268,7 @@ def adapt(displacement: Tensor, shape: FaceShape, shut: Tensor, close_mouth: boo
     """
     out = displacement.clone()
     out *= _mouth_gain(shape, out.device)[:, None]
-    out = shape.unfolded(out)
+    out = shape.pursing(shape.unfolded(out))
     upper, lower = shape.lips
     opening = out[:, lower.curve] - out[:, upper.curve]
     opening[..., 0::2] = 0

@@ -14,7 +14,7 @@ from .edges import WIDE, luminance, read_bilinear
 from .expression import USUAL_MOUTH_WIDTH
 from .grid import polygon_distance, smoothstep
 from .head import HeadFrame
-from .opening import DrawnOpening
+from .opening import DrawnOpening, through
 from .palette import Palette
 from .warp import Pose, Texture, inverse_2x2, rigid
 
@@ -24,6 +24,11 @@ UPPER_EDGE = 0.048
 LOWER_EDGE = 0.030
 """Biting edges of the upper and lower front teeth below the closed lips' line; the lower with the jaw. The upper cover
 the lower by a fifth of their height, so that a smile with a shut jaw has no dark slit between them."""
+BEND = 0.45
+"""How much the upper row may rise to the sides with drawn-up corners, beyond its own curve, per distance from the
+middle squared: so a grin shows teeth, not darkness, in its corners."""
+GUMS = 0.004
+"""How much gum a raised lip shows above the front teeth, units."""
 ROLL = 0.016
 """How far the moist inside of a lip is seen to roll back into the mouth, outer-eye distances."""
 
@@ -38,7 +43,7 @@ class Mouth:
         upper, lower: [1, 4, h, w] the rows of teeth, RGBA.
         gum, lip, cavity: [3] colours.
         edge: where the upper biting edge lies, units below the line.
-        own: [1, 1, h, w] where the portrait's own open mouth is to be used, on ``own_box``; None if it is shut.
+        own: [1, 1, h, w] where the portrait's own open mouth is to be used, on ``own_box``; None if it is hardly open.
         own_box: x0, y0, width, height, pixels.
         size: outer-eye distance, pixels.
         unit: one unit, pixels.
@@ -98,7 +103,10 @@ def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame, palette:
     per_unit = float(np.clip(1.5 * unit, 64, 420))
     tooth, gum = palette.teeth, palette.gum
     edge, own, own_box = UPPER_EDGE, None, (0, 0, 1, 1)
-    if closing is not None:
+    # As edges.mouth_edges tells them: between lips that are hardly apart there is nothing of the portrait's own.
+    mesh = np.linalg.norm(through(landmarks[lower, :2]) - through(landmarks[upper, :2]), axis=1).max()
+    apart = closing is not None and bool(mesh >= WIDE * size)
+    if apart:
         own, own_box = _own_mask(landmarks, edges, size, image.shape)
         gap = np.linalg.norm(edges[1] - edges[0], axis=1).max()
         seen = _own_teeth(image, edges) if gap > 0.05 * size else None
@@ -115,7 +123,6 @@ def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame, palette:
     def tensor(value):
         return torch.from_numpy(np.asarray(value)).float()
 
-    apart = closing is not None and bool(np.linalg.norm(edges[1] - edges[0], axis=1).max() > WIDE * size)
     return Mouth(tensor(origin), tensor(np.stack([across, down])),
                  picture(teeth.row_of_teeth(True, per_unit, tooth, gum, palette.colourful)),
                  picture(teeth.row_of_teeth(False, per_unit, tooth * 0.92, gum, palette.colourful)),
@@ -194,6 +201,33 @@ def meeting(mouth: Mouth, opened: DrawnOpening) -> Tensor | float:
     return 1 - line * opened.depth.new_tensor([0.30, 0.42, 0.42])[:, None, None]
 
 
+def _smile(mouth: Mouth, opened: DrawnOpening, x: Tensor, y: Tensor) -> Tensor:
+    """[B, h, w] by how much the upper row lies higher, units, at the pixels' places ``x``, ``y`` [B, h, w].
+
+    A row that goes on beside the portrait's own teeth stays where they are.
+    """
+    if mouth.apart:
+        return torch.zeros_like(x)
+    middle = y - (opened.depth - opened.gap / 2) / mouth.unit
+    inside = (opened.depth >= 0) & (opened.depth <= opened.gap)
+
+    def mean(values, place):
+        here = inside * torch.exp(-(((opened.along - place) / 0.05) ** 2)) + 1e-9
+        return (values * here).sum((1, 2)) / here.sum((1, 2))
+
+    rise = torch.zeros_like(x)
+    for place, side in ((0.12, x < 0), (0.88, x > 0)):
+        reach = mean(x, place).abs()
+        up = mean(middle, 0.5) - mean(middle, place)
+        # Of a small mouth's corners a row of teeth knows nothing.
+        bend = (up / reach.square().clamp_min(0.01) - 0.18).clamp(0, BEND) * smoothstep((reach - 0.14) / 0.10)
+        rise = torch.where(side, bend[:, None, None] * x.square(), rise)
+    # Lips that are drawn up as a whole would show gums and the teeth's tips: the row goes up with them instead.
+    beyond = mouth.edge - teeth.UPPER_HEIGHTS[0] - GUMS - mean(y - opened.depth / mouth.unit, 0.5)
+    lift = torch.where(beyond < 0.02, beyond.clamp_min(0).square() / 0.04, beyond - 0.01)
+    return rise + lift[:, None, None]
+
+
 def paint(mouth: Mouth, opened: DrawnOpening, pose: Pose, jaw: Tensor, source: Texture) -> Tensor:
     """[B, 3, h, w] the inside of the mouth on the pixels of ``opened``.
 
@@ -236,7 +270,7 @@ def paint(mouth: Mouth, opened: DrawnOpening, pose: Pose, jaw: Tensor, source: T
     colour = colour + (gum * (light * groove)[:, None] - colour) * (0.92 * tongue)[:, None]
     teeth_colour, alpha = _layer(mouth.lower, teeth.LOWER_BOX, jaw_x, jaw_y - LOWER_EDGE)
     colour = colour + (teeth_colour * 0.94 - colour) * alpha
-    teeth_colour, alpha = _layer(mouth.upper, teeth.UPPER_BOX, x, y - mouth.edge)
+    teeth_colour, alpha = _layer(mouth.upper, teeth.UPPER_BOX, x, y - mouth.edge + _smile(mouth, opened, x, y))
     # What is behind the upper row lies in its shadow.
     colour = colour * (1 - 0.35 * torch.exp(-(((y - mouth.edge) / 0.03).clamp_min(0) ** 2)))[:, None]
     colour = colour + (teeth_colour - colour) * alpha

@@ -17,7 +17,7 @@ from torch import Tensor
 from . import topology
 from .grid import Grid, dense, locate, nearest, smooth, smoothstep
 from .head import ClipField
-from .warp import Pose, displacement, invert, with_slopes
+from .warp import Pose, displacement, invert, unfold, with_slopes
 
 SAMPLES = 65
 """Points along each edge."""
@@ -284,7 +284,10 @@ def open_up(opening: Opening, around: Surround, landmarks: Tensor, pose: Pose, b
     both = torch.matmul(opening.weights, moved).reshape(2, -1, frames, 3).transpose(1, 2).flatten(0, 1)
     twice = Pose(pose.turn.repeat(2, 1), pose.shift.repeat(2, 1), pose.scale.repeat(2), pose.pivot, pose.size)
     field = displacement(around.nodes, around.depth, around.weight, around.border, both, twice)
-    field = with_slopes(field.reshape(2 * frames, 2, grid.rows, grid.columns), grid.step)
+    field = field.reshape(2 * frames, 2, grid.rows, grid.columns)
+    if deadzone > 0:
+        field = unfold(field, grid.step)
+    field = with_slopes(field, grid.step)
     edges, ring = (curve.repeat_interleave(frames, 0) for curve in (opening.edges, opening.ring))
     shift = grid.sample(field[:, :2], ring[:, None])[:, :, 0].transpose(1, 2)
     upper_edge, lower_edge = (edges + shift).split(frames)

@@ -101,6 +101,10 @@ def fit_mouth(image: np.ndarray, landmarks: np.ndarray, size: float) -> np.ndarr
     shift = (a + b) / 2
     if not 0.35 < ratio < 1.05 or np.linalg.norm(shift) > LARGEST_SHIFT or abs(shift[1]) > 0.07:
         return landmarks
+    # Where teeth show, the dark line breaks off: what is left of it ends in the mesh's corner and lies on its line.
+    ends_there = max(a[0] / -width, b[0] / width) > 0.5 - 0.04 / max(width, 1e-6)
+    if ends_there and max(abs(a[1]), abs(b[1])) < 0.022 and found.on_mesh > 0.4 and ratio < 0.75:
+        return landmarks
     axis = (right - left) / max(np.linalg.norm(right - left), 1e-6)
     down = np.array([-axis[1], axis[0]])
     centre = (left + right) / 2

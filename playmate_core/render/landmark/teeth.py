@@ -74,7 +74,7 @@ def row_of_teeth(upper: bool, per_unit: float, tooth: np.ndarray, gum: np.ndarra
 
     # Light from the front: what faces the side gets less of it, smoothly along the arch, and a little less at the
     # sides of every tooth and at its neck.
-    shade = 0.42 + 0.58 * facing ** 0.7
+    shade = 0.52 + 0.48 * facing ** 0.7
     shade = shade * (1 - 0.07 * np.abs(bow) ** 2.5) * (0.92 + 0.09 * np.sin(np.pi * height_in ** 0.8))
     gap = np.exp(-0.5 * (from_side / max(0.0032, 0.35 * pixel)) ** 2)
     # Neighbours touch near the biting edge and leave a darker wedge towards it and the gum.
@@ -82,7 +82,7 @@ def row_of_teeth(upper: bool, per_unit: float, tooth: np.ndarray, gum: np.ndarra
     shade = shade * (1 - (0.20 if upper else 0.24) * gap * touch)
     warm = 1 - warmth * (np.array([0.0, 0.03, 0.09]) * (1 - height_in)[..., None] + np.array([0.0, 0.01, 0.02]))
     colour = tooth * shade[..., None] * warm
-    gums = gum * (0.48 + 0.46 * facing)[..., None] * (1 - 0.12 * gap[..., None])
+    gums = gum * (0.60 + 0.34 * facing)[..., None] * (1 - 0.12 * gap[..., None])
     colour = colour * is_tooth[..., None] + gums * (1 - is_tooth[..., None])
     alpha = crown * _smooth_step((arch * 0.995 - np.abs(x)) / 0.05) * _smooth_step((y + 0.19) / 0.03)
     image = np.concatenate([colour * alpha[..., None], alpha[..., None]], -1)

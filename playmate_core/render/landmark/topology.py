@@ -20,6 +20,9 @@ LIPS_OUTER_LOWER = (geometry.LIPS_OUTER[0], *geometry.LIPS_OUTER[:10:-1], geomet
 LIPS_UPPER_ROWS = (LIPS_INNER_UPPER, (62, 183, 42, 41, 38, 12, 268, 271, 272, 407, 292),
                    (76, 184, 74, 73, 72, 11, 302, 303, 304, 408, 306), LIPS_OUTER_UPPER)
 """The upper lip from its inner to its outer edge, point for point."""
+LIPS_LOWER_ROWS = (LIPS_INNER_LOWER, (62, 96, 89, 179, 86, 15, 316, 403, 319, 325, 292),
+                   (76, 77, 90, 180, 85, 16, 315, 404, 320, 307, 306), LIPS_OUTER_LOWER)
+"""The lower lip, likewise."""
 LIP_CORNERS = ((61, 76, 62, 78), (291, 306, 292, 308))
 """From the outer to the inner corner: where upper and lower lip part."""
 EYES_UPPER = (geometry.EYES_UPPER[0], geometry.EYES_UPPER[1][::-1])

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...runtime.sampling import sample
-from .grid import Grid
+from .grid import Grid, smoothstep
 
 MAX_SLOPE = 1.5
 """Steepest relief (depth a pixel) of a prepared head. A turn by t folds it where slope > 1 / tan(t)."""
@@ -20,6 +20,10 @@ CAMERA = 5.0
 projection a nod hides nothing and brings nothing nearer, and reads a sixth smaller on true heads."""
 CLEARANCE = 0.30
 """The least to which a turn may squeeze a piece of skin: a fold would be below zero."""
+
+
+TIGHT, UNFOLDING = 0.24, 24
+"""Area to which an expression may squeeze a piece of skin freely, and how often what is tighter is evened out."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,38 @@ def with_slopes(field: Tensor, step: float) -> Tensor:
     dx = (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]) / (2 * step)
     dy = (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]) / (2 * step)
     return torch.cat([field, dx, dy], 1)
+
+
+def unfold(field: Tensor, step: float) -> Tensor:
+    """``field`` [B, 2, h, w] of displacements evened out where it squeezes skin to less than ``TIGHT``, and round it.
+
+    A piece that folds over has no inverse: Newton's steps find whichever layer is nearest, and the picture tears.
+    What is nowhere so tight is returned as it is.
+    """
+    for _ in range(UNFOLDING):
+        slopes = with_slopes(field, step)
+        area = (1 + slopes[:, 2]) * (1 + slopes[:, 5]) - slopes[:, 3] * slopes[:, 4]
+        tight = smoothstep((TIGHT - area) / TIGHT)[:, None]
+        if not bool((tight > 0).any()):
+            return field
+        # Its neighbourhood gives way too, or the fold only moves aside.
+        share = _even(F.max_pool2d(tight, 3, 1, 1))
+        field = field + share * (_even(field) - field)
+    return field
+
+
+def _even(field: Tensor) -> Tensor:
+    """[B, C, h, w] softened over a few nodes."""
+    kernel = field.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+    channels = field.shape[1]
+    for axis in (2, 3):
+        shape, pad = [channels, 1, 1, 1], [0, 0, 0, 0]
+        shape[axis] = 5
+        pad[2 * (3 - axis)] = pad[2 * (3 - axis) + 1] = 2
+        padded = F.pad(field, pad, mode="replicate")
+        field = F.conv2d(padded, kernel.view(*(5 if n == axis else 1 for n in range(4))).expand(shape),
+                         groups=channels)
+    return field
 
 
 def invert(field: Tensor, grid: Grid, targets: Tensor, start: Tensor | None = None, steps: int = 6) -> Tensor:
