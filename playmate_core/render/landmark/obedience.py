@@ -1,15 +1,16 @@
 """What a portrait makes of a turn: test poses, drawn and looked at, and the requests corrected by what was seen.
 
 The relief that the face mesh guesses is never the sitter's own, hair and outline follow only in part, and a drawn face
-need not have one shape at all. So one portrait turns a fifth further than asked and the next a tenth less. Once a
-motion asks for a turn that shows, the portrait is turned both ways about each axis, the angles are read off these
-frames, and from then on requests are looked up in what was seen. Tilting is exact as it is: the picture turns.
+need not have one shape at all. So one portrait turns a fifth further than asked and the next a tenth less, and a nod
+of a head that looks aside is another one than a nod straight ahead. Once a motion asks for a turn that shows, the
+portrait is turned both ways about each axis and into the four corners between pitch and yaw, the angles are read off
+these frames, and from then on requests are looked up in what was seen.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable
 
 import torch
@@ -30,12 +31,21 @@ motion is worth the test, about half a second. Generated heads stay below (7.9 a
 nobody asked them for a certain angle."""
 TEST_ANGLES = (8.0, 17.0)
 """Degrees of the test poses, both ways: the response is no straight line, and not the same both ways."""
+TEST_TILT = 15.0
+"""Degrees of the two tilts that are tested. A tilt turns the picture and is exact, but for heads that lie so near to
+the picture's border that it holds them."""
+CORNER = (13.0, 15.0)
+"""Pitch and yaw of the combined test poses, degrees."""
+BEYOND = 1.35
+"""How far beyond the corners, as a factor, what was seen there is believed to go on growing."""
+LEAST_TESTED = 4.0
+"""Degrees below which a turn is no test: the readers' own unrest would be measured."""
 LEAST, MOST = 0.65, 1.45
 """What a request may be multiplied by; a reading that asks for far more is not believed."""
-
-
 LARGEST_STRAY = 5.0
-"""Degrees by which a turn about one axis may be seen about another, at most."""
+"""Degrees by which a turn about one axis may be seen about another, or a combined turn miss the sum, at most."""
+ROUNDS = 6
+"""Steps of the search for the turn that will be seen as asked; each leaves a tenth or so of what was off before."""
 
 
 @dataclass(frozen=True)
@@ -52,49 +62,105 @@ class Curve:
     given: Tensor
     stray: Tensor
 
+    def show(self, turns: Tensor) -> Tensor:
+        """[T] what will be seen of drawn turns [T]."""
+        return _looked_up(self.given, self.seen, turns)
+
+    def turn(self, wanted: Tensor) -> Tensor:
+        """[T] the turns to draw so that [T] ``wanted`` ones are seen; straight on beyond the last test."""
+        return _looked_up(self.seen, self.given, wanted)
+
+
+def _looked_up(places: Tensor, values: Tensor, at: Tensor) -> Tensor:
+    """[T] the curve through ``values`` [K] at ``places`` [K], read at [T], straight on beyond both ends."""
+    found = monotone_cubic(places, values[:, None], at)[:, 0]
+    for end, next_to in ((0, 1), (-1, -2)):
+        slope = (values[end] - values[next_to]) / (places[end] - places[next_to])
+        beyond = at < places[0] if end == 0 else at > places[-1]
+        found = torch.where(beyond, values[end] + slope * (at - places[end]), found)
+    return found
+
+
+@dataclass(frozen=True)
+class Corners:
+    """What combined turns show beyond the sum of their parts: nothing while only one axis turns.
+
+    Attributes:
+        unit: [2] degrees of pitch and yaw that count as one.
+        terms: [4, 3] degrees by pitch x yaw, pitch^2 x yaw, pitch x yaw^2 and pitch^2 x yaw^2, in units.
+    """
+
+    unit: Tensor
+    terms: Tensor
+
+    def at(self, turns: Tensor) -> Tensor:
+        """[T, 3] degrees seen beside what each axis alone shows, of drawn ``turns`` [T, 3]."""
+        part = (turns[:, :2] / self.unit).clamp(-BEYOND, BEYOND)
+        return products(part) @ self.terms
+
+
+def products(part: Tensor) -> Tensor:
+    """[T, 4] of [T, 2]: smooth, nought on both axes, and any four corners can be met exactly."""
+    u, v = part.unbind(-1)
+    return torch.stack([u * v, u * u * v, u * v * v, (u * v).square()], -1)
+
 
 @dataclass(frozen=True)
 class Response:
-    """What a portrait makes of requested pitch and yaw.
+    """What a portrait makes of requested turns.
 
     Attributes:
-        curves: of pitch and yaw; None where requests are taken at their word.
+        curves: of pitch, yaw and roll; None where requests are taken at their word.
+        corners: of pitch and yaw together; None where their sum is taken for what is seen.
     """
 
-    curves: tuple[Curve | None, Curve | None] = (None, None)
+    curves: tuple[Curve | None, Curve | None, Curve | None] = (None, None, None)
+    corners: Corners | None = None
+
+    def aside(self, turns: Tensor) -> Tensor:
+        """[T, 3] degrees that drawn ``turns`` [T, 3] show beside each axis's own."""
+        other = torch.zeros_like(turns) if self.corners is None else self.corners.at(turns)
+        for axis, curve in enumerate(self.curves):
+            if curve is not None:
+                other = other + monotone_cubic(curve.given, curve.stray, turns[:, axis])
+        return other
 
     def turn(self, asked: Tensor) -> Tensor:
         """The turns [T, 3] degrees to draw so that [T, 3] ``asked`` ones will be seen; zero stays zero."""
         wanted = asked.double()
-        for axis, curve in enumerate(self.curves):
-            if curve is not None:
-                wanted = wanted - monotone_cubic(curve.seen, curve.stray, asked[:, axis].double())
-        turned = wanted.to(asked.dtype)
-        for axis, curve in enumerate(self.curves):
-            if curve is None:
-                continue
-            seen, given, angle = curve.seen, curve.given, wanted[:, axis]
-            inside = monotone_cubic(seen, given[:, None], angle)[:, 0]
-            for end, next_to in ((0, 1), (-1, -2)):
-                slope = (given[end] - given[next_to]) / (seen[end] - seen[next_to])
-                beyond = angle < seen[0] if end == 0 else angle > seen[-1]
-                inside = torch.where(beyond, given[end] + slope * (angle - seen[end]), inside)
-            turned[:, axis] = torch.where(angle == 0, 0.0, inside).to(asked.dtype)
-        return turned
+        turned = wanted
+        if self.corners is None and not any(self.curves):
+            return asked.clone()
+        for _ in range(ROUNDS):
+            own = wanted - self.aside(turned)
+            turned = torch.stack([own[:, axis] if curve is None else curve.turn(own[:, axis])
+                                  for axis, curve in enumerate(self.curves)], -1)
+        return torch.where((asked == 0).all(-1, keepdim=True), 0.0, turned).to(asked.dtype)
 
 
 def trial_poses(free: tuple[tuple[float, float], tuple[float, float]]) -> Tensor:
-    """[P, 3] degrees relative to the portrait: rest first, then both ways about pitch and yaw.
+    """[P, 3] degrees relative to the portrait: rest first, then both ways about pitch, yaw and roll, then combined.
+
+    Where a portrait cannot follow as far as a test pose goes, it is tested as far as it follows.
 
     Args:
         free: lowest and highest pitch and yaw, degrees, that the portrait follows without easing off.
     """
+    def within(axis: int, angle: float) -> float:
+        return min(max(angle, free[axis][0]), free[axis][1])
+
+    near, far = TEST_ANGLES
     poses = [[0.0, 0.0, 0.0]]
-    for axis, (low, high) in enumerate(free):
-        for angle in (-TEST_ANGLES[1], -TEST_ANGLES[0], *TEST_ANGLES):
-            if low <= angle <= high:
-                poses.append([angle if column == axis else 0.0 for column in range(3)])
-    return torch.tensor(poses)
+    for axis in (0, 1):
+        for way in (-1.0, 1.0):
+            reached = abs(within(axis, way * far))
+            angles = [near, reached] if reached > near + LEAST_TESTED / 2 else [min(near, reached)]
+            poses += [[way * angle if column == axis else 0.0 for column in range(3)]
+                      for angle in angles if angle >= LEAST_TESTED]
+    poses += [[0.0, 0.0, -TEST_TILT], [0.0, 0.0, TEST_TILT]]
+    corners = [[within(0, pitch), within(1, yaw), 0.0] for pitch in (-CORNER[0], CORNER[0])
+               for yaw in (-CORNER[1], CORNER[1])]
+    return torch.tensor(poses + [pose for pose in corners if min(map(abs, pose[:2])) >= LEAST_TESTED])
 
 
 def read_response(asked: Tensor, landmarks: Tensor, image_size: tuple[int, int]) -> Response:
@@ -115,22 +181,46 @@ def read_response(asked: Tensor, landmarks: Tensor, image_size: tuple[int, int])
     agreed = torch.minimum(readers[0].abs(), readers[1].abs()).clamp_max(LARGEST_STRAY) * readers[0].sign()
     agreed = torch.where(readers[0] * readers[1] > 0, agreed, 0.0)
     asked = asked.double().cpu()
+    alone = (asked != 0).sum(1) == 1
     curves = []
-    for axis in (0, 1):
-        rows = (asked[:, axis] != 0) & torch.isfinite(angles[:, axis])
-        given, seen = asked[rows, axis], angles[rows, axis]
-        factor = (given / seen).clamp(LEAST, MOST)
-        believed = (given * seen > 0) & ((given / seen - factor).abs() < 0.35)
-        zero = given.new_zeros(1)
-        given, order = torch.cat([zero, given[believed]]).sort()
-        seen = torch.cat([zero, (asked[rows, axis] / factor)[believed]])[order]
-        rising = len(given) > 1 and bool((seen.diff() > 0.3 * given.diff()).all()) and bool(torch.isfinite(seen).all())
-        stray = torch.cat([zero.new_zeros(1, 3), agreed[rows][believed]])[order]
-        stray[:, axis] = 0
-        curves.append(Curve(seen, given, stray) if rising else None)
-        if not rising:
+    for axis in range(3):
+        rows = alone & (asked[:, axis] != 0) & torch.isfinite(angles[:, axis])
+        curves.append(_curve(axis, asked[rows, axis], angles[rows, axis], agreed[rows]))
+        if curves[-1] is None:
             log.debug("Turns about axis %d could not be tested: %s.", axis, angles[:, axis].tolist())
-    return Response((curves[0], curves[1]))
+    response = Response(tuple(curves))
+    if curves[0] is None or curves[1] is None:
+        return response
+    return replace(response, corners=_corners(response, asked, angles))
+
+
+def _curve(axis: int, given: Tensor, seen: Tensor, stray: Tensor) -> Curve | None:
+    """The curve of turns [K] about ``axis`` that showed [K] and [K, 3]; None where they cannot be believed."""
+    factor = (given / seen).clamp(LEAST, MOST)
+    believed = (given * seen > 0) & ((given / seen - factor).abs() < 0.35)
+    zero = given.new_zeros(1)
+    seen = torch.cat([zero, (given / factor)[believed]])
+    given, order = torch.cat([zero, given[believed]]).sort()
+    seen, stray = seen[order], torch.cat([zero.new_zeros(1, 3), stray[believed]])[order]
+    stray[:, axis] = 0
+    rising = len(given) > 1 and bool((seen.diff() > 0.3 * given.diff()).all()) and bool(torch.isfinite(seen).all())
+    return Curve(seen, given, stray) if rising else None
+
+
+def _corners(response: Response, asked: Tensor, angles: Tensor) -> Corners | None:
+    """What combined turns [P, 3] showed, [P, 3], beyond the sum of their parts."""
+    rows = (asked[:, 0] != 0) & (asked[:, 1] != 0) & torch.isfinite(angles).all(1)
+    if not bool(rows.any()):
+        return None
+    given, seen = asked[rows], angles[rows]
+    total = response.aside(given)
+    for axis, curve in enumerate(response.curves):
+        if curve is not None:
+            total[:, axis] += curve.show(given[:, axis])
+    beyond = (seen - total).clamp(-LARGEST_STRAY, LARGEST_STRAY)
+    unit = given[:, :2].abs().amax(0)
+    # Four corners decide the four terms; with fewer the plainest of the surfaces through them is taken.
+    return Corners(unit, torch.linalg.pinv(products(given[:, :2] / unit)) @ beyond)
 
 
 def is_worth_it(degrees: Tensor) -> bool:
