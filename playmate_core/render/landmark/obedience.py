@@ -16,7 +16,7 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from ...face.transform import facial_angles, rigid_angles
+from ...face.transform import facial_angles, head_angles, rigid_angles
 from ...face.types import Face
 from ...motion.curves import monotone_cubic
 
@@ -34,9 +34,10 @@ TEST_ANGLES = (8.0, 17.0)
 TEST_TILT = 15.0
 """Degrees of the two tilts that are tested. A tilt turns the picture and is exact, but for heads that lie so near to
 the picture's border that it holds them."""
-CORNER = (13.0, 15.0)
-"""Pitch and yaw of the combined test poses, degrees."""
-BEYOND = 1.35
+CORNER = (14.0, 17.0)
+"""Pitch and yaw of the combined test poses, degrees, as they would be asked for: each axis's own curve counts already,
+so that what is tested lies where requests lead."""
+BEYOND = 1.3
 """How far beyond the corners, as a factor, what was seen there is believed to go on growing."""
 LEAST_TESTED = 4.0
 """Degrees below which a turn is no test: the readers' own unrest would be measured."""
@@ -139,7 +140,7 @@ class Response:
 
 
 def trial_poses(free: tuple[tuple[float, float], tuple[float, float]]) -> Tensor:
-    """[P, 3] degrees relative to the portrait: rest first, then both ways about pitch, yaw and roll, then combined.
+    """[P, 3] degrees relative to the portrait: rest first, then both ways about pitch, yaw and roll.
 
     Where a portrait cannot follow as far as a test pose goes, it is tested as far as it follows.
 
@@ -157,10 +158,19 @@ def trial_poses(free: tuple[tuple[float, float], tuple[float, float]]) -> Tensor
             angles = [near, reached] if reached > near + LEAST_TESTED / 2 else [min(near, reached)]
             poses += [[way * angle if column == axis else 0.0 for column in range(3)]
                       for angle in angles if angle >= LEAST_TESTED]
-    poses += [[0.0, 0.0, -TEST_TILT], [0.0, 0.0, TEST_TILT]]
-    corners = [[within(0, pitch), within(1, yaw), 0.0] for pitch in (-CORNER[0], CORNER[0])
-               for yaw in (-CORNER[1], CORNER[1])]
-    return torch.tensor(poses + [pose for pose in corners if min(map(abs, pose[:2])) >= LEAST_TESTED])
+    return torch.tensor([*poses, [0.0, 0.0, -TEST_TILT], [0.0, 0.0, TEST_TILT]])
+
+
+def corner_poses(response: Response, free: tuple[tuple[float, float], tuple[float, float]]) -> Tensor:
+    """[P, 3] degrees relative to the portrait: turns about pitch and yaw together, to be drawn once ``response`` is
+    known of each axis. None where one axis could not be tested or is not free to turn."""
+    if response.curves[0] is None or response.curves[1] is None:
+        return torch.zeros(0, 3)
+    asked = torch.tensor([[pitch, yaw, 0.0] for pitch in (-CORNER[0], CORNER[0]) for yaw in (-CORNER[1], CORNER[1])])
+    poses = response.turn(asked)
+    for axis, (low, high) in enumerate(free):
+        poses[:, axis].clamp_(low, high)
+    return poses[(poses[:, :2].abs() >= LEAST_TESTED).all(1)]
 
 
 def read_response(asked: Tensor, landmarks: Tensor, image_size: tuple[int, int]) -> Response:
@@ -176,22 +186,18 @@ def read_response(asked: Tensor, landmarks: Tensor, image_size: tuple[int, int])
     """
     readers = [reading.double().cpu() for reading in (facial_angles(landmarks, image_size), rigid_angles(landmarks))]
     readers = [reading - reading[0] for reading in readers]
-    angles = (readers[0] + readers[1]) / 2  # face.transform.head_angles
+    angles = (readers[0] + readers[1]) / 2  # as face.transform.head_angles
     # Readers differ about turns that nobody asked for by more than there is; what they agree on is there.
     agreed = torch.minimum(readers[0].abs(), readers[1].abs()).clamp_max(LARGEST_STRAY) * readers[0].sign()
     agreed = torch.where(readers[0] * readers[1] > 0, agreed, 0.0)
     asked = asked.double().cpu()
-    alone = (asked != 0).sum(1) == 1
     curves = []
     for axis in range(3):
-        rows = alone & (asked[:, axis] != 0) & torch.isfinite(angles[:, axis])
+        rows = (asked[:, axis] != 0) & torch.isfinite(angles[:, axis])
         curves.append(_curve(axis, asked[rows, axis], angles[rows, axis], agreed[rows]))
         if curves[-1] is None:
             log.debug("Turns about axis %d could not be tested: %s.", axis, angles[:, axis].tolist())
-    response = Response(tuple(curves))
-    if curves[0] is None or curves[1] is None:
-        return response
-    return replace(response, corners=_corners(response, asked, angles))
+    return Response(tuple(curves))
 
 
 def _curve(axis: int, given: Tensor, seen: Tensor, stray: Tensor) -> Curve | None:
@@ -207,20 +213,28 @@ def _curve(axis: int, given: Tensor, seen: Tensor, stray: Tensor) -> Curve | Non
     return Curve(seen, given, stray) if rising else None
 
 
-def _corners(response: Response, asked: Tensor, angles: Tensor) -> Corners | None:
-    """What combined turns [P, 3] showed, [P, 3], beyond the sum of their parts."""
-    rows = (asked[:, 0] != 0) & (asked[:, 1] != 0) & torch.isfinite(angles).all(1)
-    if not bool(rows.any()):
-        return None
-    given, seen = asked[rows], angles[rows]
+def read_corners(response: Response, given: Tensor, landmarks: Tensor, rest: Tensor,
+                 image_size: tuple[int, int]) -> Response:
+    """``response`` with what combined turns showed beyond the sum of their parts.
+
+    Args:
+        given: [P, 3] degrees as :func:`corner_poses` gives them.
+        landmarks: [P, 478, 3] pixels seen on the frames; rest: [478, 3] on the portrait at rest.
+        image_size: (height, width) of these frames.
+    """
+    angles = head_angles(torch.cat([rest[None], landmarks]), image_size).double().cpu()
+    angles, given = angles[1:] - angles[0], given.double().cpu()
+    seen = torch.isfinite(angles).all(1)
+    if not bool(seen.any()):
+        return response
+    given, angles = given[seen], angles[seen]
     total = response.aside(given)
     for axis, curve in enumerate(response.curves):
-        if curve is not None:
-            total[:, axis] += curve.show(given[:, axis])
-    beyond = (seen - total).clamp(-LARGEST_STRAY, LARGEST_STRAY)
+        total[:, axis] += given[:, axis] if curve is None else curve.show(given[:, axis])
+    beyond = (angles - total).clamp(-LARGEST_STRAY, LARGEST_STRAY)
     unit = given[:, :2].abs().amax(0)
     # Four corners decide the four terms; with fewer the plainest of the surfaces through them is taken.
-    return Corners(unit, torch.linalg.pinv(products(given[:, :2] / unit)) @ beyond)
+    return replace(response, corners=Corners(unit, torch.linalg.pinv(products(given[:, :2] / unit)) @ beyond))
 
 
 def is_worth_it(degrees: Tensor) -> bool:
@@ -243,4 +257,5 @@ def view_limits(own: tuple[float, float], free: tuple[float, float]) -> tuple[tu
     return spans[0], spans[1]
 
 
-__all__ = ["Response", "Tracker", "is_worth_it", "read_response", "trial_poses", "view_limits"]
+__all__ = ["Response", "Tracker", "corner_poses", "is_worth_it", "read_corners", "read_response", "trial_poses",
+           "view_limits"]
