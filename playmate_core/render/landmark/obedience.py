@@ -87,7 +87,8 @@ class Corners:
     """What combined turns show beyond the sum of their parts: nothing while only one axis turns.
 
     Attributes:
-        unit: [2] degrees of pitch and yaw that count as one.
+        unit: [2, 2] degrees of pitch and yaw that count as one, downwards and upwards: a portrait that looks aside is
+            tested further back than on.
         terms: [4, 3] degrees by pitch x yaw, pitch^2 x yaw, pitch x yaw^2 and pitch^2 x yaw^2, in units.
     """
 
@@ -96,8 +97,12 @@ class Corners:
 
     def at(self, turns: Tensor) -> Tensor:
         """[T, 3] degrees seen beside what each axis alone shows, of drawn ``turns`` [T, 3]."""
-        part = (turns[:, :2] / self.unit).clamp(-BEYOND, BEYOND)
-        return products(part) @ self.terms
+        return products(self.part(turns)) @ self.terms
+
+    def part(self, turns: Tensor) -> Tensor:
+        """[T, 2] pitch and yaw of [T, 3], in units."""
+        turns = turns[:, :2]
+        return (turns / torch.where(turns < 0, self.unit[0], self.unit[1])).clamp(-BEYOND, BEYOND)
 
 
 def products(part: Tensor) -> Tensor:
@@ -232,9 +237,11 @@ def read_corners(response: Response, given: Tensor, landmarks: Tensor, rest: Ten
     for axis, curve in enumerate(response.curves):
         total[:, axis] += given[:, axis] if curve is None else curve.show(given[:, axis])
     beyond = (angles - total).clamp(-LARGEST_STRAY, LARGEST_STRAY)
-    unit = given[:, :2].abs().amax(0)
+    unit = torch.stack([given[:, :2].neg(), given[:, :2]]).amax(1)
+    unit = torch.where(unit > 0, unit, unit.flip(0))  # a side without a test
+    corners = Corners(unit, given.new_zeros(4, 3))
     # Four corners decide the four terms; with fewer the plainest of the surfaces through them is taken.
-    return replace(response, corners=Corners(unit, torch.linalg.pinv(products(given[:, :2] / unit)) @ beyond))
+    return replace(response, corners=replace(corners, terms=torch.linalg.pinv(products(corners.part(given))) @ beyond))
 
 
 def is_worth_it(degrees: Tensor) -> bool:
