@@ -221,7 +221,8 @@ class LandmarkRenderer:
         expression = clip.landmarks.new_zeros(frames, len(stage.nodes), 3)
         moved = torch.matmul(field.weights, clip.landmarks.permute(1, 0, 2).reshape(topology.LANDMARKS, -1))
         expression[:, field.rows] = moved.reshape(len(field.rows), frames, 3).transpose(0, 1)
-        forward = displacement(stage.nodes, field.depth, field.weight, field.border, expression, clip.pose)
+        forward = displacement(stage.nodes, field.depth, field.flat, field.weight, field.border, expression,
+                               clip.pose)
         forward = with_slopes(forward.reshape(frames, 2, grid.rows, grid.columns), grid.step)
         nodes = stage.nodes.reshape(grid.rows, grid.columns, 2)
         back = (invert(forward, grid, nodes) - nodes).permute(0, 3, 1, 2)
