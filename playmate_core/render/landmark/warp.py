@@ -21,7 +21,7 @@ turn is seen by, keeps its depth."""
 CAMERA = 5.0
 """Distance of the camera, outer-eye distances: half a metre, where portraits and selfies are taken. With a parallel
 projection a nod hides nothing and brings nothing nearer, and reads a sixth smaller on true heads."""
-CLEARANCE = 0.30
+CLEARANCE = 0.32
 """The least to which a turn may squeeze a piece of skin: a fold would be below zero."""
 
 
