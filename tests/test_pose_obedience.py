@@ -126,9 +126,9 @@ def test_the_portrait_is_tested_once_and_only_for_turns_that_show(models, portra
     list(renderer.render(appearance, motion_of(rotation=[[2, 5, 20], [-3, 0, -20], [0, 0, 0], [0, 0, 0]])))
     assert not calls
     first = torch.cat(list(renderer.render(appearance, motion_of(rotation=[[0, 15, 0]]))))
-    assert sum(calls) == 15
+    assert sum(calls) == 13
     again = torch.cat(list(renderer.render(appearance, motion_of(rotation=[[0, 15, 0]]))))
-    assert sum(calls) == 15 and torch.equal(first, again)
+    assert sum(calls) == 13 and torch.equal(first, again)
     both = torch.cat(list(renderer.render(appearance, motion_of(rotation=[[0, 15, 0], [0, 0, 0]]), batch_size=1)))
     assert torch.equal(both[1], appearance.image), "rest stays the portrait, tested or not"
     assert not torch.equal(both[0], appearance.image)
@@ -182,20 +182,20 @@ def test_turns_that_nobody_asked_for_are_taken_back():
 def test_readings_that_cannot_be_are_not_believed():
     poses = trial_poses(((-26.0, 26.0), (-34.0, 34.0)))
     for slope in ((0.2, 3.5), (-1.0, -1.0), (0.0, 0.0)):
-        assert read_response(poses, heads(poses.tolist(), slope), (512, 512)).curves[:2] == (None, None)
+        assert read_response(poses, heads(poses.tolist(), slope), (512, 512)).curves == (None, None)
     points = heads(poses.tolist())
     points[2] = float("nan")
     response = read_response(poses, points, (512, 512))
-    assert [len(curve.seen) for curve in response.curves[:2]] == [4, 5], "one lost pose costs one point"
+    assert [len(curve.seen) for curve in response.curves] == [4, 5], "one lost pose costs one point"
     points[0] = float("nan")
-    assert read_response(poses, points, (512, 512)).curves[:2] == (None, None)
+    assert read_response(poses, points, (512, 512)).curves == (None, None)
 
 
 def test_a_turned_portrait_is_tested_where_it_can_turn():
     (low, high), (left, right) = view_limits((0.0, 26.0), (26.0, 34.0))
     assert (low, high, left, right) == (-26, 26, -60, 8)
     poses = trial_poses(((low, high), (left, right)))
-    assert poses[:, 1].unique().tolist() == [-17, -8, 0, 8] and len(poses) == 10
+    assert poses[:, 1].unique().tolist() == [-17, -8, 0, 8] and len(poses) == 8
     poses = trial_poses(((-26.0, 26.0), (-40.0, 13.0)))
     assert poses[:, 1].unique().tolist() == [-17, -8, 0, 8, 13], "as far as it follows"
     poses = trial_poses(((-26.0, 26.0), (-60.0, 1.0)))
@@ -244,16 +244,6 @@ def test_corners_that_were_lost_change_nothing():
     assert len(corner_poses(Response(), free)) == 0
     aside = corner_poses(alone, ((-26.0, 26.0), (-50.0, 2.0)))
     assert len(aside) == 2 and (aside[:, 1] < 0).all()
-
-
-def test_only_a_held_head_s_tilt_is_corrected():
-    poses = trial_poses(((-26.0, 26.0), (-34.0, 34.0)))
-    for share, held in ((0.97, False), (1.04, False), (0.75, True)):
-        tilted = poses * torch.tensor([1.0, 1.0, share])
-        curve = read_response(poses, heads(tilted.tolist()), (512, 512)).curves[2]
-        assert (curve is not None) == held
-        if held:
-            assert float(curve.turn(torch.tensor([9.0], dtype=torch.float64))) == pytest.approx(12, abs=0.3)
 
 
 def test_far_sides_stay_out_of_sight(models, sitter):

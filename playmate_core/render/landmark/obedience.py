@@ -4,7 +4,8 @@ The relief that the face mesh guesses is never the sitter's own, hair and outlin
 need not have one shape at all. So one portrait turns a fifth further than asked and the next a tenth less, and a nod
 of a head that looks aside is another one than a nod straight ahead. Once a motion asks for a turn that shows, the
 portrait is turned both ways about each axis and into the four corners between pitch and yaw, the angles are read off
-these frames, and from then on requests are looked up in what was seen.
+these frames, and from then on requests are looked up in what was seen. Tilting is exact as it is: the picture turns. A
+head so near to the picture's border that it is held tilts less; asking for more of it shears the face (tried).
 """
 
 from __future__ import annotations
@@ -34,11 +35,6 @@ TEST_ANGLES = (8.0, 17.0)
 TEST_REACH = 1.5
 """Outer-eye distances beyond the head over which the test poses fade: as of a clip that turns by 23 degrees. The
 further a movement reaches, the more of it the picture's border holds."""
-TEST_TILT = 15.0
-"""Degrees of the two tilts that are tested. A tilt turns the picture and is exact, but for heads that lie so near to
-the picture's border that it holds them."""
-HELD_BACK = 0.9
-"""Share of a tilt below which the border holds the head."""
 CORNER = (14.0, 17.0)
 """Pitch and yaw of the combined test poses, degrees, as they would be asked for: each axis's own curve counts already,
 so that what is tested lies where requests lead."""
@@ -121,11 +117,11 @@ class Response:
     """What a portrait makes of requested turns.
 
     Attributes:
-        curves: of pitch, yaw and roll; None where requests are taken at their word.
+        curves: of pitch and yaw; None where requests are taken at their word.
         corners: of pitch and yaw together; None where their sum is taken for what is seen.
     """
 
-    curves: tuple[Curve | None, Curve | None, Curve | None] = (None, None, None)
+    curves: tuple[Curve | None, Curve | None] = (None, None)
     corners: Corners | None = None
 
     def aside(self, turns: Tensor) -> Tensor:
@@ -145,12 +141,12 @@ class Response:
         for _ in range(ROUNDS):
             own = wanted - self.aside(turned)
             turned = torch.stack([own[:, axis] if curve is None else curve.turn(own[:, axis])
-                                  for axis, curve in enumerate(self.curves)], -1)
+                                  for axis, curve in enumerate((*self.curves, None))], -1)
         return torch.where((asked == 0).all(-1, keepdim=True), 0.0, turned).to(asked.dtype)
 
 
 def trial_poses(free: tuple[tuple[float, float], tuple[float, float]]) -> Tensor:
-    """[P, 3] degrees relative to the portrait: rest first, then both ways about pitch, yaw and roll.
+    """[P, 3] degrees relative to the portrait: rest first, then both ways about pitch and yaw.
 
     Where a portrait cannot follow as far as a test pose goes, it is tested as far as it follows.
 
@@ -168,7 +164,7 @@ def trial_poses(free: tuple[tuple[float, float], tuple[float, float]]) -> Tensor
             angles = [near, reached] if reached > near + LEAST_TESTED / 2 else [min(near, reached)]
             poses += [[way * angle if column == axis else 0.0 for column in range(3)]
                       for angle in angles if angle >= LEAST_TESTED]
-    return torch.tensor([*poses, [0.0, 0.0, -TEST_TILT], [0.0, 0.0, TEST_TILT]])
+    return torch.tensor(poses)
 
 
 def corner_poses(response: Response, free: tuple[tuple[float, float], tuple[float, float]]) -> Tensor:
@@ -202,15 +198,12 @@ def read_response(asked: Tensor, landmarks: Tensor, image_size: tuple[int, int])
     agreed = torch.where(readers[0] * readers[1] > 0, agreed, 0.0)
     asked = asked.double().cpu()
     curves = []
-    for axis in range(3):
+    for axis in (0, 1):
         rows = (asked[:, axis] != 0) & torch.isfinite(angles[:, axis])
         curves.append(_curve(axis, asked[rows, axis], angles[rows, axis], agreed[rows]))
         if curves[-1] is None:
             log.debug("Turns about axis %d could not be tested: %s.", axis, angles[:, axis].tolist())
-    # A tilt is exact, and a reader that sees it a thirtieth off is not to be believed: only a held head falls so short.
-    if curves[2] is not None and bool((curves[2].show(asked[-2:, 2]) / asked[-2:, 2] > HELD_BACK).all()):
-        curves[2] = None
-    return Response(tuple(curves))
+    return Response((curves[0], curves[1]))
 
 
 def _curve(axis: int, given: Tensor, seen: Tensor, stray: Tensor) -> Curve | None:
@@ -242,7 +235,7 @@ def read_corners(response: Response, given: Tensor, landmarks: Tensor, rest: Ten
         return response
     given, angles = given[seen], angles[seen]
     total = response.aside(given)
-    for axis, curve in enumerate(response.curves):
+    for axis, curve in enumerate((*response.curves, None)):
         total[:, axis] += given[:, axis] if curve is None else curve.show(given[:, axis])
     beyond = (angles - total).clamp(-LARGEST_STRAY, LARGEST_STRAY)
     unit = torch.stack([given[:, :2].neg(), given[:, :2]]).amax(1)
