@@ -14,10 +14,18 @@ from playmate_core.media.pictures import read_image
 from playmate_core.motion.geometry import rotation_matrix
 from playmate_core.motion.types import Motion, Neutral
 from playmate_core.render.landmark.clip import head_movement, requested_turn
-from playmate_core.render.landmark.obedience import Response, is_worth_it, read_response, trial_poses, view_limits
+from playmate_core.render.landmark.obedience import (
+    Response,
+    corner_poses,
+    is_worth_it,
+    read_corners,
+    read_response,
+    trial_poses,
+    view_limits,
+)
 from playmate_core.runtime.errors import PlaymateError
 
-from .render_helpers import motion_of
+from .render_helpers import drawn_face, gap_latent, motion_of
 
 STEPS = np.array([0.0, 20.0, -20.0, 10.0, -10.0, 15.0, -5.0])
 AXES = ("pitch", "yaw", "roll")
@@ -29,15 +37,30 @@ def smaller(image, edge):
     return torch.nn.functional.interpolate(picture, (edge, edge), mode="area")[0].permute(1, 2, 0)
 
 
-@pytest.fixture(scope="module")
-def sitters(models, portrait_path):
-    """A portrait whose head is tilted by 18 degrees, and a photograph of a small, smiling face."""
+SITTERS = ("tilted", "drawn", "aside", "smiling")
+_made = {}
+
+
+@pytest.fixture
+def sitter(models, portrait_path):
+    """By name: a portrait whose head is tilted by 18 degrees, a drawn face, one that is drawn looking aside and down,
+    and a photograph of a small, smiling face."""
     from playmate_core.pipeline import extract_appearance
 
-    data = pytest.importorskip("skimage.data", reason="scikit-image, which ships the photograph, is not installed")
-    smiling = torch.from_numpy(data.astronaut()[:300, 70:370].astype(np.float32) / 255)
-    return [extract_appearance(models, smaller(read_image(portrait_path)[..., :3], 320)),
-            extract_appearance(models, smiling)]
+    def picture(name):
+        if name == "tilted":
+            return smaller(read_image(portrait_path)[..., :3], 320)
+        if name == "smiling":
+            data = pytest.importorskip("skimage.data", reason="scikit-image ships the photograph")
+            return torch.from_numpy(data.astronaut()[:300, 70:370].astype(np.float32) / 255)
+        return drawn_face(320, 320, 84.0, turn=(8.0, 16.0, 0.0) if name == "aside" else (0.0, 0.0, 0.0))[0]
+
+    def get(name):
+        if name not in _made:
+            _made[name] = extract_appearance(models, picture(name))
+        return _made[name]
+
+    return get
 
 
 def seen(models, appearance, rotation):
@@ -46,31 +69,47 @@ def seen(models, appearance, rotation):
     return models.face.follow(frames, appearance.face)
 
 
-@pytest.mark.parametrize("sitter", [0, 1], ids=["tilted", "smiling"])
-def test_heads_turn_as_far_as_asked(models, sitters, sitter):
-    appearance = sitters[sitter]
+@pytest.mark.parametrize("name", SITTERS)
+def test_heads_turn_as_far_as_asked(models, sitter, name):
+    appearance = sitter(name)
     rotation = np.zeros((21, 3))
     for axis in range(3):
         rotation[7 * axis:7 * axis + 7, axis] = STEPS
     landmarks = seen(models, appearance, rotation)
     size = tuple(appearance.image.shape[:2])
-    for reader, largest in ((head_angles, 0.8), (facial_angles, 1.5), (lambda p, _: rigid_angles(p), 1.5)):
+    for reader, largest in ((head_angles, 1.0), (facial_angles, 1.7), (lambda p, _: rigid_angles(p), 1.7)):
         angles = reader(landmarks, size).double().numpy()
         for axis in range(3):
             tracked = angles[7 * axis:7 * axis + 7, axis]
             error = np.abs((tracked - tracked.mean()) - (STEPS - STEPS.mean())).mean()
-            assert np.corrcoef(STEPS, tracked)[0, 1] >= 0.97, AXES[axis]
+            assert np.corrcoef(STEPS, tracked)[0, 1] >= 0.98, AXES[axis]
             assert error <= largest, (reader, AXES[axis])
 
 
-def test_all_axes_at_once(models, sitters):
-    phase = 2 * np.pi * np.arange(8) / 8
-    rotation = np.stack([10 * np.sin(phase + 0.5), 14 * np.sin(2 * phase + 0.3), 12 * np.sin(phase)], 1)
-    angles = head_angles(seen(models, sitters[0], rotation), tuple(sitters[0].image.shape[:2])).double().numpy()
+@pytest.mark.parametrize("speaking", [False, True], ids=["silent", "speaking"])
+@pytest.mark.parametrize("name", ["tilted", "drawn"])
+def test_all_axes_at_once(models, sitter, name, speaking):
+    phase = 2 * np.pi * np.arange(9) / 9
+    rotation = np.stack([12 * np.sin(phase + 0.5), 15 * np.sin(2 * phase), 12 * np.sin(3 * phase + 1)], 1)
+    gaps = [0.0, 0.1, 0.05, 0.15, 0.0, 0.08, 0.12, 0.03, 0.1] if speaking else np.zeros(9)
+    check_turns(models, sitter(name), rotation, gaps, 1.2 if speaking else 0.8)
+
+
+@pytest.mark.parametrize("name", ["tilted", "drawn"])
+def test_into_the_corners(models, sitter, name):
+    rotation = np.array([[0, 0, 0]] + [[15 * p, 18 * y, 10 * r] for p in (-1, 1) for y in (-1, 1) for r in (-1, 1)])
+    check_turns(models, sitter(name), rotation, np.zeros(9), 1.0)
+
+
+def check_turns(models, appearance, rotation, gaps, largest):
+    motion = motion_of([gap_latent(models.bridge, gap) for gap in gaps], rotation.tolist())
+    frames = torch.cat(list(models.renderer.render(appearance, motion)))
+    landmarks = models.face.follow(frames, appearance.face)
+    angles = head_angles(landmarks, tuple(appearance.image.shape[:2])).double().numpy()
     for axis in range(3):
         difference = angles[:, axis] - rotation[:, axis]
-        assert np.corrcoef(angles[:, axis], rotation[:, axis])[0, 1] >= 0.97
-        assert np.abs(difference - difference.mean()).mean() <= 1.2
+        assert np.corrcoef(angles[:, axis], rotation[:, axis])[0, 1] >= 0.98, AXES[axis]
+        assert np.abs(difference - difference.mean()).mean() <= largest, AXES[axis]
 
 
 def test_the_portrait_is_tested_once_and_only_for_turns_that_show(models, portrait):
@@ -87,9 +126,9 @@ def test_the_portrait_is_tested_once_and_only_for_turns_that_show(models, portra
     list(renderer.render(appearance, motion_of(rotation=[[2, 5, 20], [-3, 0, -20], [0, 0, 0], [0, 0, 0]])))
     assert not calls
     first = torch.cat(list(renderer.render(appearance, motion_of(rotation=[[0, 15, 0]]))))
-    assert sum(calls) == 9
+    assert sum(calls) == 13
     again = torch.cat(list(renderer.render(appearance, motion_of(rotation=[[0, 15, 0]]))))
-    assert sum(calls) == 9 and torch.equal(first, again)
+    assert sum(calls) == 13 and torch.equal(first, again)
     both = torch.cat(list(renderer.render(appearance, motion_of(rotation=[[0, 15, 0], [0, 0, 0]]), batch_size=1)))
     assert torch.equal(both[1], appearance.image), "rest stays the portrait, tested or not"
     assert not torch.equal(both[0], appearance.image)
@@ -157,6 +196,67 @@ def test_a_turned_portrait_is_tested_where_it_can_turn():
     assert (low, high, left, right) == (-26, 26, -60, 8)
     poses = trial_poses(((low, high), (left, right)))
     assert poses[:, 1].unique().tolist() == [-17, -8, 0, 8] and len(poses) == 8
+    poses = trial_poses(((-26.0, 26.0), (-40.0, 13.0)))
+    assert poses[:, 1].unique().tolist() == [-17, -8, 0, 8, 13], "as far as it follows"
+    poses = trial_poses(((-26.0, 26.0), (-60.0, 1.0)))
+    assert poses[:, 1].unique().tolist() == [-17, -8, 0], "a degree is no test"
+
+
+def coupled(poses):
+    """What is seen of a head whose nod reads further on one side, and which tilts when it does both."""
+    shown = poses.clone()
+    both = poses[:, 0] * poses[:, 1] / (14 * 17)
+    shown[:, 0] = 1.15 * poses[:, 0] + 2.5 * both.abs() * poses[:, 0].sign()
+    shown[:, 1] = 0.85 * poses[:, 1]
+    shown[:, 2] += 1.5 * both
+    return shown
+
+
+def test_combined_turns_are_looked_up_too():
+    free = ((-26.0, 26.0), (-34.0, 34.0))
+    poses = trial_poses(free)
+    points = heads(coupled(poses).tolist())
+    alone = read_response(poses, points, (512, 512))
+    corners = corner_poses(alone, free)
+    assert corners.shape == (4, 3) and corners[:, :2].sign().unique(dim=0).shape == (4, 2)
+    both = read_corners(alone, corners, heads(coupled(corners).tolist()), points[0], (512, 512))
+    asked = torch.tensor([[-12.0, 14.0, 5.0], [12.0, -16.0, 0.0], [9.0, 9.0, -5.0], [-14.0, -17.0, 0.0]])
+    off = [(head_angles(heads(coupled(response.turn(asked)).tolist()), (512, 512))
+            - head_angles(points[:1], (512, 512)) - asked).abs().max() for response in (alone, both)]
+    assert off[0] > 1.4 and off[1] < 0.8
+    single = torch.tensor([[12.0, 0.0, 0.0], [0.0, -15.0, 0.0], [0.0, 0.0, 9.0], [0.0, 0.0, 0.0]])
+    assert torch.allclose(both.turn(single), alone.turn(single), atol=0.5), "one axis alone is as it was"
+    assert not both.turn(single)[3].any()
+    slow = torch.linspace(-20, 20, 400)[:, None] * torch.tensor([[0.8, 1.0, 0.0]])
+    assert (both.turn(slow)[:, :2].diff(dim=0) > 0).all(), "more is always more, through rest too"
+
+
+def test_corners_that_were_lost_change_nothing():
+    free = ((-26.0, 26.0), (-34.0, 34.0))
+    poses = trial_poses(free)
+    alone = read_response(poses, heads(poses.tolist()), (512, 512))
+    corners = corner_poses(alone, free)
+    points = heads(corners.tolist())
+    assert read_corners(alone, corners, points * float("nan"), heads([[0.0] * 3])[0], (512, 512)).corners is None
+    points[1:] *= float("nan")
+    one = read_corners(alone, corners, points, heads([[0.0] * 3])[0], (512, 512))
+    assert torch.isfinite(one.turn(torch.tensor([[15.0, 18.0, 0.0], [-15.0, -18.0, 3.0]]))).all()
+    assert len(corner_poses(Response(), free)) == 0
+    aside = corner_poses(alone, ((-26.0, 26.0), (-50.0, 2.0)))
+    assert len(aside) == 2 and (aside[:, 1] < 0).all()
+
+
+def test_far_sides_stay_out_of_sight(models, sitter):
+    """A head that is asked to turn far eases off before the far side of nose and mouth becomes a line."""
+    frame = sitter("aside").payload.frame
+    own = frame.angles()
+    asked = torch.zeros(41, 3)
+    asked[:, 1] = torch.linspace(0, 40, 41)
+    turn = head_movement(motion_of(rotation=asked.tolist()), models.bridge, frame).turn
+    angle = turn.norm(dim=-1).rad2deg()
+    assert (angle.diff() > 0).all() and float(own[1] + angle.max()) < 41
+    free = int(34 - own[1]) - 1
+    assert torch.allclose(angle[:free], asked[:free, 1], atol=1e-3)
 
 
 def test_what_is_worth_the_test():
@@ -166,8 +266,8 @@ def test_what_is_worth_the_test():
     assert is_worth_it(torch.tensor([[4.0, 0.0, 0.0]] * 10))
 
 
-def test_angles_count_on_top_of_the_portrait_s_own(models, sitters):
-    payload = sitters[0].payload
+def test_angles_count_on_top_of_the_portrait_s_own(models, sitter):
+    payload = sitter("tilted").payload
     own = payload.frame.angles()
     asked = torch.tensor([[8.0, -6.0, 12.0], [0.0, 15.0, 0.0]])
     pose = head_movement(motion_of(rotation=asked.tolist()), models.bridge, payload.frame)

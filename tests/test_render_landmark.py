@@ -87,7 +87,7 @@ def test_no_pose_within_the_limits_folds(renderer, bridge, turn):
     stage = renderer._stage(appearance, plan(motion, bridge, payload.frame).reach)
     field, grid = stage.field, stage.field.grid
     still = torch.zeros(len(LIMITS), len(stage.nodes), 3)
-    moved = displacement(stage.nodes, field.depth, field.weight, field.border, still, clip.pose)
+    moved = displacement(stage.nodes, field.depth, field.flat, field.weight, field.border, still, clip.pose)
     moved = moved.reshape(len(LIMITS), 2, grid.rows, grid.columns)
     dx = (moved[..., 1:] - moved[..., :-1])[:, :, :-1] / grid.step
     dy = (moved[:, :, 1:] - moved[:, :, :-1])[..., :-1] / grid.step

@@ -16,6 +16,9 @@ from .warp import Pose
 
 FREE_VIEW = (26.0, 34.0)
 """Pitch and yaw from a frontal view, degrees, up to which heads turn as asked."""
+EASED_VIEW = (8.0, 5.0)
+"""How much further pitch and yaw ease off, at most. Beyond 40 degrees the far side of nose and mouth, which a true head
+would hide, is squeezed to a line in the open."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def _within_view(angles: Tensor, own: Tensor) -> Tensor:
     ``FREE_VIEW`` of a frontal view, or nearer to it than the portrait's ``own`` [3], pass unchanged.
     """
     out = angles.clone()
-    for axis, (free, more) in enumerate(zip(FREE_VIEW, (10, 12), strict=True)):
+    for axis, (free, more) in enumerate(zip(FREE_VIEW, EASED_VIEW, strict=True)):
         free, total = max(free, abs(float(own[axis]))), angles[:, axis]
         eased = total.sign() * (free + more * torch.tanh((total.abs() - free) / more))
         out[:, axis] = torch.where(total.abs() > free, eased, total)

@@ -13,7 +13,7 @@ from ...face.bridge import HEAD_ORIGIN
 from ...motion.geometry import euler_degrees
 from . import topology
 from .grid import Grid, dense, locate, nearest, polygon_distance, ring_weights, smooth, smoothstep
-from .warp import MAX_SLOPE
+from .warp import FLAT_SLOPE, MAX_SLOPE
 
 NODES_PER_EYE_DISTANCE = 24
 MAX_REACH = 2.0
@@ -62,6 +62,7 @@ class HeadField:
     Attributes:
         grid: the nodes.
         depth: [N] relief, pixels, smaller is nearer (numpy, as all below).
+        flat: [N] the same without what is steep, for far turns.
         distance: [N] outer-eye distances beyond the head's outline.
         neckness: [N] 0..1, how much a node lies in the neck's direction.
         border: [N, 2] pixels to the nearest vertical and horizontal border of the picture.
@@ -71,6 +72,7 @@ class HeadField:
 
     grid: Grid
     depth: np.ndarray
+    flat: np.ndarray
     distance: np.ndarray
     neckness: np.ndarray
     border: np.ndarray
@@ -130,6 +132,11 @@ def relief(grid: Grid, landmarks: np.ndarray, frame: HeadFrame) -> np.ndarray:
     return smooth(depth[:, None], grid, 0.03 * frame.size)[:, 0]
 
 
+def flattened(depth: np.ndarray, grid: Grid, frame: HeadFrame) -> np.ndarray:
+    """[N] the relief ``depth`` [N] with its steep pieces eased: the nose is lower, the head is as deep as before."""
+    return smooth(limit_slope(depth, grid, FLAT_SLOPE)[:, None], grid, 0.03 * frame.size)[:, 0]
+
+
 def expression_weights(grid: Grid, landmarks: np.ndarray, frame: HeadFrame) -> tuple[np.ndarray, np.ndarray]:
     """(rows [M], weights [M, 478]): how nodes follow the landmarks; outside the face the oval's movement fades."""
     nodes = grid.nodes()
@@ -168,7 +175,8 @@ def build_field(landmarks: np.ndarray, frame: HeadFrame, height: int, width: int
     cosine = (from_centre @ down) / np.maximum(np.linalg.norm(from_centre, axis=1), 1e-6)
     border = np.stack([np.minimum(nodes[:, 0], width - nodes[:, 0]), np.minimum(nodes[:, 1], height - nodes[:, 1])], 1)
     rows, weights = expression_weights(grid, landmarks, frame)
-    return HeadField(grid, relief(grid, landmarks, frame), polygon_distance(nodes, outline) / frame.size,
+    depth = relief(grid, landmarks, frame)
+    return HeadField(grid, depth, flattened(depth, grid, frame), polygon_distance(nodes, outline) / frame.size,
                      smoothstep((cosine - 0.3) / 0.5), np.maximum(border, 0.0), rows, weights)
 
 
@@ -178,13 +186,15 @@ class ClipField:
 
     Attributes:
         grid: the nodes, a window of the head's.
-        depth, weight: [N] relief, and the share of the head's movement that a node follows.
+        depth, flat, weight: [N] relief, the same without what is steep, and the share of the head's movement that a
+            node follows.
         border: [2, N] factors on the x and y displacement that keep the picture's edge filled.
         rows, weights: nodes that expressions move, and how.
     """
 
     grid: Grid
     depth: Tensor
+    flat: Tensor
     weight: Tensor
     border: Tensor
     rows: Tensor
@@ -216,7 +226,8 @@ def cut(field: HeadField, frame: HeadFrame, reach: float, device) -> ClipField:
     def tensor(a):
         return torch.from_numpy(np.ascontiguousarray(a)).to(device)
 
-    return ClipField(window, tensor(field.depth[index].astype(np.float32)), tensor(weight[index].astype(np.float32)),
+    return ClipField(window, tensor(field.depth[index].astype(np.float32)),
+                     tensor(field.flat[index].astype(np.float32)), tensor(weight[index].astype(np.float32)),
                      tensor(border.astype(np.float32)), tensor(place[field.expression_rows[kept]]),
                      tensor(field.expression_weights[kept]))
 

@@ -205,20 +205,21 @@ class Surround:
     """What the opening's nodes take over from the head's: constant through a clip.
 
     Attributes:
-        nodes: [N, 2] pixels; depth, weight: [N]; border: [2, N].
+        nodes: [N, 2] pixels; depth, flat, weight: [N]; border: [2, N].
     """
 
     nodes: Tensor
     depth: Tensor
+    flat: Tensor
     weight: Tensor
     border: Tensor
 
     @staticmethod
     def of(opening: Opening, field: ClipField) -> Surround:
         nodes = opening.grid.nodes_tensor(field.depth.device)
-        head = torch.cat([field.depth[None], field.weight[None], field.border])
-        value = field.grid.sample(head.reshape(1, 4, field.grid.rows, field.grid.columns), nodes[None])[0].flatten(1)
-        return Surround(nodes.reshape(-1, 2), value[0], value[1], value[2:])
+        head = torch.cat([field.depth[None], field.flat[None], field.weight[None], field.border])
+        value = field.grid.sample(head.reshape(1, 5, field.grid.rows, field.grid.columns), nodes[None])[0].flatten(1)
+        return Surround(nodes.reshape(-1, 2), *value[:3], value[3:])
 
 
 @dataclass(frozen=True)
@@ -283,7 +284,7 @@ def open_up(opening: Opening, around: Surround, landmarks: Tensor, pose: Pose, b
     moved = landmarks[:, opening.columns].permute(1, 0, 2).reshape(len(opening.columns), -1)
     both = torch.matmul(opening.weights, moved).reshape(2, -1, frames, 3).transpose(1, 2).flatten(0, 1)
     twice = Pose(pose.turn.repeat(2, 1), pose.shift.repeat(2, 1), pose.scale.repeat(2), pose.pivot, pose.size)
-    field = displacement(around.nodes, around.depth, around.weight, around.border, both, twice)
+    field = displacement(around.nodes, around.depth, around.flat, around.weight, around.border, both, twice)
     field = field.reshape(2 * frames, 2, grid.rows, grid.columns)
     if deadzone > 0:
         field = unfold(field, grid.step)

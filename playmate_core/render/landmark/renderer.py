@@ -174,18 +174,26 @@ class LandmarkRenderer:
         if self.tracker is None or not obedience.is_worth_it(requested_turn(motion)):
             return None
         if prepared not in self._responses:
-            own = prepared.frame.angles().tolist()
-            poses = obedience.trial_poses(obedience.view_limits((own[0], own[1]), FREE_VIEW))
-            turning = replace(Motion.rest(len(poses)), rotation=poses)
-            clip = perform(turning, self.bridge, prepared.frame, prepared.shape, speaks=False)
-            stage = self._stage(appearance, plan(turning, self.bridge, prepared.frame).reach)
-            seen = []
-            for number in range(len(poses)):
-                frames = self._draw(stage, clip[number:number + 1].to(self.device))
-                seen.append(self.tracker(frames, appearance.face))
-            size = tuple(appearance.image.shape[:2])
-            self._responses[prepared] = obedience.read_response(poses, torch.cat(seen), size)
+            own, size = prepared.frame.angles().tolist(), tuple(appearance.image.shape[:2])
+            limits = obedience.view_limits((own[0], own[1]), FREE_VIEW)
+            poses = obedience.trial_poses(limits)
+            seen = self._look(appearance, poses)
+            response = obedience.read_response(poses, seen, size)
+            poses = obedience.corner_poses(response, limits)
+            if len(poses):
+                response = obedience.read_corners(response, poses, self._look(appearance, poses), seen[0], size)
+            self._responses[prepared] = response
         return self._responses[prepared]
+
+    def _look(self, appearance: Appearance, poses: Tensor) -> Tensor:
+        """[P, 478, 3] landmarks seen on the portrait drawn in ``poses`` [P, 3] degrees, taken at their word."""
+        prepared: portrait.Prepared = appearance.payload
+        turning = replace(Motion.rest(len(poses)), rotation=poses)
+        clip = perform(turning, self.bridge, prepared.frame, prepared.shape, speaks=False)
+        stage = self._stage(appearance, obedience.TEST_REACH)
+        # One at a time: a batch's memory, which depends on the picture's size, is nobody's to halve here.
+        return torch.cat([self.tracker(self._draw(stage, clip[number:number + 1].to(self.device)), appearance.face)
+                          for number in range(len(poses))])
 
     def _stage(self, appearance: Appearance, reach: float) -> Stage:
         image, prepared = appearance.image.to(self.device), appearance.payload.to(self.device)
@@ -213,7 +221,8 @@ class LandmarkRenderer:
         expression = clip.landmarks.new_zeros(frames, len(stage.nodes), 3)
         moved = torch.matmul(field.weights, clip.landmarks.permute(1, 0, 2).reshape(topology.LANDMARKS, -1))
         expression[:, field.rows] = moved.reshape(len(field.rows), frames, 3).transpose(0, 1)
-        forward = displacement(stage.nodes, field.depth, field.weight, field.border, expression, clip.pose)
+        forward = displacement(stage.nodes, field.depth, field.flat, field.weight, field.border, expression,
+                               clip.pose)
         forward = with_slopes(forward.reshape(frames, 2, grid.rows, grid.columns), grid.step)
         nodes = stage.nodes.reshape(grid.rows, grid.columns, 2)
         back = (invert(forward, grid, nodes) - nodes).permute(0, 3, 1, 2)

@@ -15,10 +15,13 @@ MAX_SLOPE = 1.5
 """Steepest relief (depth a pixel) of a prepared head. A turn by t folds it where slope > 1 / tan(t)."""
 LARGEST_DOUBLED = 4_500_000
 """Pixels of the largest picture that is kept at twice its resolution (four times the memory)."""
+FLAT_SLOPE = 0.85
+"""Steepest relief that far turns use: sides of the nose are flattened first, and the head as a whole, which is what a
+turn is seen by, keeps its depth."""
 CAMERA = 5.0
 """Distance of the camera, outer-eye distances: half a metre, where portraits and selfies are taken. With a parallel
 projection a nod hides nothing and brings nothing nearer, and reads a sixth smaller on true heads."""
-CLEARANCE = 0.30
+CLEARANCE = 0.32
 """The least to which a turn may squeeze a piece of skin: a fold would be below zero."""
 
 
@@ -77,26 +80,30 @@ def rigid(points: Tensor, pose: Pose, weight: Tensor | None = None) -> Tensor:
     return torch.stack([new_x, new_y], -1) + pose.shift[:, None] * weight[:, None]
 
 
-def displacement(nodes: Tensor, depth: Tensor, weight: Tensor, border: Tensor, expression: Tensor,
+def displacement(nodes: Tensor, depth: Tensor, flat: Tensor, weight: Tensor, border: Tensor, expression: Tensor,
                  pose: Pose) -> Tensor:
     """[B, 2, N] how far nodes move, pixels.
 
     Args:
         nodes: [N, 2] pixels.
-        depth, weight: [N] relief and share of the head's movement.
+        depth, flat, weight: [N] relief, the same without what is steep, and share of the head's movement.
         border: [2, N] factors that keep the picture's edge filled.
         expression: [B, N, 3] expression displacement in the picture's axes before the head turns, pixels.
     """
     frames = expression.shape[0]
-    depth = pose.pivot[2] + (depth - pose.pivot[2]) * relief_share(pose)[:, None]
+    steep, share = (value[:, None] for value in relief_shares(pose))
+    depth = pose.pivot[2] + (flat + (depth - flat) * steep - pose.pivot[2]) * share
     rest = torch.cat([nodes.expand(frames, -1, -1), depth[..., None]], -1)
     return (rigid(rest + expression, pose, weight) - nodes).transpose(1, 2) * border
 
 
-def relief_share(pose: Pose) -> Tensor:
-    """[B] how much of the relief a frame may use: all of it until the steepest slope would hide behind itself."""
+def relief_shares(pose: Pose) -> tuple[Tensor, Tensor]:
+    """(steep [B], all [B]): how much a frame may use of what is steep in the relief, and of the relief as a whole: all
+    of it until the steepest slope would hide behind itself, and no more than that of what is steep."""
     tilt = pose.turn[:, :2].norm(dim=-1).clamp(1e-3, 1.2)
-    return ((tilt.cos() - CLEARANCE) / (tilt.sin() * MAX_SLOPE)).clamp(0.1, 1.0)
+    steepest = (tilt.cos() - CLEARANCE) / tilt.sin()
+    steep = ((steepest - FLAT_SLOPE) / (MAX_SLOPE - FLAT_SLOPE)).clamp(0.0, 1.0)
+    return steep, (steepest / FLAT_SLOPE).clamp(0.1, 1.0)
 
 
 def with_slopes(field: Tensor, step: float) -> Tensor:
