@@ -38,7 +38,7 @@ RIGID_BROWS = 0.9
 
 NOSE_WINGS = ((48, 278), (49, 279), (64, 294), (98, 327), (102, 331), (115, 344), (129, 358), (219, 439), (235, 455))
 FACE_SIDES = ((234, 454), (93, 323), (132, 361), (58, 288), (172, 397), (136, 365), (150, 379))
-STEADY = {NOSE_WINGS: 0.2, FACE_SIDES: 0.4}
+STEADY = {NOSE_WINGS: 0.0, FACE_SIDES: 0.2}
 """How much of what a shape does to a width is drawn: the head's mesh widens more than speakers' noses and jaws do, and
 a mesh that tracks a drawn smile sees a wider nose and jaw than are drawn."""
 
@@ -64,9 +64,13 @@ def held_together(shapes: Tensor) -> Tensor:
 
 
 HELD = {(105, 52): 0.0005, (334, 282): 0.0005, (66, 65): 0.0005, (296, 295): 0.0005, (48, 278): 0.001,
-        (234, 454): 0.002, (172, 397): 0.002, (136, 365): 0.003}
+        (234, 454): 0.001, (172, 397): 0.001, (136, 365): 0.003}
 """Distances that a shape must keep as its own landmarks have them, and how far they may be missed (standard deviations,
 outer-eye distances): thickness of the brows, width of the nose, of the face and of the jaw."""
+
+
+LOOK_NOISE = 0.0012
+"""How far an iris may be missed within its eye, the same way."""
 
 
 def latents_of(shapes: Tensor, bridge: LatentBridge) -> Tensor:
@@ -84,8 +88,14 @@ def latents_of(shapes: Tensor, bridge: LatentBridge) -> Tensor:
     held = torch.zeros(len(HELD), geo.LANDMARKS, 3, dtype=torch.float64)
     for row, ((a, b), axis) in enumerate(zip(HELD, (1, 1, 1, 1, 0, 0, 0, 0), strict=True)):
         held[row, a, axis], held[row, b, axis] = -1.0, 1.0
-    rows = torch.cat([rows, held.flatten(1)])
-    known = torch.cat([20.0 / deviation ** 2, torch.tensor(list(HELD.values()), dtype=torch.float64) ** -2])
+    # Each iris within its own eye: latents that lift brows would make eyes squint towards the nose.
+    looks = torch.zeros(4, geo.LANDMARKS, 3, dtype=torch.float64)
+    for row, (eye, axis) in enumerate((eye, axis) for eye in (0, 1) for axis in (0, 1)):
+        looks[row, geo.IRIS_CENTRES[eye], axis] = 1.0
+        looks[row, [geo.EYES_UPPER[eye][0], geo.EYES_UPPER[eye][-1]], axis] = -0.5
+    rows = torch.cat([rows, held.flatten(1), looks.flatten(1)])
+    known = torch.cat([20.0 / deviation ** 2, torch.tensor(list(HELD.values()), dtype=torch.float64) ** -2,
+                       torch.full((4,), LOOK_NOISE ** -2, dtype=torch.float64)])
     weighted = forward * precision + ((forward @ rows.T) * known) @ rows
     normal = weighted @ forward.T + torch.linalg.inv(bridge.covariance.double())
     return torch.linalg.solve(normal, weighted @ shapes.double().flatten(1).T).T.float()

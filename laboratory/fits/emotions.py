@@ -36,25 +36,23 @@ BUNDLED = ROOT / "playmate_core" / "weights" / "bundled"
 
 EXPRESSIONS: dict[str, dict[str, float]] = {
     # 12 and 6: corners up and out, cheeks and lower lids up; lips part over the upper teeth.
-    "happy": {"mouthSmile": 0.8, "cheekSquint": 0.12, "eyeSquint": 0.1, "mouthUpperUp": 0.25, "mouthLowerDown": 0.2,
+    "happy": {"mouthSmile": 0.85, "cheekSquint": 0.25, "eyeSquint": 0.1, "mouthUpperUp": 0.2, "mouthLowerDown": 0.2,
               "mouthDimple": 0.15},
-    # 1, 15 and 17: inner brows up, corners down, chin raised; a lowered look.
-    "sad": {"browInnerUp": 1.2, "browDown": 0.15, "mouthFrown": 1.0, "mouthShrugLower": 0.6, "eyeLookDown": 0.15,
-            "eyeSquint": 0.2, "mouthPress": 0.15},
+    # 1, 15 and 17: inner brows up, corners down, chin raised; heavy lids.
+    "sad": {"browInnerUp": 1.7, "browDown": 0.2, "mouthFrown": 1.6, "mouthShrugLower": 0.5, "eyeBlink": 0.14,
+            "eyeSquint": 0.1, "mouthPress": 0.2},
     # 4, 7 and 24: brows down and together, lids tense, lips pressed.
-    "angry": {"browDown": 1.5, "noseSneer": 0.1, "eyeSquint": 0.3, "eyeWide": 0.15, "mouthPress": 0.4,
-              "mouthFrown": 0.4, "mouthShrugLower": 0.2},
+    "angry": {"browDown": 1.8, "eyeSquint": 0.4, "mouthPress": 0.7, "mouthFrown": 1.1, "mouthShrugLower": 0.2},
     # 1, 2, 4, 5 and 20: brows up and straight, eyes wide, lips drawn sideways.
-    "fear": {"browInnerUp": 1.1, "browOuterUp": 0.5, "browDown": 0.25, "eyeWide": 1.1, "mouthStretch": 0.6,
-             "mouthLowerDown": 0.3, "jawOpen": 0.08},
+    "fear": {"browInnerUp": 1.3, "browOuterUp": 0.35, "browDown": 0.45, "eyeWide": 1.1, "mouthStretch": 0.8,
+             "mouthFrown": 0.4, "mouthLowerDown": 0.3, "jawOpen": 0.08},
     # 1, 2, 5 and 26: brows up in an arch, eyes wide, the jaw dropped.
     "surprised": {"browInnerUp": 0.9, "browOuterUp": 1.0, "eyeWide": 0.9, "jawOpen": 0.22, "mouthFunnel": 0.15},
     # 9, 10 and 4: nose wrinkled, upper lip raised.
-    "disgusted": {"noseSneer": 0.9, "browDown": 0.15, "mouthUpperUp": 0.6, "eyeSquint": 0.1, "mouthFrown": 0.5,
-                  "mouthShrugLower": 0.05},
+    "disgusted": {"noseSneer": 0.9, "browDown": 0.35, "mouthUpperUp": 0.25, "eyeSquint": 0.1, "mouthFrown": 1.1},
     # 12 and 14 on the person's left alone.
-    "contempt": {"mouthSmileLeft": 0.55, "mouthDimpleLeft": 1.0, "mouthPressLeft": 0.5, "eyeSquint": 0.12,
-                 "cheekSquintLeft": 0.12, "browOuterUpLeft": 0.35, "noseSneerLeft": 0.2, "mouthShrugLower": 0.3},
+    "contempt": {"mouthSmileLeft": 0.4, "mouthDimpleLeft": 1.3, "mouthPress": 0.6, "eyeSquint": 0.15,
+                 "browOuterUpLeft": 0.35, "browDownRight": 0.3, "mouthShrugLower": 0.3, "mouthFrownRight": 0.5},
 }
 """ARKit's expressions and their amounts at strength 1; a name without a side stands for both."""
 

@@ -28,8 +28,8 @@ USUAL_MOUTH_WIDTH = 0.56
 USUAL_EYE_WIDTH = 0.30
 USUAL_EYE_OPENING = 0.075
 """Lip, eye and lid sizes of the faces that the latents were fitted on."""
-QUIET = 0.012
-"""Largest lip displacement in a clip that still counts as a mouth at rest."""
+QUIET = 0.02
+"""Largest change of the gap between the lips in a clip that still counts as a mouth at rest, outer-eye distances."""
 WIDENING = 0.85
 """Eyes that widen are measured in their opening (``USUAL_EYE_OPENING`` is a little less than the clips' own)."""
 BLINK_LOWER = 0.12
@@ -196,9 +196,13 @@ def _closing(opening: np.ndarray, lips: tuple, bridge) -> Tensor:
 
 
 def mouth_moves(displacement: Tensor) -> bool:
-    """Whether a clip's landmark displacement [T, 478, 3] animates the mouth."""
-    lips = list(topology.LIPS_INNER_UPPER + topology.LIPS_INNER_LOWER)
-    return bool(len(displacement)) and float(displacement[:, lips, :2].norm(dim=-1).max()) > QUIET
+    """Whether a clip's landmark displacement [T, 478, 3] speaks: whether its lips part or meet.
+
+    Brows, gaze and lips that only follow a neighbour leave a portrait's parted lips as they are.
+    """
+    upper, lower = list(topology.LIPS_INNER_UPPER), list(topology.LIPS_INNER_LOWER)
+    parted = (displacement[:, lower, 1] - displacement[:, upper, 1]).abs()
+    return bool(len(displacement)) and float(parted.max()) > QUIET
 
 
 def closure(displacement: Tensor, shape: FaceShape) -> Tensor:

@@ -94,12 +94,12 @@ def _features() -> tuple[Feature, ...]:
     lines = []
     for share, lean in ((0.29, -0.012), (0.71, 0.012)):
         lines.append(Crease(((107, 336, share, lean, -0.035), (55, 285, share, 0.0, -0.02),
-                             (55, 285, share, -0.4 * lean, 0.045)), 0.010, 0.21))
+                             (55, 285, share, -0.4 * lean, 0.045)), 0.014, 0.15))
     out.append(Feature(knit, 0.05, 0.17, tuple(lines)))
     root = ((168, 168, 0, -0.062, 0.004), (168, 168, 0, 0.0, -0.006), (168, 168, 0, 0.062, 0.004))
     second = ((6, 6, 0, -0.05, -0.020), (6, 6, 0, 0.0, -0.026), (6, 6, 0, 0.05, -0.020))
     out.append(Feature((((9, 168), 1.0), ((8, 6), 0.6)) + _both(((55, 133), (285, 362)), 0.4), 0.10, 0.30,
-                       (Crease(root, 0.008, 0.16), Crease(second, 0.007, 0.10))))
+                       (Crease(root, 0.012, 0.08), Crease(second, 0.010, 0.05))))
     # The forehead: its middle and its halves, which rise one by one, take their parts of the same lines.
     lines, ends = [], ((105, 103), (66, 67), (107, 109), (336, 338), (296, 297), (334, 332))
     for number, (height, depth, inset) in enumerate(((0.27, 0.085, 0.10), (0.50, 0.115, 0.0), (0.72, 0.06, 0.06))):
@@ -118,7 +118,7 @@ def _features() -> tuple[Feature, ...]:
                 (side["fold_e"], corner, 0.3, 0, 0.01))
         out.append(Feature((((corner, side["side"]), 0.5), ((corner, side["apple"]), 0.4), ((wing, side["inner"]), 0.5),
                             ((side["lip"], side["fold_a"]), 0.5)), 0.04, 0.24,
-                           (Crease(fold, 0.019, 0.175, -sign * 0.9),)))
+                           (Crease(fold, 0.030, 0.100, -sign * 0.5),)))
         out.append(Feature(smile, 0.05, 0.19, (), (side["cheek"], side["apple"], 0.13, 0.10, 0.30)))
         crow = []
         for angle, length, depth in ((-0.42, 0.10, 0.09), (0.02, 0.13, 0.13), (0.45, 0.12, 0.11)):
