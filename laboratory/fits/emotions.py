@@ -42,7 +42,7 @@ EXPRESSIONS: dict[str, dict[str, float]] = {
     "sad": {"browInnerUp": 1.7, "browDown": 0.2, "mouthFrown": 1.6, "mouthShrugLower": 0.5, "eyeBlink": 0.14,
             "eyeSquint": 0.1, "mouthPress": 0.2},
     # 4, 7 and 24: brows down and together, lids tense, lips pressed.
-    "angry": {"browDown": 1.8, "eyeSquint": 0.4, "mouthPress": 0.7, "mouthFrown": 1.1, "mouthShrugLower": 0.2},
+    "angry": {"browDown": 1.8, "eyeSquint": 0.3, "mouthPress": 0.7, "mouthFrown": 1.1, "mouthShrugLower": 0.2},
     # 1, 2, 4, 5 and 20: brows up and straight, eyes wide, lips drawn sideways.
     "fear": {"browInnerUp": 1.3, "browOuterUp": 0.35, "browDown": 0.45, "eyeWide": 1.1, "mouthStretch": 0.8,
              "mouthFrown": 0.4, "mouthLowerDown": 0.3, "jawOpen": 0.08},
