@@ -135,6 +135,8 @@ def _lips_first(emotion: Tensor, gap: Tensor, loudness: Tensor, measures: Measur
     quiet = ((quiet - 0.6) / 0.4).clamp(0.0, 1.0)
     share = torch.maximum(apart, QUIET_SHARE * quiet)[:, None]
     own = measures.read(emotion, *GAPS)
+    # An emotion may part the lips of a speaker; one that presses them together does so in pauses, not in vowels.
+    share = torch.where(own < 0, torch.zeros_like(own), share)
     share = share * (MOST_GAP / own[:, :1].abs().clamp(min=MOST_GAP))
     return measures.move(emotion, -(1.0 - share) * own, GAPS, ("width", *EYES, *BROWS))
 

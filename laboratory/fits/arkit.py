@@ -27,8 +27,8 @@ from .. import ROOT
 from .bridge import lengths
 
 OUT = ROOT / "playmate_core" / "weights" / "bundled" / "arkit.safetensors"
-LICENCE = """arkit.safetensors was fitted by this project (laboratory/fits/arkit.py) and is licensed like it,
-Apache-2.0.
+LICENCE = """arkit.safetensors was fitted by this project (laboratory/fits/arkit.py in its repository) and is
+licensed like it, Apache-2.0.
 
 It was fitted on the expression shapes of ICT-FaceKit (Copyright (c) 2020 USC Institute for Creative Technologies, MIT
 licence) and on the latent bridge beside it. It holds latents; no mesh of that model.

@@ -36,8 +36,8 @@ from .movement import Recordings, centred, share
 __all__ = ["Pairs", "clip_landmarks", "fit_bridge", "fit_forward", "read_templates", "ridge"]
 
 OUT = ROOT / "playmate_core" / "weights" / "bundled" / "bridge.safetensors"
-LICENCE = """bridge.safetensors was fitted by this project (laboratory/fits/bridge.py) and is licensed like it,
-Apache-2.0.
+LICENCE = """bridge.safetensors was fitted by this project (laboratory/fits/bridge.py in its repository) and is
+licensed like it, Apache-2.0.
 
 It was fitted on the motion templates, driving clips and example renderings that LivePortrait (Copyright (c) 2024
 Kuaishou Visual Generation and Interaction Center) and ComfyUI-LivePortraitKJ publish under the MIT licence, and on face

@@ -37,7 +37,8 @@ class Blinker:
     def __call__(self, expression: Tensor, start: int) -> Tensor:
         """[W, 63] a window's expression from rest, which begins at frame ``start`` -> the same with its blinks."""
         frames, device = len(expression), expression.device
-        own = read_eyes(expression.reshape(frames, -1, 3))[0].cpu()
+        # On the CPU: read_eyes counts in double precision, which Apple's GPUs lack.
+        own = read_eyes(expression.cpu().reshape(frames, -1, 3))[0]
         closure = own.clone()
         found = find_blinks(own, FPS)
         for first, last in found:
@@ -55,8 +56,8 @@ class Blinker:
         self._laid = [blink for blink in self._laid if blink[3] + 1 / FPS > begin]
         shut = blink_curve([tuple(t - begin for t in blink) for blink in self._laid], frames, FPS)[:, None]
         closure = closure + (1 - closure).clamp_min(0) * shut
-        change = eye_offset((closure - own).to(device), torch.zeros(frames, 2, device=device))
-        return expression + change.reshape(frames, -1)
+        change = eye_offset(closure - own, torch.zeros(frames, 2))
+        return expression + change.reshape(frames, -1).to(device)
 
 
 def _whole(closure: Tensor, calm: Tensor, first: int, last: int) -> Tensor:
