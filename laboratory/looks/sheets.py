@@ -106,7 +106,7 @@ def emotions_p46(models: pipeline.Models, out: Path, labels: Sequence[str] = PUB
 
 
 def emotions(models: pipeline.Models, out: Path, paths: Sequence[Path], voice: Path,
-             labels: Sequence[str] = EMOTIONS, width: int = TILE) -> Path:
+             labels: Sequence[str] = EMOTIONS, width: int = 224) -> Path:
     """One row a portrait: neutral and every emotion at strength 1, the same frame of the same voice (README.md)."""
     rows: list[Row | str | Image.Image] = []
     for path in paths:
