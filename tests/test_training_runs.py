@@ -280,7 +280,7 @@ def test_values_that_are_none(training, word):
 
 
 @pytest.mark.parametrize("sampling, word", [
-    (dict(audio_guidence=1.5), "sampling knows no audio_guidence; it knows audio_guidance, blinks, emotion_guidance, temper"),
+    (dict(audio_guidence=1.5), "sampling knows no audio_guidence; it knows audio_guidance, blinks, emotion_guid"),
     (dict(temperature="hot"), "sampling temperature is 'hot'"), (dict(temperature=-1), "sampling temperature is -1")])
 def test_sampling_knobs_that_there_are_not(sampling, word):
     with pytest.raises(PlaymateError, match=word):
