@@ -219,7 +219,8 @@ class Surround:
         nodes = opening.grid.nodes_tensor(field.depth.device)
         head = torch.cat([field.depth[None], field.flat[None], field.weight[None], field.border])
         value = field.grid.sample(head.reshape(1, 5, field.grid.rows, field.grid.columns), nodes[None])[0].flatten(1)
-        return Surround(nodes.reshape(-1, 2), *value[:3], value[3:])
+        depth, flat, weight = value[:3]
+        return Surround(nodes.reshape(-1, 2), depth, flat, weight, value[3:])
 
 
 @dataclass(frozen=True)

@@ -72,8 +72,8 @@ class Pursing:
             table[lips] = 0
             table[topology.MESH_POINTS:] = 0
         rows = np.stack([shape[list(row), 0] for row in ROWS])
-        return Pursing(*(torch.from_numpy(t.astype(np.float32)) for t in (rows, skin)), lips,
-                       torch.from_numpy(follow.astype(np.float32)))
+        own, felt, along = (torch.from_numpy(t.astype(np.float32)) for t in (rows, skin, follow))
+        return Pursing(own, felt, lips, along)
 
     def __call__(self, displacement: Tensor) -> Tensor:
         """[T, 478, 3] with lips that gather as lips do; a mouth that does not narrow is left as it is."""
