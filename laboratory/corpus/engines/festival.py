@@ -23,10 +23,16 @@ class Festival:
     def __init__(self) -> None:
         if shutil.which("festival") is None:
             raise OSError("festival is not installed")
+        # The program comes without most of its voices.
+        done = subprocess.run(["festival", "-b", "(print (voice.list))"], capture_output=True, text=True, timeout=60)
+        there = set(re.findall(r"\w+", done.stdout))
+        self._voices = [voice for voice in _VOICES if voice in there]
+        if not self._voices:
+            raise OSError(f"festival has none of the voices {', '.join(_VOICES)}")
 
     def voices(self, language: str) -> list[str]:
         """English only."""
-        return list(_VOICES) if language == "en" else []
+        return list(self._voices) if language == "en" else []
 
     def say(self, text: str, voice: Voice) -> Speech:
         """Speak; ``speed`` stretches the durations. Raises OSError."""
