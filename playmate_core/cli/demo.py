@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from ..runtime.errors import PlaymateError
-from .animate import add_knobs, run_animate
+from .animate import run_animate
+from .animate_options import add_knobs
 
 SAMPLES = Path(__file__).resolve().parents[2] / "workflows" / "inputs"
 """Portrait and voice, beside the package in a clone."""

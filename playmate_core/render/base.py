@@ -11,6 +11,7 @@ from ..face.types import Face
 from ..motion.types import Motion
 from ..runtime.errors import PlaymateError
 from ..runtime.progress import Progress
+from .film import Film
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Appearance:
         renderer: name of the renderer that prepared it.
         payload: whatever that renderer keeps (mesh, textures, feature volume); None where a ``stage`` is drawn.
         stage: what is drawn instead, where the face lies or ``image`` is larger than a film should be.
+        film: what is drawn on, where the portrait is a film; ``image`` and ``face`` are then one clear picture of it.
     """
 
     image: Tensor
@@ -34,6 +36,7 @@ class Appearance:
     renderer: str
     payload: Any = field(repr=False, default=None)
     stage: Stage | None = field(repr=False, default=None)
+    film: Film | None = field(repr=False, default=None)
 
 
 @dataclass(frozen=True)
