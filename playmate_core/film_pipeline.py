@@ -115,12 +115,15 @@ def film_take(appearance: Appearance, motion: Motion, length: str = "hold", *, f
     """Which of the film's pictures are drawn, and when: as long as the motion, by one of ``render.takes.FILM_LENGTHS``.
 
     Args:
-        fps: frames a second of the result; None keeps the film's own times.
+        fps: frames a second of the result; None keeps the film's own times, 0 its average rate.
 
     Raises:
         PlaymateError: an appearance of a picture, an unknown length, or no motion.
     """
-    return plan_take(_film_of(appearance), motion.duration, length, fps)
+    film = _film_of(appearance)
+    if fps == 0 or (fps is None and not _writes_times()):
+        fps = film.fps
+    return plan_take(film, motion.duration, length, fps)
 
 
 def film_frames(models: Models, appearance: Appearance, motion: Motion, take: Take | None = None,
@@ -151,9 +154,16 @@ def write_take(path: str | PathLike, frames: Iterator[Tensor], take: Take, audio
     """Writes a take's frames at their own times; ``options`` and errors as of ``media.video_writer.write_video``."""
     from .media.video_writer import write_video
 
-    if not take.steady and "times" in inspect.signature(write_video).parameters:
+    if not take.steady and _writes_times():
         options["times"] = take.times.tolist()
     return write_video(path, frames, take.fps, len(take), audio=audio, **options)
+
+
+def _writes_times() -> bool:
+    """Whether films of a varying rate can be written; else they become steady ones at their average rate."""
+    from .media.video_writer import write_video
+
+    return "times" in inspect.signature(write_video).parameters
 
 
 def _film_of(appearance: Appearance) -> Film:

@@ -77,7 +77,8 @@ def test_core_imports_no_comfyui_and_itself_relatively(path):
 
 
 FLOORS = (("__main__",), ("cli",), ("film_pipeline",), ("pipeline",), ("evaluation",),
-          ("render", "diffusion", "driving", "speech"), ("emotion",), ("face",), ("motion",), ("weights",), ("media",), ("runtime",))
+          ("render", "diffusion", "driving", "speech"), ("emotion",), ("face",), ("motion",), ("weights",), ("media",),
+          ("runtime",))
 """The rooms of the library, top to bottom. Each uses those below; rooms on one floor do not know each other."""
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

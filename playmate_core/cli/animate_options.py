@@ -12,7 +12,8 @@ def add_knobs(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=int, default=0, help="same seed, same motion")
     command.add_argument("--steps", type=int, default=10, help="denoising steps, 8 to 20")
     command.add_argument("--scheduler", default="dpmsolver++", help="dpmsolver++ or ddim; ancestral for JoyVASA")
-    command.add_argument("--fps", type=float, default=25.0, help="frames a second")
+    command.add_argument("--fps", type=float, default=None,
+                         help="frames a second; 25 if left out, or those of a film that is the portrait")
     command.add_argument("--audio-guidance", type=float, default=None,
                          help="how strongly the sound pulls; the model's own default if left out")
     command.add_argument("--head-motion", type=float, default=1.0, help="0 holds the head still, 1 is natural")
