@@ -106,7 +106,7 @@ def follow_film(analyzer, pictures: Iterable[Tuple[float, Tensor]], fps: float, 
                             "is clearly visible, upright and large enough.")
     count, shown = len(times), torch.tensor(seen)
     landmarks = landmarks[:count]
-    shot = numbered(person.cuts + leaps(landmarks, shown), count)
+    shot = numbered(person.cuts() + leaps(landmarks, shown), count)
     steady(landmarks, shown, shot, fps)
     scores = _spread(torch.stack(blendshapes), shown)
     for first, last in runs(shown, shot):

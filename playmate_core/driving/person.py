@@ -1,15 +1,16 @@
 """Who is followed through a film: found again after a cut or behind somebody, and never taken for another.
 
 Places do not tell people apart: a cut puts another face where the first was, and two who cross change places. So the
-look of the face is kept: the light and shade of its skin at the mesh's landmarks, which neither pose nor light nor
-expression changes much, the skin's colour and the hair's. On twelve speakers' clips any later frame of a clip is
-nearer than 1.1 to one of those kept before it, and other people are farther than 1.4 (see ``SAME``).
+look of the face is kept: light and shade of its skin at the mesh's landmarks, less their slope, since the light may
+come from elsewhere; and the colours of skin and hair. In eleven clips any later picture of a face is nearer than 1.1
+to one of those kept before it, and other people are farther than 1.39 (see ``SAME``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +41,7 @@ _SPREAD = (0.25, 6.0, 20.0)  # what counts as one: of 1 - correlation, of skin's
 
 @dataclass(frozen=True)
 class Look:
-    """Shade [N] of the skin, zero mean and unit length; its median colour [2], and the hair's [M, 3] in CIELAB. For the
+    """Shade [N] of the skin without its slope, unit length; its median colour [2], and the hair's [M, 3] in CIELAB. For the
     choice of a picture also the skin's lightness, 0 to 100, and the face's sharpness."""
 
     shade: Tensor
@@ -59,13 +60,11 @@ class Person:
     """Judges the faces of a film's pictures, which come in order; ``FaceAnalyzer.track`` asks it.
 
     Attributes:
-        cuts: numbers of the pictures before which the film was cut.
         sharpness, light: of every face that was accepted, in order: spread of what changes from pixel to pixel of its
             crop, and lightness of the skin, 0 to 100.
     """
 
     def __init__(self) -> None:
-        self.cuts: list[int] = []
         self.sharpness: list[float] = []
         self.light: list[float] = []
         self._finder = CutFinder()
@@ -77,12 +76,11 @@ class Person:
         self._judged: tuple[Face, Look] | None = None
 
     def look(self, picture: Tensor) -> bool:
-        """Takes the next picture [H, W, 3], 0 to 1; whether the film was cut before it."""
+        """Takes the next picture [H, W, 3], 0 to 1; whether the film may have been cut before it."""
         self._number += 1
         self._picture = picture
-        cut = self._finder.cut_before(picture)
+        cut = self._finder.may_be_cut(picture)
         if cut:
-            self.cuts.append(self._number)
             self._before, self._waiting = None, []
         return cut
 
@@ -116,6 +114,10 @@ class Person:
         self.sharpness.append(look.sharpness)
         self.light.append(look.light)
 
+    def cuts(self) -> list[int]:
+        """The numbers of the pictures before which the film was cut; known when all were looked at."""
+        return self._finder.cuts()
+
     def _distance(self, look: Look) -> float:
         return min((look.distance(other) for other in self._kept), default=0.0)
 
@@ -137,11 +139,20 @@ def look_of(picture: Tensor, face: Face) -> Look:
     matrix = roi.matrix()
     points = torch.linalg.solve(matrix[:, :2], (face.landmarks[:, :2].cpu() - matrix[:, 2]).T).T
     skin = _at(colours, points[list(_SKIN)])
-    shade = skin[:, 0] - skin[:, 0].mean()
+    plane, fit = _slope()
+    shade = skin[:, 0] - plane @ (fit @ skin[:, 0])
     middle = points[168]
     hair = _at(colours, middle + (points[list(_HAIR)] - middle) * _OVER)
     return Look(shade / shade.norm().clamp_min(1e-6), skin.median(0).values[1:], hair,
                 float(skin[:, 0].median()), sharpness)
+
+
+@lru_cache(maxsize=1)
+def _slope() -> tuple[Tensor, Tensor]:
+    """[N, 3] and [3, N] that find the plane through lightness over the face: where the light comes from."""
+    places = geometry.mean_face()[list(_SKIN), :2]
+    plane = torch.cat([torch.ones(len(places), 1), places], 1)
+    return plane, torch.linalg.pinv(plane)
 
 
 def _at(colours: Tensor, points: Tensor) -> Tensor:

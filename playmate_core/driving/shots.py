@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,31 +11,38 @@ from ..face import geometry
 _ROWS, _COLUMNS = 18, 32  # of the small picture in which changes are measured
 _CHANGE = 0.04  # least mean change of a cut, 0 to 1: the most that talking heads with moving cameras had was 0.02
 _TIMES = 3.5  # and how many times that of the pictures before
-_MEMORY = 12  # pictures that count as those before
+_AROUND = 6  # pictures to either side that are compared with
 _LEAP = 0.25  # least way of a face that jumps, outer-eye distances,
 _LEAPS = 5.0  # and how many times that of the pictures around it
-_AROUND = 6  # pictures to either side
 
 
 class CutFinder:
-    """Finds cuts in pictures that come one after another."""
+    """Finds cuts in pictures that come one after another: at once, when a fast movement that begins looks the same, and
+    for certain when those that follow are known."""
 
     def __init__(self) -> None:
         self._last: Tensor | None = None
-        self._changes: deque[float] = deque(maxlen=_MEMORY)
+        self._changes: list[float] = []
 
-    def cut_before(self, picture: Tensor) -> bool:
-        """Whether the film was cut between the last picture and this one, [H, W, 3], 0 to 1."""
+    def may_be_cut(self, picture: Tensor) -> bool:
+        """Takes the next picture [H, W, 3], 0 to 1; whether the film may have been cut before it."""
         small = F.adaptive_avg_pool2d(picture.permute(2, 0, 1)[None], (_ROWS, _COLUMNS))[0].cpu()
         last, self._last = self._last, small
         if last is None:
             return False
-        change = float((small - last).abs().mean())
-        usual = sorted(self._changes)[len(self._changes) // 2] if self._changes else 0.0
-        cut = change > max(_CHANGE, _TIMES * usual)
-        if not cut:
-            self._changes.append(change)
-        return cut
+        self._changes.append(float((small - last).abs().mean()))
+        return self._stands_out(len(self._changes) - 1)
+
+    def cuts(self) -> list[int]:
+        """The numbers of the pictures before which the film was cut."""
+        return [index + 1 for index in range(len(self._changes)) if self._stands_out(index)]
+
+    def _stands_out(self, index: int) -> bool:
+        change = self._changes[index]
+        if change <= _CHANGE:
+            return False
+        around = sorted(self._changes[max(index - _AROUND, 0):index] + self._changes[index + 1:index + 1 + _AROUND])
+        return not around or change > _TIMES * around[len(around) // 2]
 
 
 def leaps(landmarks: Tensor, seen: Tensor) -> list[int]:

@@ -62,7 +62,7 @@ class Person(Protocol):
     """Knows the person whose face is followed; is shown every picture of a film in order."""
 
     def look(self, picture: Tensor) -> bool:
-        """Takes the next picture [H, W, 3], 0 to 1; whether the film was cut before it."""
+        """Takes the next picture [H, W, 3], 0 to 1; whether the film may have been cut before it."""
         ...
 
     def same(self, face: Face) -> bool:
