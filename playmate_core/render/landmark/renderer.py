@@ -20,7 +20,8 @@ from ...runtime.devices import CPU, free_memory, told_to_leave
 from ...runtime.errors import PlaymateError
 from ...runtime.progress import Progress, report
 from ..base import Appearance, check_request
-from . import eye, lips, mouth, obedience, opening, portrait, skin, topology
+from ..film import Film, check_scope
+from . import eye, film_draw, lips, mouth, obedience, opening, portrait, skin, topology
 from .clip import FREE_VIEW, Clip, perform, plan, requested_turn
 from .grid import smoothstep
 from .head import ClipField, cut
@@ -126,6 +127,17 @@ class LandmarkRenderer:
         return self._frames(appearance, motion, batch_size, progress)
 
     @torch.no_grad()
+    def prepare_film(self, film: Film, progress: Progress = None) -> Film:
+        """The film with what its pictures share; see render/film.py."""
+        return film_draw.prepare(film, self.bridge, progress)
+
+    @torch.no_grad()
+    def render_film(self, film: Film, pictures: Iterator[tuple[int, Tensor]], motion: Motion, scope: str,
+                    batch_size: int | None = None, progress: Progress = None) -> Iterator[Tensor]:
+        """Yields a film's pictures with ``motion`` on them, as render/film.py has it."""
+        yield from film_draw.draw(self, film, pictures, motion, check_scope(scope), batch_size, progress)
+
+    @torch.no_grad()
     def _frames(self, appearance: Appearance, motion: Motion, batch_size: int | None,
                 progress: Progress) -> Iterator[Tensor]:
         total = len(motion)
@@ -197,7 +209,10 @@ class LandmarkRenderer:
 
     def _stage(self, appearance: Appearance, reach: float) -> Stage:
         image, prepared = appearance.image.to(self.device), appearance.payload.to(self.device)
-        field = cut(prepared.field, prepared.frame, reach, self.device)
+        return self.staged(image, prepared, cut(prepared.field, prepared.frame, reach, self.device))
+
+    def staged(self, image: Tensor, prepared: portrait.Prepared, field: ClipField) -> Stage:
+        """A stage that draws what ``field``'s nodes cover of ``image`` [H, W, 3]."""
         x0, y0, x1, y1 = field.grid.box
         height, width = image.shape[:2]
         c0, r0 = max(0, int(-(-(x0 - 0.5) // 1))), max(0, int(-(-(y0 - 0.5) // 1)))
@@ -213,10 +228,17 @@ class LandmarkRenderer:
                      tuple(opening.Surround.of(s, field) for s in prepared.eye_openings))
 
     def _draw(self, stage: Stage, clip: Clip) -> Tensor:
+        out = stage.image.expand(len(clip.moves), -1, -1, -1).clone()
+        if bool(clip.moves.any()):
+            rows, columns = stage.size
+            picture = self.moving_part(stage, clip)
+            out[:, stage.y0:stage.y0 + rows, stage.x0:stage.x0 + columns] = picture.permute(0, 2, 3, 1)
+        return out
+
+    def moving_part(self, stage: Stage, clip: Clip, mouth_only: bool = False) -> Tensor:
+        """[B, 3, h, w] the stage's part of the portrait in the frames of ``clip``; with ``mouth_only`` its eyes are
+        neither drawn nor its skin creased."""
         frames, prepared = len(clip.moves), stage.prepared
-        out = stage.image.expand(frames, -1, -1, -1).clone()
-        if not bool(clip.moves.any()):
-            return out
         field, grid = stage.field, stage.field.grid
         expression = clip.landmarks.new_zeros(frames, len(stage.nodes), 3)
         moved = torch.matmul(field.weights, clip.landmarks.permute(1, 0, 2).reshape(topology.LANDMARKS, -1))
@@ -236,13 +258,12 @@ class LandmarkRenderer:
 
         if clip.speaks:
             self._mouth(picture, stage, clip, back)
-        for side in (0, 1):
+        for side in () if mouth_only else (0, 1):
             self._eye(picture, stage, clip, back, side)
-        prepared.skin.shade(picture, clip.landmarks, offset, (stage.x0, stage.y0), float(back.abs().max()),
-                            self.wrinkles)
-        rows, columns = stage.size
-        out[:, stage.y0:stage.y0 + rows, stage.x0:stage.x0 + columns] = picture.permute(0, 2, 3, 1)
-        return out
+        if not mouth_only:
+            prepared.skin.shade(picture, clip.landmarks, offset, (stage.x0, stage.y0), float(back.abs().max()),
+                                self.wrinkles)
+        return picture
 
     def _mouth(self, picture: Tensor, stage: Stage, clip: Clip, back: Tensor) -> None:
         prepared, size = stage.prepared, stage.prepared.frame.size
