@@ -100,7 +100,7 @@ def prepare(image: Tensor, face: Face, bridge) -> Prepared:
         lids = edges.lid_edges(landmarks, size, side)
         eye_openings.append(opening.build(landmarks, size, topology.EYES_UPPER[side], topology.EYES_LOWER[side], lids,
                                     (0.14, 0.20, 0.16), 0.012, topology.eye_piece(side),
-                                    lash=edges.lash_height(pixels, lids, size)))
+                                    lash=edges.lash_heights(pixels, lids, size)))
         eyes.append(eye.prepare(pixels, landmarks, frame, lids, side))
     return Prepared(frame, field, shape, texture, mouth_opening, inside, tuple(eye_openings), tuple(eyes),
                     lips.parted(pixels, landmarks, lip_edges, size), skin.prepare(pixels, landmarks, frame))
