@@ -203,5 +203,12 @@ def lash_heights(image: np.ndarray, edges: np.ndarray, size: float) -> np.ndarra
     return usual + (np.maximum(single, usual) - usual) * (1.0 if usual > 0.03 * size else 0.0)
 
 
+def skin_beneath(image: np.ndarray, landmarks: np.ndarray, eye: int) -> np.ndarray:
+    """[3] the colour of skin beneath an eye."""
+    below = landmarks[list(((23, 110, 22), (253, 339, 252))[eye]), :2]
+    cheek = landmarks[list(((118, 119, 101), (347, 348, 330))[eye]), :2]
+    return np.median(read_bilinear(image, np.concatenate([below, cheek])), 0).astype(np.float64)
+
+
 __all__ = ["SAMPLES", "cheapest_path", "lash_heights", "lid_edges", "lip_line", "luminance", "mouth_edges",
-           "read_bilinear"]
+           "read_bilinear", "skin_beneath"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import topology
-from .edges import blur, luminance, read_bilinear
+from .edges import blur, luminance, read_bilinear, skin_beneath
 from .grid import polygon_distance, smoothstep
 
 IRIS_SHIFT, IRIS_LOWER, IRIS_RADII = 0.036, 0.040, (0.048, 0.128)
@@ -17,6 +17,9 @@ BEYOND = 0.095
 """How far outside the mesh's lids the drawn white is looked for, outer-eye distances."""
 BLUNT = 0.5
 """How far beyond white that ends bluntly the lids' corner lies, as a share of what its height there exceeds."""
+DRAWN_IRIS = 0.085
+"""Radius, outer-eye distances, from which on an iris is a drawing's. About smaller ones the mesh's lids are right, and
+what is greyer than skin there is paint, or pale skin."""
 SHADED_WHITE = 0.62
 """How light the white is in the lid's shadow at least, as a share of the skin's light."""
 UNCOVERED = 0.78
@@ -73,13 +76,6 @@ def _window(image: np.ndarray, centre: np.ndarray, reach: float) -> tuple[np.nda
     return image[low[1]:high[1], low[0]:high[0]], low
 
 
-def _skin(image: np.ndarray, landmarks: np.ndarray, eye: int) -> np.ndarray:
-    """[3] the colour of skin beneath an eye."""
-    below = landmarks[list(((23, 110, 22), (253, 339, 252))[eye]), :2]
-    cheek = landmarks[list(((118, 119, 101), (347, 348, 330))[eye]), :2]
-    return np.median(read_bilinear(image, np.concatenate([below, cheek])), 0)
-
-
 def drawn_white(image: np.ndarray, landmarks: np.ndarray, size: float, eye: int, iris: np.ndarray,
                 radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(white [h, w], disc [h, w], points [h, w, 2]): pixels of the drawn eyeball about one eye.
@@ -93,7 +89,7 @@ def drawn_white(image: np.ndarray, landmarks: np.ndarray, size: float, eye: int,
     piece, origin = _window(image, middle, 0.34 * size)
     y, x = np.mgrid[0:piece.shape[0], 0:piece.shape[1]]
     points = np.stack([x, y], -1) + origin + 0.5
-    skin = _skin(image, landmarks, eye)
+    skin = skin_beneath(image, landmarks, eye)
     chroma = (piece.max(-1) - piece.min(-1)) / np.maximum(piece.max(-1), 1e-3)
     skin_chroma = float((skin.max() - skin.min()) / max(skin.max(), 1e-3))
     light, skin_light = luminance(piece), float(luminance(skin))
@@ -122,13 +118,15 @@ def fit_lids(image: np.ndarray, landmarks: np.ndarray, size: float, eye: int, ir
     """[2, 9, 2] upper and lower lid on the drawn eye, where that plainly reaches beyond the mesh's; else None."""
     upper = landmarks[list(topology.EYES_UPPER[eye]), :2].astype(np.float64)
     lower = landmarks[list(topology.EYES_LOWER[eye]), :2].astype(np.float64)
+    if radius < DRAWN_IRIS * size:
+        return None
     white, disc, points = drawn_white(image, landmarks, size, eye, iris, radius)
     polygon = np.concatenate([upper, lower[-2:0:-1]])
     outside = polygon_distance(points.reshape(-1, 2), polygon).reshape(white.shape) > 0.012 * size
     area = 0.20 * radius * radius
     if (white & outside).sum() < area or white.sum() < 2 * area:
         return None
-    skin = float(luminance(_skin(image, landmarks, eye)))
+    skin = float(luminance(skin_beneath(image, landmarks, eye)))
     left, right = upper[0], upper[-1]
     length = max(np.linalg.norm(right - left), 1e-6)
     axis = (right - left) / length
