@@ -11,6 +11,8 @@ SEARCH = 0.035
 """How far from the mesh's curve the line may lie, outer-eye distances."""
 SLIVER = 0.009
 """How far into each lip the edges of a hardly open mouth are moved, outer-eye distances."""
+WING = 0.15
+"""How far above the lid's edge the dark of lashes is looked for, outer-eye distances."""
 WIDE = 0.04
 """Opening, outer-eye distances, from which an open mouth's edges are looked for in the picture."""
 
@@ -177,23 +179,36 @@ def lid_edges(landmarks: np.ndarray, size: float, eye: int) -> np.ndarray:
     return np.stack([upper, lower])
 
 
-def lash_height(image: np.ndarray, edges: np.ndarray, size: float) -> float:
-    """How far the dark of lashes and lid line rises above the upper lid's edge (``edges`` [2, K, 2]), pixels.
+def lash_heights(image: np.ndarray, edges: np.ndarray, size: float) -> np.ndarray:
+    """[K] how far the dark of lashes and lid line rises above the upper lid's edge (``edges`` [2, K, 2]), pixels.
 
-    Thick on painted eyes, where a lid that comes down would else draw it out to a black patch.
+    Thick on painted eyes, where a lid that comes down would else draw it out to a black patch, and a wing at their
+    outer ends.
     """
     upper, down = edges[0], edges[1] - edges[0]
     down = down.mean(0) / max(np.linalg.norm(down.mean(0)), 1e-6)
-    offsets = np.linspace(0.004, 0.13, 43) * size
-    middle = upper[len(upper) // 5:-len(upper) // 5]
-    light = luminance(read_bilinear(image, middle[:, None] - offsets[None, :, None] * down))
-    skin = np.quantile(light, 0.8, axis=1, keepdims=True)
-    black = light.min(1, keepdims=True)
+    offsets = np.linspace(0.004, WING, round(0.32e3 * WING)) * size
+    first, last = len(upper) // 5, len(upper) - len(upper) // 5
+    light = luminance(read_bilinear(image, upper[:, None] - offsets[None, :, None] * down))
+    near = light[:, offsets <= 0.13 * size]
+    skin, black = np.quantile(near, 0.8, axis=1, keepdims=True), near.min(1, keepdims=True)
     dark = (light < black + 0.4 * (skin - black)) & (skin - black > 0.08)
     run = np.where(dark.any(1), (np.cumprod(dark | (offsets < 0.012 * size), 1)).sum(1) - 1, 0)
-    height = np.quantile(offsets[np.maximum(run, 0)] * (run > 0), 0.75)
-    return float(np.clip(height, 0, 0.09 * size))
+    # Dark up to the end of the search is hair or shadow.
+    found = offsets[np.maximum(run, 0)] * ((run > 0) & (run < len(offsets) - 1))
+    usual = float(np.clip(np.quantile(found[first:last], 0.75), 0, 0.09 * size))
+    kernel = np.exp(-0.5 * (np.arange(-9, 10) / 3.0) ** 2)
+    single = np.convolve(np.pad(found, 9, mode="edge"), kernel / kernel.sum(), mode="valid")
+    # Single lashes are no wing.
+    return usual + (np.maximum(single, usual) - usual) * (1.0 if usual > 0.03 * size else 0.0)
 
 
-__all__ = ["SAMPLES", "cheapest_path", "lash_height", "lid_edges", "lip_line", "luminance", "mouth_edges",
-           "read_bilinear"]
+def skin_beneath(image: np.ndarray, landmarks: np.ndarray, eye: int) -> np.ndarray:
+    """[3] the colour of skin beneath an eye."""
+    below = landmarks[list(((23, 110, 22), (253, 339, 252))[eye]), :2]
+    cheek = landmarks[list(((118, 119, 101), (347, 348, 330))[eye]), :2]
+    return np.median(read_bilinear(image, np.concatenate([below, cheek])), 0).astype(np.float64)
+
+
+__all__ = ["SAMPLES", "cheapest_path", "lash_heights", "lid_edges", "lip_line", "luminance", "mouth_edges",
+           "read_bilinear", "skin_beneath"]

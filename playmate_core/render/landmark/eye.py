@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...runtime.sampling import sample
 from . import topology
-from .edges import blur, luminance, read_bilinear
+from .edges import blur, luminance, read_bilinear, skin_beneath
 from .grid import polygon_distance, smoothstep
 from .head import HeadFrame
 from .opening import DrawnOpening, heights
@@ -33,6 +33,12 @@ TINT = 0.12
 """How much more than the others a channel may be darkened, as a logarithm."""
 DRAWN_BACK, LOWERED = 0.12, 0.10
 """How much darker the eyeball gets close under an upper lid that is drawn back, or comes down."""
+WHITENESS, CLEARED, HUE_KEPT = 0.95, 1.35, 0.65
+"""How light the white of an eye that is laid open is at least, as a share of the skin's light beneath it; the largest
+factor by which it is lit for that; and how much of its hue it keeps: between narrow lids the white that is seen is in
+their shadow and takes the skin's colour, on small paintings most of all."""
+LAID_OPEN = 0.10
+"""Shift of the iris, outer-eye distances, at which as much white is laid open as by lids wide open."""
 SHADE_ROWS, SHADE_COLUMNS = 12, 24
 ANGLES, RADII = 96, 40
 
@@ -51,6 +57,7 @@ class Eye:
         iris: [2] centre, pixels; radius: pixels.
         anchor: [3, 3] a point on the eyeball and the ends of one unit across and down, pixels.
         size: outer-eye distance, pixels.
+        clear: [3] factors on the colours of white that is laid open.
     """
 
     own: Texture
@@ -62,10 +69,11 @@ class Eye:
     radius: float
     anchor: Tensor
     size: float
+    clear: Tensor
 
     def to(self, device) -> Eye:
         return Eye(self.own.to(device), self.ball.to(device), self.white.to(device), self.shade.to(device), self.reach,
-                   self.iris.to(device), self.radius, self.anchor.to(device), self.size)
+                   self.iris.to(device), self.radius, self.anchor.to(device), self.size, self.clear.to(device))
 
 
 def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame, edges: np.ndarray, eye: int) -> Eye:
@@ -104,7 +112,26 @@ def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame, edges: n
         return Texture.of(torch.from_numpy(picture.astype(np.float32)).clamp(0, 1), int(low[0]), int(low[1]))
 
     return Eye(texture(own), texture(ball), texture(white), torch.from_numpy(shade.astype(np.float32)),
-               SHADED * size, torch.from_numpy(iris).float(), radius, torch.from_numpy(anchor).float(), size)
+               SHADED * size, torch.from_numpy(iris).float(), radius, torch.from_numpy(anchor).float(), size,
+               torch.from_numpy(_clear(white, below, above, np.linalg.norm(points - iris, axis=-1) / radius,
+                                       skin_beneath(image, landmarks, eye))).float())
+
+
+def _clear(white: np.ndarray, below: np.ndarray, above: np.ndarray, distance: np.ndarray,
+           skin: np.ndarray) -> np.ndarray:
+    """[3] factors that make ``white`` [h, w, 3] as light as an eye's white beside ``skin`` [3], and greyer.
+
+    Args:
+        below, above: [h, w] pixels below the upper edge and above the lower.
+        distance: [h, w] from the iris' centre, radii.
+    """
+    seen = (below > 0) & (above > 0) & (distance < 2.5)
+    if not seen.any():
+        return np.ones(3)
+    usual = np.median(white[seen], 0).astype(np.float64)
+    light = max(float(luminance(usual)), 1e-3)
+    lit = np.clip(WHITENESS * float(luminance(skin)) / light, 1.0, CLEARED)
+    return np.clip((light + (usual - light) * HUE_KEPT) * lit / np.maximum(usual, 1e-3), 0.8, 2.0)
 
 
 def _layers(crop: np.ndarray, points: np.ndarray, below: np.ndarray, above: np.ndarray, along: np.ndarray,
@@ -294,14 +321,17 @@ def paint(eye: Eye, opened: DrawnOpening, pose: Pose, gaze: Tensor, shut: Tensor
     white = eye.white.read(place)
     # An iris brings its soft border along, and not the white that it came from.
     ball = eye.ball.read(place - shift) + (white - eye.white.read(place - shift)) * (1 - rim)
-    colour = white + (ball - white) * rim
+    drawn_back, lowered = (-shut / 0.4).clamp(0, 1), shut.clamp(0, 1)
+    laid_open = torch.maximum(drawn_back, (gaze.norm(dim=-1) / LAID_OPEN).clamp(0, 1))[:, None, None, None]
+    lit = (eye.clear[:, None, None] - 1) * laid_open
+    # The light of the white ends where the iris begins: what is white about it in its own layer is lit as well.
+    colour = (white + (ball - white) * rim) * (1 + lit * smoothstep((away - 0.96) / 0.14)[:, None])
     above = (opened.gap - opened.depth).clamp_min(0)
     for part, distance in enumerate((opened.depth, above)):
         where = torch.stack([opened.along * 2 - 1, distance / eye.reach * 2 - 1], -1)
         colour = colour * sample(eye.shade[part:part + 1].expand(frames, -1, -1, -1), where, "border",
                                  align_corners=True)
     # What a lid that draws back lays open lies deeper in its shadow; one that comes down throws a little more.
-    drawn_back, lowered = (-shut / 0.4).clamp(0, 1), shut.clamp(0, 1)
     # It begins softly: what lies right at the edge is drawn with the lid's skin.
     depth = opened.depth.clamp_min(0) / eye.size
     near = smoothstep(depth / 0.022) * torch.exp(-((depth / 0.046) ** 2))

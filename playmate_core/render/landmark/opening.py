@@ -73,7 +73,7 @@ class Opening:
 
 
 def build(landmarks: np.ndarray, size: float, upper: tuple, lower: tuple, edges: np.ndarray, margin: tuple,
-          step: float, hole: np.ndarray, lips: tuple | None = None, lash: float = 0.0) -> Opening:
+          step: float, hole: np.ndarray, lips: tuple | None = None, lash: np.ndarray | None = None) -> Opening:
     """Prepares an opening.
 
     Args:
@@ -84,7 +84,8 @@ def build(landmarks: np.ndarray, size: float, upper: tuple, lower: tuple, edges:
         margin: left and right, above, below: how far the nodes reach beyond the edges, outer-eye distances.
         step: distance between nodes, outer-eye distances.
         hole: [898] the triangles between the edges.
-        lash: height of the line of lashes on the upper edge, pixels: it moves as the edge does and keeps its thickness.
+        lash: [K] height of the line of lashes on the upper edge, pixels: it moves as the edge does and keeps its
+            thickness.
         lips: [898] the triangles of the (upper, lower) lip, for a mouth: each field leaves the other lip's skin out.
     """
     low, high = edges.reshape(-1, 2).min(0), edges.reshape(-1, 2).max(0)
@@ -100,7 +101,7 @@ def build(landmarks: np.ndarray, size: float, upper: tuple, lower: tuple, edges:
     columns = np.unique(np.concatenate([vertex.reshape(-1), list(upper), list(lower)]))
     base = dense(vertex, weight)[:, columns]
     near = np.linalg.norm(nodes - edges.reshape(-1, 2)[nearest(nodes, edges.reshape(-1, 2))], axis=1) < 0.25 * size
-    fields, ring = [], edges
+    fields, ring, lashes = [], edges, lash is not None and float(lash.max()) > 0
     if lips is not None:
         ring = np.stack([through(landmarks[list(curve), :2], edges.shape[1]) for curve in (upper, lower)])
     for part in (0, 1):
@@ -128,12 +129,16 @@ def build(landmarks: np.ndarray, size: float, upper: tuple, lower: tuple, edges:
             edge = nodes[across] - (beyond[across] + 0.5 * grid.step)[:, None] * _down(edges[part]) * (1 - 2 * part)
             kept = (1 - smoothstep((beyond[across] / size - 0.10) / 0.25))[:, None]
             rows[across] = rows[across] * (1 - kept) + read_nodes(rows, grid, edge) * kept
-        if part == 0 and lash > 0:
-            over = np.isfinite(beyond) & (beyond <= 0) & (beyond > -2.2 * lash)
+        if part == 0 and lashes:
+            span = edges[part][-1] - edges[part][0]
+            place = [(points - edges[part][0]) @ span / max(float(span @ span), 1e-9)
+                     for points in (edges[part], nodes)]
+            high = np.maximum(np.interp(place[1], np.maximum.accumulate(place[0]), lash), 1e-6)
+            over = np.isfinite(beyond) & (beyond <= 0) & (beyond > -2.2 * high)
             edge = nodes[over] - beyond[over, None] * _down(edges[part])
-            kept = (1 - smoothstep((-beyond[over] / lash - 1.1) / 1.1))[:, None]
+            kept = (1 - smoothstep((-beyond[over] / high[over] - 1.1) / 1.1))[:, None]
             rows[over] = rows[over] * (1 - kept) + read_nodes(rows, grid, edge) * kept
-        rows = smooth(rows, grid, (0.010 if lash == 0 else 0.014) * size)
+        rows = smooth(rows, grid, (0.014 if lashes else 0.010) * size)
         if lips is not None:
             single = np.eye(topology.LANDMARKS)[:, columns]
             asked = through(single[list((upper, lower)[part])], edges.shape[1])

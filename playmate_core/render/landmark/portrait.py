@@ -11,7 +11,7 @@ from torch import Tensor
 from ...face import geometry
 from ...face.types import Face
 from ...runtime.errors import PlaymateError
-from . import edges, expression, eye, eye_fit, lips, mouth, opening, palette, refine, skin, topology
+from . import edges, expression, eye, eye_fit, lids, lips, mouth, opening, palette, refine, skin, topology
 from .head import HeadField, HeadFrame, build_field
 from .warp import Texture
 
@@ -28,6 +28,7 @@ class Prepared:
         texture: the part of the portrait that can move.
         mouth_opening, mouth: the lips' opening and what lies behind it.
         eye_openings, eyes: the same for both eyes, left to right in the picture.
+        lids: the skin above both eyes as it is lit when they shut.
         parted: the upper and the lower lip without the line between them.
         skin: how it creases.
     """
@@ -40,13 +41,15 @@ class Prepared:
     mouth: mouth.Mouth
     eye_openings: tuple
     eyes: tuple
+    lids: tuple
     parted: tuple
     skin: skin.Skin
 
     def to(self, device) -> Prepared:
         return Prepared(self.frame, self.field, self.shape, self.texture.to(device), self.mouth_opening.to(device),
                         self.mouth.to(device), tuple(s.to(device) for s in self.eye_openings),
-                        tuple(e.to(device) for e in self.eyes), tuple(p.to(device) for p in self.parted),
+                        tuple(e.to(device) for e in self.eyes), tuple(t.to(device) for t in self.lids),
+                        tuple(p.to(device) for p in self.parted),
                         self.skin.to(device))
 
 
@@ -95,14 +98,15 @@ def prepare(image: Tensor, face: Face, bridge) -> Prepared:
     if closing is not None:
         mouth_opening = _with_rest_gap(mouth_opening, closing)
     inside = mouth.prepare(pixels, landmarks, frame, colours, lip_edges, closing)
-    eye_openings, eyes = [], []
+    eye_openings, eyes, lit = [], [], []
     for side in (0, 1):
-        lids = edges.lid_edges(landmarks, size, side)
-        eye_openings.append(opening.build(landmarks, size, topology.EYES_UPPER[side], topology.EYES_LOWER[side], lids,
-                                    (0.14, 0.20, 0.16), 0.012, topology.eye_piece(side),
-                                    lash=edges.lash_height(pixels, lids, size)))
-        eyes.append(eye.prepare(pixels, landmarks, frame, lids, side))
-    return Prepared(frame, field, shape, texture, mouth_opening, inside, tuple(eye_openings), tuple(eyes),
+        rims = edges.lid_edges(landmarks, size, side)
+        lash = edges.lash_heights(pixels, rims, size)
+        eye_openings.append(opening.build(landmarks, size, topology.EYES_UPPER[side], topology.EYES_LOWER[side], rims,
+                                          (0.14, 0.20, 0.16), 0.012, topology.eye_piece(side), lash=lash))
+        eyes.append(eye.prepare(pixels, landmarks, frame, rims, side))
+        lit.append(lids.lit(pixels, landmarks, rims, lash, size, side))
+    return Prepared(frame, field, shape, texture, mouth_opening, inside, tuple(eye_openings), tuple(eyes), tuple(lit),
                     lips.parted(pixels, landmarks, lip_edges, size), skin.prepare(pixels, landmarks, frame))
 
 

@@ -21,7 +21,7 @@ from ...runtime.errors import PlaymateError
 from ...runtime.progress import Progress, report
 from ..base import Appearance, check_request
 from ..film import Film, check_scope
-from . import eye, film_draw, lips, mouth, obedience, opening, portrait, skin, topology
+from . import eye, film_draw, lids, lips, mouth, obedience, opening, portrait, skin, topology
 from .clip import FREE_VIEW, Clip, perform, plan, requested_turn
 from .grid import smoothstep
 from .head import ClipField, cut
@@ -287,17 +287,22 @@ class LandmarkRenderer:
         opened = opening.open_up(prepared.eye_openings[side], stage.eye_around[side], clip.landmarks, clip.pose, back,
                               stage.field.grid, size, softness=max(1.0, 0.006 * size))
         _lay(picture, stage, opened, share,
-             lambda part: eye.paint(prepared.eyes[side], part, clip.pose, clip.gaze[:, side], clip.shut[:, side]))
+             lambda part: eye.paint(prepared.eyes[side], part, clip.pose, clip.gaze[:, side], clip.shut[:, side]),
+             folded=(prepared.lids[side], lids.comes_out(clip.shut[:, side])))
 
 
 def _lay(picture: Tensor, stage: Stage, opened: opening.DrawnOpening, share: Tensor,
-         paint: Callable[[opening.DrawnOpening], Tensor], parted: tuple = ()) -> None:
+         paint: Callable[[opening.DrawnOpening], Tensor], parted: tuple = (), folded: tuple = ()) -> None:
     """Puts an opening, what ``paint`` draws in it and the skin round it into ``picture`` [B, 3, h, w], in place.
 
-    ``parted`` holds textures of the skin above and below as it is where the edges have left each other.
+    ``parted`` holds textures of the skin above and below as it is where the edges have left each other, ``folded``
+    the texture of skin above that comes out of a fold and how much of it does, [B].
     """
     texture = stage.prepared.texture
     upper, lower = texture.read(opened.upper), texture.read(opened.lower)
+    if folded and bool((folded[1] > 0).any()):
+        unfolded = folded[0].read(opened.upper)
+        upper += folded[1][:, None, None, None] * unfolded[:, 3:] * (unfolded[:, :3] - upper)
     if parted:
         rows, columns = opened.hole(2.5 * lips.REACH * stage.prepared.frame.size)
         near = opened.window(rows, columns)
