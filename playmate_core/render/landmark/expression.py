@@ -279,6 +279,8 @@ def adapt(displacement: Tensor, shape: FaceShape, shut: Tensor, close_mouth: boo
     out = out + upper(0.3 * (1 - GAP_GAIN) * opening) - lower(0.7 * (1 - GAP_GAIN) * opening)
     if close_mouth and shape.mouth_open:
         out = out + shape.closing
+    if close_mouth:
+        out = shape.pursing.rounded(out)
     raised = _lid_shares(displacement, shape)[1]
     for eye, (top, bottom) in enumerate(zip(topology.EYES_UPPER, topology.EYES_LOWER, strict=True)):
         along = torch.linspace(0, 1, len(top), device=out.device)[None, :, None]
