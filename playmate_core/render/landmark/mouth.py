@@ -155,6 +155,10 @@ def _own_mask(landmarks: np.ndarray, edges: np.ndarray, size: float, shape: tupl
     rim = np.linalg.norm(points[:, None] - b[None], axis=-1).min(1)
     depth = np.minimum(depth, np.maximum(rim - 0.014 * size, 0))
     mask = np.where(outside > 0, 0.0, smoothstep((depth - 0.004 * size) / (0.014 * size)))
+    # In the corners lips and cheeks come close, and a wider mouth would show them as teeth.
+    chord = edges[:, -1].mean(0) - edges[:, 0].mean(0)
+    along = (points - edges[:, 0].mean(0)) @ chord / max(float(chord @ chord), 1e-9)
+    mask = mask * smoothstep((0.5 - np.abs(along - 0.5) - 0.07) / 0.13)
     return mask.reshape(x.shape), (int(low[0]), int(low[1]), x.shape[1], x.shape[0])
 
 
