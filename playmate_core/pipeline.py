@@ -26,7 +26,7 @@ from .media.sizes import SIZE, check_size, plays_everywhere
 from .media.sound_file import SoundFile
 from .motion.features import SpeechFeatures
 from .motion.types import Motion
-from .render.base import Appearance, Renderer
+from .render.base import Appearance, Renderer, part_of
 from .render.staging import drawn_size, prepare, stage_of, turned_back
 from .runtime.acceleration import NONE, check_acceleration
 from .runtime.devices import a_core_left_free, each_with_a_core_left_free, runs_on, usable_device
@@ -329,7 +329,7 @@ def encode_audio(models: Models, audio: AudioSource, progress: Progress = None) 
     """
     from .media.sound import read_audio
 
-    return models.speech.encode(read_audio(audio), progress=progress)
+    return models.speech.encode(read_audio(audio, stored=True), progress=progress)
 
 
 def generate_motion(models: Models, features: SpeechFeatures, appearance: Appearance | None = None, *,
@@ -429,20 +429,25 @@ def size_note(appearance: Appearance, size: int = SIZE, fps: float | None = None
 
 
 def render_frames(models: Models, appearance: Appearance, motion: Motion, batch_size: int | None = None,
-                  progress: Progress = None, *, size: int = SIZE) -> Iterator[Tensor]:
+                  progress: Progress = None, *, size: int = SIZE, start: int = 0,
+                  stop: int | None = None) -> Iterator[Tensor]:
     """Yields [B, H, W, 3] float32 sRGB 0..1, len(motion) frames in order.
 
     Args:
         size: longest side of the frames, pixels; a smaller portrait keeps its own, and so does any with 0.
+        start, stop: only these frames of the motion (``stop`` not included, None: to the end), drawn as they are when
+            all are: what is decided for a clip as a whole is decided by the whole motion.
 
     Raises:
-        PlaymateError: the appearance was prepared by another renderer, or a size that cannot be drawn.
+        PlaymateError: the appearance was prepared by another renderer, a size that cannot be drawn, or frames that
+            the motion does not have.
     """
     if appearance.renderer != models.renderer.name:
         raise PlaymateError(f"The appearance was prepared for the {appearance.renderer} renderer, but "
                             f"{models.renderer.name} is loaded; extract it again with these models.")
     stage = stage_of(models.renderer, appearance, size)
-    batches = models.renderer.render(stage.appearance, motion, batch_size=batch_size, progress=progress)
+    batches = models.renderer.render(stage.appearance, motion, batch_size=batch_size, progress=progress,
+                                     part=part_of(motion, start, stop))
     return each_with_a_core_left_free(turned_back(batches, stage.turns))
 
 
