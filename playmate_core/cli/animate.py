@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Iterator
 
 from ..media.sizes import check_size
 from ..runtime.errors import PlaymateError
 from .animate_options import add_knobs
 from .film_option import add_film_options, check_film_options, dub
-from .progress_bar import ProgressBar
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..motion.types import Motion
 
 log = logging.getLogger(__name__)
@@ -43,8 +44,9 @@ def run_animate(args: argparse.Namespace) -> Path:
     from ..media.output import check_output, refuse_same
     from ..media.pictures import read_image
     from ..media.sound_file import open_sound
-    from ..media.video_writer import SUFFIXES, write_video
+    from ..media.video_writer import SUFFIXES
     from .direction import Direction
+    from .parts_option import LongFilm
 
     # What the user typed is checked before minutes are spent on it.
     check_size(args.size)
@@ -55,7 +57,7 @@ def run_animate(args: argparse.Namespace) -> Path:
         refuse_same(args.output, args.motion_out)
     filmed = is_film(args.portrait)
     check_film_options(args, filmed)
-    direction = Direction.parse(args)
+    direction, film = Direction.parse(args), LongFilm(args)
     box = None if args.face_box is None else parse_box(args.face_box)
     points = None if args.face_points is None else parse_points(args.face_points)
     policy, index = ("index", int(args.face)) if args.face.lstrip("-").isdigit() else (args.face, 0)
@@ -70,14 +72,17 @@ def run_animate(args: argparse.Namespace) -> Path:
         return dub(args, models, direction, sound, policy, index, save_motion_as)
     appearance = pipeline.extract_appearance(models, image, policy=policy, index=index, box=box, points=points,
                                              size=args.size)
-    motion = direction.motion(models, appearance, sound)
+    motion = film.motion(lambda: direction.motion(models, appearance, sound))
     if args.motion_out:
         save_motion_as(motion, args.motion_out)
     note = pipeline.size_note(appearance, args.size, motion.fps)
     if note is not None:
         log.warning(note)
-    frames = pipeline.render_frames(models, appearance, motion, size=args.size)
-    return write_video(args.output, frames, motion.fps, len(motion), audio=sound, progress=ProgressBar("drawing"))
+
+    def frames(start: int, stop: int) -> Iterator[Tensor]:
+        return pipeline.render_frames(models, appearance, motion, size=args.size, start=start, stop=stop)
+
+    return film.write(frames, motion, sound)
 
 
 def save_motion_as(motion: Motion, path: str) -> None:

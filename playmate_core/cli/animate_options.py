@@ -6,6 +6,10 @@ import argparse
 
 from ..media.sizes import SIZE
 
+PART = 30.0
+"""Seconds of a long film that are drawn at a time: no more than that is lost when the work is stopped, and the whole
+picture with which a part begins costs hardly anything."""
+
 
 def add_knobs(command: argparse.ArgumentParser) -> None:
     """Adds everything that directs the result."""
@@ -54,6 +58,10 @@ def add_knobs(command: argparse.ArgumentParser) -> None:
                          help="none, 'cuda graphs' or 'torch.compile': slower to start, faster for long films")
     command.add_argument("--wrinkles", type=float, default=1.0, metavar="AMOUNT",
                          help="how much skin creases where it is pushed together, 0 to 2; only in the bundled pack")
+    command.add_argument("--part", type=float, default=PART, metavar="SECONDS",
+                         help="films longer than two parts are drawn part by part in a hidden folder beside the film; "
+                              "stopped and started again, the same command goes on from the last whole part; 0 draws "
+                              "every film in one go")
     command.add_argument("--motion-out", default=None, metavar="FILE", help="also save the motion (.safetensors, .pkl)")
     command.add_argument("--from-motion", default=None, metavar="FILE",
                          help="draw this motion instead of generating one; the audio is only heard")

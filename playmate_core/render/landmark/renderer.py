@@ -19,7 +19,7 @@ from ...runtime.acceleration import is_out_of_memory
 from ...runtime.devices import CPU, free_memory, told_to_leave
 from ...runtime.errors import PlaymateError
 from ...runtime.progress import Progress, report
-from ..base import Appearance, check_request
+from ..base import Appearance, check_request, part_of
 from ..film import Film, check_scope
 from . import eye, film_draw, lids, lips, mouth, obedience, opening, portrait, skin, topology
 from .clip import FREE_VIEW, Clip, perform, plan, requested_turn
@@ -111,7 +111,7 @@ class LandmarkRenderer:
 
     @torch.no_grad()
     def render(self, appearance: Appearance, motion: Motion, batch_size: int | None = None,
-               progress: Progress = None) -> Iterator[Tensor]:
+               progress: Progress = None, part: range | None = None) -> Iterator[Tensor]:
         """Yields frame batches [B, H, W, 3] float32 0..1 on the renderer's device.
 
         Whether the clip speaks is decided for the clip as a whole: only then is the portrait's own mouth opening
@@ -119,12 +119,13 @@ class LandmarkRenderer:
 
         Args:
             batch_size: frames at once, at least 1; None chooses by size. Halved when memory runs out.
+            part: the frames that are drawn, of ``render.base.part_of``; None draws all.
 
         Raises:
             PlaymateError: an appearance of another renderer, or a batch size below 1.
         """
         check_request(self.name, appearance, batch_size)
-        return self._frames(appearance, motion, batch_size, progress)
+        return self._frames(appearance, motion, batch_size, progress, part_of(motion) if part is None else part)
 
     @torch.no_grad()
     def prepare_film(self, film: Film, progress: Progress = None) -> Film:
@@ -139,8 +140,8 @@ class LandmarkRenderer:
 
     @torch.no_grad()
     def _frames(self, appearance: Appearance, motion: Motion, batch_size: int | None,
-                progress: Progress) -> Iterator[Tensor]:
-        total = len(motion)
+                progress: Progress, part: range) -> Iterator[Tensor]:
+        total = len(part)
         report(progress, 0, total)
         if not total:
             return
@@ -158,8 +159,8 @@ class LandmarkRenderer:
                         batch_size = max(1, min(16, PIXELS_AT_ONCE // max(1, stage.size[0] * stage.size[1])))
                 if done >= stop:
                     start, stop = done, min(done + FRAMES_AHEAD, total)
-                    clip = perform(slice_frames(motion, start, stop), self.bridge, prepared.frame, prepared.shape,
-                                   whole.speaks, response)
+                    clip = perform(slice_frames(motion, part.start + start, part.start + stop), self.bridge,
+                                   prepared.frame, prepared.shape, whole.speaks, response)
                 count = min(batch_size, stop - done)
                 frames = self._draw(stage, clip[done - start:done - start + count].to(self.device))
             except (RuntimeError, TypeError, MemoryError) as error:

@@ -22,7 +22,7 @@ from ...runtime.devices import CPU, free_memory
 from ...runtime.errors import PlaymateError
 from ...runtime.progress import Progress, report
 from ...runtime.sampling import check_device
-from ..base import Appearance, check_request
+from ..base import Appearance, check_request, part_of
 from ..film import Film
 from . import film_drawing
 from .animate import LIP, Latents, Options, animate, animate_animal
@@ -215,24 +215,25 @@ class LivePortraitRenderer:
 
     @torch.no_grad()
     def render(self, appearance: Appearance, motion: Motion, batch_size: int | None = None,
-               progress: Progress = None) -> Iterator[Tensor]:
+               progress: Progress = None, part: range | None = None) -> Iterator[Tensor]:
         """Yields frame batches [B, H, W, 3] float32 0..1 on the renderer's device.
 
         A motion at rest throughout returns the portrait as it is, unless the motion is absolute.
 
         Args:
             batch_size: frames at once, at least 1; None chooses by free memory. Halved when memory runs out.
+            part: the frames that are drawn, of ``render.base.part_of``; None draws all.
 
         Raises:
             PlaymateError: an appearance of another renderer, or a batch size below 1.
         """
         check_request(self.name, appearance, batch_size)
-        return self._frames(appearance, motion, batch_size, progress)
+        return self._frames(appearance, motion, batch_size, progress, part_of(motion) if part is None else part)
 
     @torch.no_grad()
     def _frames(self, appearance: Appearance, motion: Motion, batch_size: int | None,
-                progress: Progress) -> Iterator[Tensor]:
-        total, done = len(motion), 0
+                progress: Progress, part: range) -> Iterator[Tensor]:
+        total, done = len(part), 0
         report(progress, 0, total)
         if not total:
             return
@@ -242,7 +243,7 @@ class LivePortraitRenderer:
             while done < total:
                 frames, count = None, 1
                 if stage is None:
-                    stage, retry = attempt(partial(self._stage, prepared, motion, total, batch_size), self.device)
+                    stage, retry = attempt(partial(self._stage, prepared, motion, part, batch_size), self.device)
                 if stage is not None:
                     count = min(stage.batch_size, total - done)
                     frames, retry = attempt(partial(self._draw_frames, stage, done, count), self.device, count)
@@ -262,10 +263,12 @@ class LivePortraitRenderer:
                 # A host sees the weights only, not what a graph holds for its own.
                 self._let_go()
 
-    def _stage(self, prepared: Prepared, motion: Motion, total: int, batch_size: int | None) -> Stage:
-        """Everything that stays the same over the frames of a motion, on the device."""
+    def _stage(self, prepared: Prepared, motion: Motion, part: range, batch_size: int | None) -> Stage:
+        """Everything that stays the same over the frames of a motion, on the device, with the keypoints of ``part``."""
         picture, placement = prepared.picture.to(self.device), prepared.placement.to(self.device)
-        keypoints = None if self.options.relative and _at_rest(motion) else self.keypoints(prepared, motion)
+        total = len(part)
+        keypoints = None if self.options.relative and _at_rest(motion) else \
+            self.keypoints(prepared, motion)[part.start:part.stop].clone()
         if batch_size is None:
             # Asked for first: what is free is known once others have made room.
             self._make_ready(min(most_frames(self.device), total))
@@ -329,7 +332,9 @@ class LivePortraitRenderer:
         LivePortrait measures its driver. A motion may have none, so here eyes open in proportion to the portrait's
         own, and lips from shut at rest.
         """
-        eyes, lips = openings(self.bridge.displacement(motion.expression_offset.cpu()))
+        # Piece by piece: an hour of meshes would fill the memory.
+        pieces = [openings(self.bridge.displacement(part)) for part in motion.expression_offset.cpu().split(1024)]
+        eyes, lips = (torch.cat(each) for each in zip(*pieces, strict=True))
         return replace(driving, eyes=source.eyes * eyes.to(source.eyes), lip=lips.to(source.lip))
 
     def _crops(self, source: WarpSource, keypoints: Tensor, batch_size: int) -> Tensor:
