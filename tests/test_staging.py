@@ -192,7 +192,7 @@ def test_render_frames_draws_at_its_size_and_says_so(nodes, portrait):
     assert render.execute(models, appearance, motion, 0, size=128).args[0].shape == (2, 128, 128, 3)
     assert "128 x 128" in nodes.server.said[-1][0]
     assert "size is 5" in render.validate_inputs(size=5) and render.validate_inputs(size=0) is True
-    assert [i.id for i in render.define_schema().inputs][-1] == "size"
+    assert [i.id for i in render.define_schema().inputs][-3:] == ["size", "scope", "film_length"]
 
 
 def pack_motion(nodes):

@@ -171,7 +171,7 @@ def clear_picture(face: FollowedFace, bridge: LatentBridge) -> int:
     total = torch.cat(blame).double()
     eyes = geometry.eye_openness(face.landmarks[numbers]).mean(-1)
     unit = geometry.outer_eye_distance(face.landmarks[numbers])
-    for values, weight in ((eyes, 5.0), (unit, 2.0), (face.sharpness[numbers], 2.0)):
+    for values, weight in ((eyes, 5.0), (unit, 2.0), (face.sharpness[numbers], 4.0)):
         most = values.quantile(0.75).clamp_min(1e-6)
         total += (weight * (1 - values / most).clamp_min(0)).square()
     total += ((face.light[numbers] - 60).abs() / 30).square() * 0.5

@@ -23,7 +23,7 @@ QUIET = 0.15
 """Share of the pictures of a run that are taken for calm ones."""
 MOST_TREMOR = 0.008
 """Largest tremor of a landmark, root mean square in outer-eye distances: what is more is movement."""
-MARGIN = 1.6
+MARGIN = 2.0
 """How much stronger than in calm pictures (in energy) tremor may be elsewhere."""
 _AROUND = 1.5  # pictures, standard deviation, over which energies are averaged
 _CHUNK = 512

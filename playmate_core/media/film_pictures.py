@@ -104,9 +104,10 @@ class FilmFile(VideoReader):
                 yield picture
 
     def _picture(self, frame) -> Tensor:
-        width, height = frame.width * self.pixel_shape, float(frame.height)
-        share = min(1.0, self.longest / max(width, height)) if self.longest else 1.0
-        width, height = max(round(width * share), 2 if self.longest else 1), max(round(height * share), 2)
+        width, height = max(round(frame.width * self.pixel_shape), 1), frame.height
+        if self.longest and max(width, height) > self.longest:
+            share = self.longest / max(width, height)
+            width, height = max(round(width * share), 2), max(round(height * share), 2)
         options: dict[str, Any] = {}
         if frame.colorspace == 2 and frame.height > _HIGH:  # not named
             options["src_colorspace"] = "ITU709"
