@@ -11,6 +11,7 @@ from .concatenate_motion import ConcatenateMotion
 from .emotion_control import EmotionControl
 from .expression_edit import ExpressionEdit
 from .extract_appearance import ExtractAppearance
+from .extract_film import ExtractFilm
 from .eyes import Eyes
 from .folders import register_folders
 from .liveportrait_options import LivePortraitOptions
@@ -33,6 +34,7 @@ from .smooth_motion import SmoothMotion
 NODES: list[type[io.ComfyNode]] = [
     LoadModels,
     ExtractAppearance,
+    ExtractFilm,
     AudioEncoder,
     EmotionControl,
     MotionSampler,

@@ -10,6 +10,7 @@ from comfy_api.latest import Input, InputImpl
 from torch import Tensor
 
 from ..playmate_core.media.clip_sound import clip_sound
+from ..playmate_core.media.film_pictures import FilmBatch, FilmFile, batch_film, open_film
 from ..playmate_core.media.video_reader import open_video
 from ..playmate_core.runtime.errors import PlaymateError
 from .values import pictures
@@ -42,6 +43,22 @@ def film(video: Any, start: float, seconds: float):
     parts = video.get_components()
     return (*part_of(pictures(parts.images, "video"), float(parts.frame_rate), start, seconds),
             _part_of_sound(parts.audio, start, seconds))
+
+
+def film_pictures(video: Any) -> tuple[FilmFile | FilmBatch, Any]:
+    """``(pictures, the AUDIO or None)`` of a VIDEO, to be drawn on: from its file where it is one, as ``film`` has it.
+
+    Raises:
+        PlaymateError: no film.
+    """
+    part = file_part(video, 0.0, 0.0)
+    if part is not None:
+        return open_film(*part), clip_sound(*part)
+    if not hasattr(video, "get_components"):
+        raise PlaymateError(f"The VIDEO is a {type(video).__name__}, which gives neither a file nor pictures; connect "
+                            "Load Video.")
+    parts = video.get_components()
+    return batch_film(pictures(parts.images, "video"), float(parts.frame_rate)), _part_of_sound(parts.audio, 0.0, 0.0)
 
 
 def file_part(video: Any, start: float, seconds: float) -> tuple[Any, float, float | None] | None:

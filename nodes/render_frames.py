@@ -1,4 +1,4 @@
-"""Render Frames: motion on a portrait, as pictures."""
+"""Render Frames: motion on a portrait or a film, as pictures."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import comfy.model_management
 import torch
 from comfy_api.latest import io
 
-from ..playmate_core import pipeline
+from ..playmate_core import film_pipeline, pipeline
 from ..playmate_core.media.sizes import SIZE
+from ..playmate_core.render.film import SCOPES
+from ..playmate_core.render.takes import FILM_LENGTHS
 from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
-from .host import progress, tell
-from .node import Node
+from .host import one_of, progress
+from .node import Node, say, verdict
 
 
 class RenderFrames(Node):
@@ -25,11 +27,13 @@ class RenderFrames(Node):
                         "the pictures. For long videos use Render Video, which needs no memory for them.",
             inputs=[
                 sockets.Models.Input("models", tooltip="From Load Playmate Models."),
-                sockets.Appearance.Input("appearance", tooltip="The portrait, from Extract Appearance."),
+                sockets.Appearance.Input("appearance", tooltip="The portrait or film, from Extract Appearance or "
+                                                               "Extract Film Appearance."),
                 sockets.Motion.Input("motion", tooltip="What it does, from the sampler or any motion node."),
                 io.Int.Input("batch_size", default=0, min=0, max=256,
                              tooltip="Frames drawn at once. 0 lets the renderer choose; fewer need less memory."),
                 sockets.size_input(),
+                *sockets.film_inputs(),
             ],
             outputs=[
                 io.Image.Output("images", display_name="images", tooltip="All frames, in order."),
@@ -38,23 +42,33 @@ class RenderFrames(Node):
         )
 
     @classmethod
-    def validate_inputs(cls, size=None) -> bool | str:
-        return sockets.size_error(size) or True
+    def validate_inputs(cls, size=None, scope=None, film_length=None) -> bool | str:
+        return verdict(sockets.size_error(size), one_of(scope, SCOPES, "scope"),
+                       one_of(film_length, FILM_LENGTHS, "film_length"))
 
     @classmethod
-    def execute(cls, models, appearance, motion, batch_size, size=SIZE) -> io.NodeOutput:
-        tell(None)
-        frames, (height, width) = len(motion), pipeline.frame_size(appearance, size)
-        if not frames:
+    def execute(cls, models, appearance, motion, batch_size, size=SIZE, scope=SCOPES[0],
+                film_length=FILM_LENGTHS[0]) -> io.NodeOutput:
+        if not len(motion):
             raise PlaymateError("The motion has no frames; give one that lasts at least one frame.")
+        frames, fps, (height, width) = len(motion), motion.fps, pipeline.frame_size(appearance, size)
+        take = None
+        if appearance.film is not None:
+            # An IMAGE batch knows no times: a film of a varying rate becomes a steady one.
+            take = film_pipeline.film_take(appearance, motion, film_length, fps=0)
+            frames, fps = len(take), take.fps
         _check_memory(frames, height, width)
-        tell(pipeline.size_note(appearance, size))
+        notes = cls.idle({"scope": scope, "film_length": film_length}, sockets.idle_on_pictures(appearance))
+        say([note for note in (*notes, pipeline.size_note(appearance, size)) if note])
         images = torch.empty(frames, height, width, 3)
         done = 0
-        for batch in pipeline.render_frames(models, appearance, motion, batch_size or None, progress(), size=size):
+        drawn = pipeline.render_frames(models, appearance, motion, batch_size or None, progress(), size=size) \
+            if take is None else film_pipeline.film_frames(models, appearance, motion, take, scope, batch_size or None,
+                                                           progress(), size=size)
+        for batch in drawn:
             images[done:done + len(batch)] = batch.cpu()
             done += len(batch)
-        return io.NodeOutput(images, float(motion.fps))
+        return io.NodeOutput(images, float(fps))
 
 
 def _check_memory(frames: int, height: int, width: int) -> None:

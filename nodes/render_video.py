@@ -1,4 +1,4 @@
-"""Render Video: motion on a portrait, straight into a video file."""
+"""Render Video: motion on a portrait or a film, straight into a video file."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import uuid
 import folder_paths
 from comfy_api.latest import InputImpl, io
 
-from ..playmate_core import pipeline
+from ..playmate_core import film_pipeline, pipeline
 from ..playmate_core.media.film_sound import seconds_of
 from ..playmate_core.media.sizes import SIZE
 from ..playmate_core.media.video_writer import write_video
 from ..playmate_core.motion.lengths import SOUND_LENGTHS, fit_sound
+from ..playmate_core.render.film import SCOPES
+from ..playmate_core.render.takes import FILM_LENGTHS
 from . import sockets
 from .host import check_cancelled, one_of, progress
 from .node import Node, say, verdict
@@ -30,7 +32,8 @@ class RenderVideo(Node):
                         "memory does not grow with length. Connect Save Video to keep the result.",
             inputs=[
                 sockets.Models.Input("models", tooltip="From Load Playmate Models."),
-                sockets.Appearance.Input("appearance", tooltip="The portrait, from Extract Appearance."),
+                sockets.Appearance.Input("appearance", tooltip="The portrait or film, from Extract Appearance or "
+                                                               "Extract Film Appearance."),
                 sockets.Motion.Input("motion", tooltip="What it does, from the sampler or any motion node."),
                 io.Int.Input("crf", default=16, min=0, max=51,
                              tooltip="Quality of the H.264 picture: 16 is very good, lower is better and larger, 28 is "
@@ -44,24 +47,34 @@ class RenderVideo(Node):
                                tooltip="How long the video lasts when motion and sound differ: as the motion; cut ends "
                                        "with the shorter of the two; hold, loop and mirror continue a shorter motion "
                                        "until the sound ends."),
+                *sockets.film_inputs(),
             ],
             outputs=[io.Video.Output("video", display_name="video",
                                      tooltip="The video with its sound, in ComfyUI's temp folder until it is saved.")],
         )
 
     @classmethod
-    def validate_inputs(cls, size=None, length=None) -> bool | str:
-        return verdict(sockets.size_error(size), one_of(length, SOUND_LENGTHS, "length"))
+    def validate_inputs(cls, size=None, length=None, scope=None, film_length=None) -> bool | str:
+        return verdict(sockets.size_error(size), one_of(length, SOUND_LENGTHS, "length"),
+                       one_of(scope, SCOPES, "scope"), one_of(film_length, FILM_LENGTHS, "film_length"))
 
     @classmethod
     def execute(cls, models, appearance, motion, crf, batch_size, audio=None, size=SIZE,
-                length=SOUND_LENGTHS[0]) -> io.NodeOutput:
+                length=SOUND_LENGTHS[0], scope=SCOPES[0], film_length=FILM_LENGTHS[0]) -> io.NodeOutput:
         heard = None if audio is None else sound(audio)
         motion, note = fit_sound(motion, seconds_of(heard), length)
-        say([told for told in (note, pipeline.size_note(appearance, size, motion.fps)) if told])
+        take = None if appearance.film is None else film_pipeline.film_take(appearance, motion, film_length)
+        notes = cls.idle({"scope": scope, "film_length": film_length}, sockets.idle_on_pictures(appearance))
+        fps = motion.fps if take is None else take.fps
+        say([told for told in (*notes, note, pipeline.size_note(appearance, size, fps)) if told])
         path = os.path.join(folder_paths.get_temp_directory(), f"playmate_{uuid.uuid4().hex}.mp4")
-        frames = pipeline.render_frames(models, appearance, motion, batch_size or None, _cancel, size=size)
-        write_video(path, frames, motion.fps, len(motion), audio=heard, crf=crf, progress=progress())
+        if take is None:
+            frames = pipeline.render_frames(models, appearance, motion, batch_size or None, _cancel, size=size)
+            write_video(path, frames, motion.fps, len(motion), audio=heard, crf=crf, progress=progress())
+        else:
+            frames = film_pipeline.film_frames(models, appearance, motion, take, scope, batch_size or None, _cancel,
+                                               size=size)
+            film_pipeline.write_take(path, frames, take, heard, crf=crf, progress=progress())
         return io.NodeOutput(InputImpl.VideoFromFile(path))
 
 

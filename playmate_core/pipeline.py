@@ -26,8 +26,9 @@ from .media.sizes import SIZE, check_size, plays_everywhere
 from .media.sound_file import SoundFile
 from .motion.features import SpeechFeatures
 from .motion.types import Motion
-from .render.base import Appearance, Renderer
+from .render.base import Appearance, Renderer, part_of
 from .render.staging import drawn_size, prepare, stage_of, turned_back
+from .render.takes import draw_take, film_size, plan_take
 from .runtime.acceleration import NONE, check_acceleration
 from .runtime.devices import a_core_left_free, each_with_a_core_left_free, runs_on, usable_device
 from .runtime.errors import PlaymateError
@@ -329,7 +330,7 @@ def encode_audio(models: Models, audio: AudioSource, progress: Progress = None) 
     """
     from .media.sound import read_audio
 
-    return models.speech.encode(read_audio(audio), progress=progress)
+    return models.speech.encode(read_audio(audio, stored=True), progress=progress)
 
 
 def generate_motion(models: Models, features: SpeechFeatures, appearance: Appearance | None = None, *,
@@ -407,7 +408,8 @@ def frame_size(appearance: Appearance, size: int = SIZE) -> Tuple[int, int]:
     Raises:
         PlaymateError: a size that cannot be drawn.
     """
-    return drawn_size(appearance.image, check_size(size))
+    check_size(size)
+    return drawn_size(appearance.image, size) if appearance.film is None else film_size(appearance.film, size)
 
 
 def size_note(appearance: Appearance, size: int = SIZE, fps: float | None = None) -> str | None:
@@ -418,31 +420,43 @@ def size_note(appearance: Appearance, size: int = SIZE, fps: float | None = None
         fps: frames a second of a film; None when none is written.
     """
     height, width = frame_size(appearance, size)
-    rows, columns = appearance.image.shape[:2]
+    rows, columns = frame_size(appearance, 0)
     if fps is not None and not plays_everywhere(width, height, fps):
         return (f"A film of {width} x {height} pixels at {fps:g} frames a second is more than many players decode; "
                 f"a size of {SIZE} plays everywhere.")
     if max(height, width) < max(rows, columns):
-        return (f"The portrait of {columns} x {rows} pixels is drawn at {width} x {height}; size sets the "
-                "longest side, 0 keeps the portrait's.")
+        what = "portrait" if appearance.film is None else "film"
+        return (f"The {what} of {columns} x {rows} pixels is drawn at {width} x {height}; size sets the "
+                f"longest side, 0 keeps the {what}'s.")
     return None
 
 
 def render_frames(models: Models, appearance: Appearance, motion: Motion, batch_size: int | None = None,
-                  progress: Progress = None, *, size: int = SIZE) -> Iterator[Tensor]:
+                  progress: Progress = None, *, size: int = SIZE, scope: str = "mouth", film_length: str = "hold",
+                  start: int = 0, stop: int | None = None) -> Iterator[Tensor]:
     """Yields [B, H, W, 3] float32 sRGB 0..1, len(motion) frames in order.
 
     Args:
         size: longest side of the frames, pixels; a smaller portrait keeps its own, and so does any with 0.
+        scope, film_length: on a film, what is replaced and how long it lasts (``render.film.SCOPES``,
+            ``render.takes.FILM_LENGTHS``). Its frames are ``film_pipeline.film_take``'s, at the film's own times.
+        start, stop: only these frames of a portrait's motion (``stop`` not included, None: to the end), drawn as they
+            are when all are: what is decided for a clip as a whole is decided by the whole motion.
 
     Raises:
-        PlaymateError: the appearance was prepared by another renderer, or a size that cannot be drawn.
+        PlaymateError: the appearance was prepared by another renderer, a size that cannot be drawn, or frames that
+            the motion does not have.
     """
     if appearance.renderer != models.renderer.name:
         raise PlaymateError(f"The appearance was prepared for the {appearance.renderer} renderer, but "
                             f"{models.renderer.name} is loaded; extract it again with these models.")
+    if (film := appearance.film) is not None:
+        take = plan_take(film, motion.duration, film_length)
+        return each_with_a_core_left_free(draw_take(models.renderer, film, motion, take, scope, size=check_size(size),
+                                                    batch_size=batch_size, progress=progress))
     stage = stage_of(models.renderer, appearance, size)
-    batches = models.renderer.render(stage.appearance, motion, batch_size=batch_size, progress=progress)
+    batches = models.renderer.render(stage.appearance, motion, batch_size=batch_size, progress=progress,
+                                     part=part_of(motion, start, stop))
     return each_with_a_core_left_free(turned_back(batches, stage.turns))
 
 

@@ -64,6 +64,18 @@ def test_planes_are_volumes(warping, seen):
     assert is_last(found["out"])
 
 
+def test_planes_of_many_pictures(warping, seen):
+    """A film has a volume for every frame."""
+    volume, keypoints, driving = seen
+    volumes, sources = volume * torch.tensor([1.0, 0.5, -1.0])[:, None, None, None, None], keypoints + 0.1 * driving
+    plain = warping(warping.source(volumes, sources), driving)
+    planar = copy.deepcopy(warping)
+    planar.fold(stacked_planes=True)
+    found = planar(planar.source(volumes, sources), driving)
+    assert relative_error(found["out"], plain["out"]) < 1e-5
+    assert relative_error(found["mask"], plain["mask"]) < 1e-5
+
+
 def test_channels_last_generator():
     plain = network(Generator, GENERATOR, "G")
     feature = torch.randn(2, GENERATOR.in_channels, 12, 20, generator=torch.Generator().manual_seed(1))

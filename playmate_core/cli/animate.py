@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Iterator
 
 from ..media.sizes import check_size
 from ..runtime.errors import PlaymateError
 from .animate_options import add_knobs
-from .progress_bar import ProgressBar
+from .film_option import add_film_options, check_film_options, dub
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..motion.types import Motion
 
 log = logging.getLogger(__name__)
@@ -22,10 +24,11 @@ def add_animate_command(commands) -> None:
     """Adds ``animate`` to the parser's commands, what ``ArgumentParser.add_subparsers`` returned."""
     command = commands.add_parser("animate", help="portrait and voice to video",
                                   formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    command.add_argument("portrait", help="picture file with a face")
+    command.add_argument("portrait", help="picture or film with a face")
     command.add_argument("audio", help="sound or video file with speech")
     command.add_argument("-o", "--output", required=True, help="video to write (.mp4, .mov or .mkv)")
     add_knobs(command)
+    add_film_options(command)
     command.set_defaults(run=run_animate)
 
 
@@ -37,11 +40,13 @@ def run_animate(args: argparse.Namespace) -> Path:
     """
     from .. import pipeline
     from ..face.manual import parse_box, parse_points
+    from ..media.film_pictures import is_film
     from ..media.output import check_output, refuse_same
     from ..media.pictures import read_image
     from ..media.sound_file import open_sound
-    from ..media.video_writer import SUFFIXES, write_video
+    from ..media.video_writer import SUFFIXES
     from .direction import Direction
+    from .parts_option import LongFilm
 
     # What the user typed is checked before minutes are spent on it.
     check_size(args.size)
@@ -50,27 +55,34 @@ def run_animate(args: argparse.Namespace) -> Path:
     if args.motion_out:
         _check_motion_out(args, inputs)
         refuse_same(args.output, args.motion_out)
-    direction = Direction.parse(args)
+    filmed = is_film(args.portrait)
+    check_film_options(args, filmed)
+    direction, film = Direction.parse(args), LongFilm(args)
     box = None if args.face_box is None else parse_box(args.face_box)
     points = None if args.face_points is None else parse_points(args.face_points)
     policy, index = ("index", int(args.face)) if args.face.lstrip("-").isdigit() else (args.face, 0)
-    image = read_image(args.portrait)
+    image = None if filmed else read_image(args.portrait)
     # One reader for the speech encoder and the film: the same track, the same clock, one warning.
     sound = open_sound(args.audio)
 
     models = pipeline.load_models(args.pack, device=args.device,
                                   motion_model=args.motion_model, speech_encoder=args.speech_encoder,
                                   acceleration=args.acceleration, wrinkles=args.wrinkles)
+    if filmed:
+        return dub(args, models, direction, sound, policy, index, save_motion_as)
     appearance = pipeline.extract_appearance(models, image, policy=policy, index=index, box=box, points=points,
                                              size=args.size)
-    motion = direction.motion(models, appearance, sound)
+    motion = film.motion(lambda: direction.motion(models, appearance, sound))
     if args.motion_out:
         save_motion_as(motion, args.motion_out)
     note = pipeline.size_note(appearance, args.size, motion.fps)
     if note is not None:
         log.warning(note)
-    frames = pipeline.render_frames(models, appearance, motion, size=args.size)
-    return write_video(args.output, frames, motion.fps, len(motion), audio=sound, progress=ProgressBar("drawing"))
+
+    def frames(start: int, stop: int) -> Iterator[Tensor]:
+        return pipeline.render_frames(models, appearance, motion, size=args.size, start=start, stop=stop)
+
+    return film.write(frames, motion, sound)
 
 
 def save_motion_as(motion: Motion, path: str) -> None:
@@ -87,10 +99,11 @@ def save_motion_as(motion: Motion, path: str) -> None:
 def _check_motion_out(args: argparse.Namespace, inputs) -> None:
     from ..media.output import check_output
     from ..media.rates import exact_rate
+    from .direction import USUAL_FPS
     from .pose_option import MOTION_FILES
 
     path = check_output(args.motion_out, "motion", MOTION_FILES, inputs=inputs)
-    fps = float(exact_rate(args.fps))
+    fps = float(exact_rate(USUAL_FPS if args.fps is None else args.fps))
     if path.suffix.lower() == ".pkl" and fps != round(fps):
-        raise PlaymateError(f"{path.name} is a template, which holds whole frame rates, and the film has {args.fps:g} "
+        raise PlaymateError(f"{path.name} is a template, which holds whole frame rates, and the film has {fps:g} "
                             "frames a second; end the name in .safetensors, or give a whole --fps.")

@@ -6,13 +6,18 @@ import argparse
 
 from ..media.sizes import SIZE
 
+PART = 30.0
+"""Seconds of a long film that are drawn at a time: no more than that is lost when the work is stopped, and the whole
+picture with which a part begins costs hardly anything."""
+
 
 def add_knobs(command: argparse.ArgumentParser) -> None:
     """Adds everything that directs the result."""
     command.add_argument("--seed", type=int, default=0, help="same seed, same motion")
     command.add_argument("--steps", type=int, default=10, help="denoising steps, 8 to 20")
     command.add_argument("--scheduler", default="dpmsolver++", help="dpmsolver++ or ddim; ancestral for JoyVASA")
-    command.add_argument("--fps", type=float, default=25.0, help="frames a second")
+    command.add_argument("--fps", type=float, default=None,
+                         help="frames a second; 25 if left out, or those of a film that is the portrait")
     command.add_argument("--audio-guidance", type=float, default=None,
                          help="how strongly the sound pulls; the model's own default if left out")
     command.add_argument("--head-motion", type=float, default=1.0, help="0 holds the head still, 1 is natural")
@@ -53,6 +58,10 @@ def add_knobs(command: argparse.ArgumentParser) -> None:
                          help="none, 'cuda graphs' or 'torch.compile': slower to start, faster for long films")
     command.add_argument("--wrinkles", type=float, default=1.0, metavar="AMOUNT",
                          help="how much skin creases where it is pushed together, 0 to 2; only in the bundled pack")
+    command.add_argument("--part", type=float, default=PART, metavar="SECONDS",
+                         help="films longer than two parts are drawn part by part in a hidden folder beside the film; "
+                              "stopped and started again, the same command goes on from the last whole part; 0 draws "
+                              "every film in one go")
     command.add_argument("--motion-out", default=None, metavar="FILE", help="also save the motion (.safetensors, .pkl)")
     command.add_argument("--from-motion", default=None, metavar="FILE",
                          help="draw this motion instead of generating one; the audio is only heard")

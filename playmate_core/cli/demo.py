@@ -8,6 +8,7 @@ from pathlib import Path
 from ..runtime.errors import PlaymateError
 from .animate import run_animate
 from .animate_options import add_knobs
+from .film_option import FILM_DEFAULTS
 
 SAMPLES = Path(__file__).resolve().parents[2] / "workflows" / "inputs"
 """Portrait and voice, beside the package in a clone."""
@@ -19,7 +20,7 @@ def add_demo_command(commands) -> None:
                                   formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     command.add_argument("-o", "--output", default="output/demo.mp4", help="video to write")
     add_knobs(command)
-    command.set_defaults(run=run_demo)
+    command.set_defaults(run=run_demo, **FILM_DEFAULTS)
 
 
 def run_demo(args: argparse.Namespace) -> Path:

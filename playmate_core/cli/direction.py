@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+USUAL_FPS = 25.0
+"""Frames a second of a film if nothing else is asked."""
+
 
 @dataclass(frozen=True)
 class Direction:
@@ -62,7 +65,7 @@ class Direction:
             plan_blinks(0.0, args.blink)
         axes, modes = (None, args.pose_mode) if args.pose_mode in MODES else parse_axes(args.pose_mode)
         return Direction(
-            args, float(exact_rate(args.fps)),
+            args, float(exact_rate(USUAL_FPS if args.fps is None else args.fps)),
             None if args.pose is None else parse_pose(args.pose, args.pose_easing), axes, modes,
             None if args.gaze is None else GazeKeyframes.parse(args.gaze),
             None if args.emotion is None else EmotionPlan.parse(args.emotion),

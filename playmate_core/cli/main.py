@@ -47,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PlaymateError as error:
         sys.stderr.write(f"\nerror: {error}\n")
         return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("\nstopped; nothing was written\n")
+    except KeyboardInterrupt as stop:
+        sys.stderr.write(f"\nstopped; {str(stop) or 'nothing was written'}\n")
         return 130
     if path is not None:
         sys.stdout.write(f"{getattr(args, 'product', 'video')}: {path.resolve()} ({time.monotonic() - start:.1f} s)\n")

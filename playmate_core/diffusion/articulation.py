@@ -18,6 +18,9 @@ from .config import EXPRESSION_DIM
 REACH = 3
 """Frames of speech either side that the regression is given."""
 
+AT_ONCE = 1 << 13
+"""Frames of speech looked at in one piece, so that memory does not grow with an hour of it."""
+
 OPEN_GAP = 0.03
 """Lip gap (outer-eye distances) of the model's own from which the regression has its full say."""
 
@@ -44,9 +47,13 @@ class Articulation:
 
     def gap(self, features: Tensor) -> Tensor:
         """[T, C] speech features -> [T] lip gap that the regression expects; the recording's ends are held."""
-        padded = torch.cat([features[:1].expand(REACH, -1), features, features[-1:].expand(REACH, -1)])
-        per_tap = padded @ self.weight.T  # [T + 6, 7]
-        return self.bias + sum(per_tap[i:i + len(features), i] for i in range(2 * REACH + 1))
+        return torch.cat([self._gap(features, start, min(start + AT_ONCE, len(features)))
+                          for start in range(0, max(len(features), 1), AT_ONCE)])
+
+    def _gap(self, features: Tensor, start: int, stop: int) -> Tensor:
+        rows = torch.arange(start - REACH, stop + REACH, device=features.device).clamp(0, max(len(features) - 1, 0))
+        per_tap = features[rows].to(self.weight) @ self.weight.T  # [n + 6, 7]
+        return self.bias + sum(per_tap[i:i + stop - start, i] for i in range(2 * REACH + 1))
 
     def __call__(self, expression: Tensor, expected: Tensor) -> Tensor:
         """The model's expression with the lips where both together have them.

@@ -27,6 +27,7 @@ from .denoiser import Denoiser
 from .normalisation import MotionStatistics
 from .sampler import Guidance, sample_windows
 from .schedule import sampling_scheduler
+from .speech_rows import SpeechRows
 
 DEFAULT_AUDIO_GUIDANCE = 1.5
 """The paper's w_a (PAPER.md 1.8); a checkpoint may carry a better one."""
@@ -115,13 +116,12 @@ class PlaymateMotionModel(WindowedMotionModel):
         emotion = conditioning(settings.emotion, len(features), self.emotion_means, guidance.emotion,
                                settings.head_motion)
         self._make_ready(WORKING_BYTES)
-        audio = self.statistics.encode_audio(*(x.to(self.device, torch.float32) for x in
-                                               (features.features, features.loudness, features.pitch)))
+        audio = SpeechRows(self.statistics, features, self.device)
         person = None if identity is None else identity.to(self.device, torch.float32).reshape(-1)
         windows = sample_windows(self.denoiser, audio, person, guidance, settings.seed, progress, self.controller,
                                  None if emotion is None else emotion.weights, self.acceleration)
         expected = (None if self.articulation is None or not len(features) else
-                    self.articulation.gap(features.features.to(self.device, torch.float32)))
+                    self.articulation.gap(features.features))
         rate = self._scale("blinks", None, 0.0, MAX_RATE)
         blinker = Blinker(rate, settings.seed, len(features)) if rate else None
         return self._decoded(windows, settings.head_motion, emotion, expected, blinker)

@@ -29,6 +29,7 @@ CROP_SCALE, CROP_SHIFT = 2.2, -0.1
 INPUT_SIZE = 256
 """Side of the pictures that M sees."""
 BATCH = 16
+_CHUNK = 512  # frames that are looked at at once
 MOST_GROWTH = 1.5
 """Factor of the face's mean size from which a standing crop shows it too large or too small."""
 FOLLOW_SECONDS = 0.3
@@ -75,6 +76,9 @@ def driving_boxes(landmarks: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Centres [N, 2] and sides [N], pixels, float64.
     """
+    if len(landmarks) > _CHUNK:  # copies of a long film's landmarks would need as much memory as they do
+        parts = [driving_boxes(part) for part in landmarks.split(_CHUNK)]
+        return torch.cat([centre for centre, _ in parts]), torch.cat([side for _, side in parts])
     points = landmarks[..., :2].double()
     eyes, mouth = points[:, list(geometry.IRIS_CENTRES)].mean(1), points[:, [61, 291]].mean(1)
     height = geometry.mean_face()[:, 1]

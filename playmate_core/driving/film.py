@@ -187,22 +187,27 @@ def track_face(analyzer, frames: Frames, fps: float, *, total: int | None = None
                             "is clearly visible, upright and large enough.")
     if len(seen) < len(times):
         logger.warning("%d of the clip's %d frames show no face; they are bridged.", len(times) - len(seen), len(times))
-    clock = torch.tensor(times, dtype=torch.float64)
-    # Stamps of damaged files repeat or run backwards; time must not.
-    step = torch.arange(len(clock), dtype=torch.float64) * 1e-4 / fps
-    clock = (clock - step).cummax(0).values + step
+    clock = rising(times, fps)
     # A part of a clip may begin between two frames; its sound does.
     start = 0.0 if abs(float(clock[0])) < 1.0 / fps else None
     return FilmedFace(torch.stack(landmarks), torch.stack(blendshapes), torch.tensor(seen), clock, float(fps), start)
 
 
+def rising(times: list[float], fps: float) -> Tensor:
+    """[N] float64 stamps in seconds that rise: those of damaged files repeat or run backwards; time must not."""
+    clock = torch.tensor(times, dtype=torch.float64)
+    step = torch.arange(len(clock), dtype=torch.float64) * 1e-4 / fps
+    return (clock - step).cummax(0).values + step
+
+
 def motion_from_track(track: FilmedFace, bridge: LatentBridge, *, readings: Readings | None = None,
                       missing: str = "interpolate", neutral: str = "auto", use: str = "pose and expression",
-                      smoothing: float = 0.0, output_fps: float | None = None) -> Motion:
+                      smoothing: float = 0.0, output_fps: float | None = None, at: Tensor | None = None) -> Motion:
     """Landmarks to latents; arguments and result as in :func:`motion_from_frames`.
 
     Args:
         readings: what a motion extractor saw in the same frames, in place of what the landmarks say.
+        at: [T] seconds of the motion's frames, in place of a steady rate.
 
     Raises:
         PlaymateError: an unknown choice, or a rate that is not above 0.
@@ -219,7 +224,7 @@ def motion_from_track(track: FilmedFace, bridge: LatentBridge, *, readings: Read
         resting = _neutral_of(readings.expression, track, bridge, neutral)
         values = torch.cat([readings.expression, readings.translation, readings.scale], dim=1)
         rotation = readings.rotation
-    values, rotation = _on_a_grid(track, values, rotation, missing, fps)
+    values, rotation = _on_a_grid(track, values, rotation, missing, fps, at)
     flat, shift, scale = values.split([3 * KEYPOINTS, 2, 1], dim=1)
     expression = flat.unflatten(1, (KEYPOINTS, 3))
     translation = torch.cat([shift, torch.zeros_like(scale)], dim=1)
@@ -322,16 +327,16 @@ def at_steady_rate(track: FilmedFace, values: Tensor, fps: float, missing: str =
     return _on_a_grid(track, values, torch.zeros(len(values), 3), missing, fps)[0]
 
 
-def _on_a_grid(track: FilmedFace, values: Tensor, rotation: Tensor, missing: str,
-               fps: float) -> tuple[Tensor, Tensor]:
-    """Values [N, C] and angles [N, 3] of the frames that were seen -> of every frame at a steady ``fps``."""
+def _on_a_grid(track: FilmedFace, values: Tensor, rotation: Tensor, missing: str, fps: float,
+               at: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Values [N, C] and angles [N, 3] of the frames that were seen -> of every frame at a steady ``fps``, or ``at``."""
     knots = track.times[track.seen]
     if missing == "hold":
         # Every frame is a knot, with what was seen last; before the first that is the first.
         last = (torch.searchsorted(track.seen, torch.arange(len(track.times)), right=True) - 1).clamp_min(0)
         values, rotation, knots = values[last], rotation[last], track.times
     frames = max(round(track.duration * fps), 1)
-    clock = track.begin + torch.arange(frames, dtype=torch.float64) / fps
+    clock = track.begin + torch.arange(frames, dtype=torch.float64) / fps if at is None else at
     result = monotone_cubic(knots, values, clock).float()
     right = torch.searchsorted(knots, clock).clamp(1, max(len(knots) - 1, 1))
     left = right - 1

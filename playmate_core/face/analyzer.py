@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +56,26 @@ _LOOK_AGAIN = 10  # in video without a face, every which frame is searched thoro
 _TURN_AGAIN = 50  # and every which is turned for it, which takes longest
 _JUMP = 0.3  # a followed face that moves or grows by more of its crop's side from frame to frame is looked for anew
 _REACH = 0.6  # where several faces were seen, one farther than this from the lost one is another (see ``nearest``)
+
+
+class Person(Protocol):
+    """Knows the person whose face is followed; is shown every picture of a film in order."""
+
+    def look(self, picture: Tensor) -> bool:
+        """Takes the next picture [H, W, 3], 0 to 1; whether the film may have been cut before it."""
+        ...
+
+    def same(self, face: Face) -> bool:
+        """Whether a face that was followed from the picture before into this one is still the person's."""
+        ...
+
+    def among(self, faces: Sequence[Face], last: Face) -> Face | None:
+        """The person's face of those in this picture; ``last`` is where it was."""
+        ...
+
+    def accept(self, face: Face) -> None:
+        """Told that a face in this picture was taken for the person's."""
+        ...
 
 
 class FaceAnalyzer:
@@ -240,7 +261,8 @@ class FaceAnalyzer:
 
     @torch.no_grad()
     def track(self, frames: Iterable[Tensor], detector: str = "auto", policy: str = "largest", index: int = 0,
-              min_score: float = 0.5, min_presence: float = 0.5, batch_size: int = 4) -> Iterator[Face | None]:
+              min_score: float = 0.5, min_presence: float = 0.5, batch_size: int = 4,
+              person: Person | None = None) -> Iterator[Face | None]:
         """One face through a video. Frames are read as they are needed, ``batch_size`` at a time.
 
         The first frame that shows a face decides which is followed (``policy`` and ``index`` as in ``select_face``);
@@ -252,6 +274,8 @@ class FaceAnalyzer:
             frames: pictures [H, W, C] or batches of them [B, H, W, C], 0 to 1.
             detector, min_score, min_presence: as in ``analyze``.
             batch_size: frames that start from the same crop; each is then read again from its own.
+            person: judges by more than places whether a face is still the one that is followed; for films with cuts
+                and several people.
 
         Yields:
             For every frame, in order, its face or None. Where the face was followed, ``box`` spans its landmarks and
@@ -268,9 +292,11 @@ class FaceAnalyzer:
             if last is not None and not missing:
                 followed = self._follow(pictures, last, min_presence)
             for picture, face in zip(pictures, followed, strict=True):
+                if person is not None and person.look(picture):
+                    missing = 0  # a new shot is searched thoroughly
                 if face is not None and last is not None:
                     moved = shift(landmark_roi(last.landmarks), landmark_roi(face.landmarks))
-                    face = face if moved <= _JUMP else None
+                    face = face if moved <= _JUMP and (person is None or person.same(face)) else None
                 if face is None:
                     rare = missing % _LOOK_AGAIN == 0
                     name = "full" if detector == "auto" and not rare else detector
@@ -280,7 +306,10 @@ class FaceAnalyzer:
                     if faces and last is None:
                         face = select_face(faces, tuple(picture.shape[:2]), policy, index)
                     elif faces:
-                        face = nearest(faces, last, math.inf if alone else _REACH)
+                        face = nearest(faces, last, math.inf if alone else _REACH) if person is None else \
+                            person.among(faces, last)
+                if face is not None and person is not None:
+                    person.accept(face)
                 missing = missing + 1 if face is None else 0
                 last = face or last
                 yield face

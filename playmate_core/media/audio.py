@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from .stored_samples import StoredSamples
+
 SAMPLE_RATE = 16_000
 """Samples a second that every speech encoder here takes."""
 
@@ -15,9 +17,10 @@ class Audio:
     """Mono speech.
 
     Attributes:
-        samples: [N] float32 in -1..1 at ``SAMPLE_RATE``, finite.
+        samples: [N] float32 in -1..1 at ``SAMPLE_RATE``, finite. Of a long sound, where whoever read it agreed, they
+            lie in a file and are to be read by slices.
         duration: seconds of the original sound (before resampling).
     """
 
-    samples: Tensor
+    samples: Tensor | StoredSamples
     duration: float

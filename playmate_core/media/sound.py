@@ -17,6 +17,7 @@ from .container import is_media_file
 from .mixing import STANDARD
 from .sound_file import BLOCK, SoundFile, open_sound, scaled
 from .speech_mix import MixAgain, SpeechMix
+from .stored_samples import LONG
 
 log = logging.getLogger(__name__)
 
@@ -24,13 +25,14 @@ HIGHEST_RATE = 10_000_000
 """Samples a second; beyond it a rate is a mistake."""
 
 
-def read_audio(source: Any, progress: Progress = None) -> Audio:
+def read_audio(source: Any, progress: Progress = None, stored: bool = False) -> Audio:
     """Speech from a file or from memory.
 
     Args:
         source: path of any file with a sound track that FFmpeg can read, a binary file object, or what ``open_sound``
             made of them; or (waveform, rate); or ComfyUI's AUDIO mapping. In-memory sound: see ``from_waveform``.
         progress: told the tenths of a second read and their number, where the file tells its length.
+        stored: the samples of a long sound may lie in a file, see ``stored_samples``; of no effect on sound in memory.
 
     Returns:
         ``Audio`` that counts from ``Clock.zero`` of the file: sound that begins after the picture is preceded by
@@ -52,7 +54,7 @@ def read_audio(source: Any, progress: Progress = None) -> Audio:
         if not is_media_file(source):
             raise PlaymateError(f"Audio must be a file's path or (waveform, rate), not {type(source).__name__}.")
         source = open_sound(source)
-    return _mix(source.name, source.layout, lambda: source.blocks(progress))
+    return _mix(source.name, source.layout, lambda: source.blocks(progress), stored)
 
 
 def from_waveform(waveform: Any, rate: float) -> Audio:
@@ -80,11 +82,12 @@ def from_waveform(waveform: Any, rate: float) -> Audio:
     return _mix("The audio", STANDARD.get(len(samples), ()), blocks)
 
 
-def _mix(where: str, layout: Sequence[str], blocks: Callable[[], Iterator[tuple[Tensor, int]]]) -> Audio:
+def _mix(where: str, layout: Sequence[str], blocks: Callable[[], Iterator[tuple[Tensor, int]]],
+         stored: bool = False) -> Audio:
     """Run ``blocks`` through a mix, a second time with other weights if the first lost something."""
     weights = None
     while True:
-        mix = SpeechMix(where, layout, weights)
+        mix = SpeechMix(where, layout, weights, LONG if stored else None)
         for block, rate in blocks():
             mix.add(block, rate)
         try:

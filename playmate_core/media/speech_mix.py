@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Sequence
+from typing import Callable, Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from ..runtime.errors import PlaymateError
 from .audio import Audio
 from .mixing import Levels, mixed, weights_of
 from .resampling import Resampler
+from .stored_samples import StoredSamples
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +21,8 @@ ABSURD = 16.0
 """Peak of float samples above which they cannot be meant as -1..1."""
 LARGEST = 1e30
 """What larger samples are cut to, so that no sum of them overflows."""
+
+_PART = 1 << 20  # samples looked at together
 
 
 class MixAgain(Exception):
@@ -40,9 +43,11 @@ class SpeechMix:
         where: how messages call the source, e.g. "The audio file a.wav".
         layout: names of the speakers, where they are known.
         weights: [1, C] of a second run.
+        most: samples that are held in memory; a longer sound is laid aside, see ``stored_samples``. None holds all.
     """
 
-    def __init__(self, where: str, layout: Sequence[str] = (), weights: Tensor | None = None) -> None:
+    def __init__(self, where: str, layout: Sequence[str] = (), weights: Tensor | None = None,
+                 most: int | None = None) -> None:
         self._where, self._layout = where, layout
         self._weights, self._final = weights, weights is not None
         self._levels: Levels | None = None
@@ -50,6 +55,7 @@ class SpeechMix:
         self._resampler: Resampler | None = None
         self._sound = np.empty(0, np.float32)
         self._stored = 0
+        self._most, self._aside = most, None
         self._seconds = 0.0
         self._holes = self._values = self._count = 0
 
@@ -93,18 +99,20 @@ class SpeechMix:
         if self._holes:
             log.warning("%s: %d samples were NaN or infinite and are silence now.", self._where, self._holes)
         self._sound.resize(self._stored, refcheck=False)
-        samples = torch.from_numpy(self._sound)
+        samples = torch.from_numpy(self._sound) if self._aside is None else self._aside
         # Part by part: a sum in double precision would first copy the whole sound.
-        samples -= sum(float(part.double().sum()) for part in samples.split(1 << 20)) / max(len(samples), 1)
+        mean = sum(float(part.double().sum()) for part in samples.split(_PART)) / max(len(samples), 1)
+        _change(samples, lambda part: part.sub_(mean))
         peak = _peak(samples)
         if peak > ABSURD:
             scale = 32768.0 if 1000.0 < peak <= 40000.0 else peak
             log.warning("%s: samples reach %.4g where 1 is full scale; they were divided by %.6g.", self._where, peak,
                         scale)
-            samples /= scale
+            _change(samples, lambda part: part.div_(scale))
         elif peak and (gain := min(self._levels.gain(), max(1.0 / peak, 1.0))) != 1.0:
-            samples *= gain
-        return Audio(samples.clamp_(-1.0, 1.0), self._seconds)
+            _change(samples, lambda part: part.mul_(gain))
+        _change(samples, lambda part: part.clamp_(-1.0, 1.0))
+        return Audio(samples, self._seconds)
 
     def _flush(self) -> None:
         if self._resampler is not None:
@@ -116,12 +124,27 @@ class SpeechMix:
         """Append to the sound so far. numpy's ``resize`` lets the system move pages instead of copying them, so
         a growing hour is never held twice."""
         for block in blocks:
+            if self._aside is None and self._most is not None and self._stored + len(block) > self._most:
+                self._aside = StoredSamples()
+                self._aside.append(self._sound[:self._stored])
+                self._sound, self._stored = np.empty(0, np.float32), 0
+            if self._aside is not None:
+                self._aside.append(block.numpy())
+                continue
             if self._stored + len(block) > len(self._sound):
                 self._sound.resize(max(len(self._sound) * 5 // 4, self._stored + len(block)), refcheck=False)
             self._sound[self._stored:self._stored + len(block)] = block.numpy()
             self._stored += len(block)
 
 
-def _peak(samples: Tensor) -> float:
+def _change(samples: Tensor | StoredSamples, change: Callable[[Tensor], Tensor]) -> None:
+    """Every sample through ``change``, in place."""
+    if isinstance(samples, StoredSamples):
+        samples.change(change)
+    else:
+        change(samples)
+
+
+def _peak(samples: Tensor | StoredSamples) -> float:
     """Not ``abs().max()``: that would hold the sound a second time."""
-    return max(abs(float(end)) for end in samples.aminmax()) if len(samples) else 0.0
+    return max((abs(float(end)) for part in samples.split(_PART) if len(part) for end in part.aminmax()), default=0.0)

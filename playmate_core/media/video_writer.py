@@ -19,6 +19,7 @@ from ..runtime.progress import Progress, report
 from .film_sound import FilmSound, SoundSource, film_sound
 from .output import LEAST_SPACE, check_output
 from .rates import exact_rate
+from .sound_track import SoundTrack
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def write_video(path: str | os.PathLike, frames: Iterable[Tensor], fps: float, t
     temporary = path.with_name(f".{os.getpid()}-{os.urandom(4).hex()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _encode(temporary, frames, rate, total_frames, sound, crf, progress)
+        encode(temporary, frames, rate, total_frames, sound, crf, progress)
         os.replace(temporary, path)
     except (OSError, av.error.FFmpegError, UnicodeEncodeError) as error:  # the last: a folder's name in bytes
         reason = getattr(error, "strerror", None) or str(error)
@@ -73,15 +74,21 @@ def write_video(path: str | os.PathLike, frames: Iterable[Tensor], fps: float, t
     return path
 
 
-def _encode(path: Path, frames: Iterable[Tensor], rate: Fraction, total: int, sound: FilmSound | None, crf: int,
-            progress: Progress) -> None:
-    import av
+def encode(path: Path, frames: Iterable[Tensor], rate: Fraction, total: int, sound: FilmSound | None, crf: int,
+           progress: Progress = None, threads: int = 0) -> None:
+    """Writes a film under the very name it is given; arguments as of :func:`write_video`.
 
-    options = {} if path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
-    with av.open(f"file:{path}", "w", options=options) as container:
+    Args:
+        threads: of the encoder; 0 leaves that to it. Another number may give other pictures.
+
+    Raises:
+        OSError, av.error.FFmpegError: a full disk and the like.
+        PlaymateError: no frames.
+    """
+    with new_container(path) as container:
         # One batch is encoded while the next is drawn: the encoder does not hold Python's lock.
         with ThreadPoolExecutor(1) as pool:
-            writer, pending = _Writer(container, rate, sound, crf), None
+            writer, pending = _Writer(container, rate, sound, crf, threads), None
             for batch in frames:
                 pixels = _to_uint8(batch)
                 if pending is not None:
@@ -95,13 +102,21 @@ def _encode(path: Path, frames: Iterable[Tensor], rate: Fraction, total: int, so
         logger.warning("The video holds %d frames where %d were announced.", writer.done, total)
 
 
+def new_container(path: Path):
+    """An ``av.container.OutputContainer`` to be filled and closed; films for the web begin with their index."""
+    import av
+
+    options = {} if path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
+    return av.open(f"file:{path}", "w", options=options)
+
+
 class _Writer:
     """An open container with its picture and sound streams; the streams are made when the first frames are known."""
 
-    def __init__(self, container, rate: Fraction, sound: FilmSound | None, crf: int) -> None:
-        self.container, self.rate, self.crf, self.sound = container, rate, crf, sound
-        self.stream = self.sound_stream = None
-        self.done, self.samples = 0, 0
+    def __init__(self, container, rate: Fraction, sound: FilmSound | None, crf: int, threads: int) -> None:
+        self.container, self.rate, self.crf, self.threads, self.sound = container, rate, crf, threads, sound
+        self.stream = self.track = None
+        self.done = 0
 
     def write(self, pixels: np.ndarray) -> int:
         """Encodes [B, H, W, 3] uint8 and the sound up to there; returns how many frames are written in all."""
@@ -115,32 +130,19 @@ class _Writer:
             # The stream says BT.709, so the conversion must be that too, or players show other colours.
             self.container.mux(self.stream.encode(frame.reformat(format="yuv420p", dst_colorspace="ITU709")))
             self.done += 1
-        # Sound is fed no further than the picture so that the muxer never queues a whole film of it.
-        while self.sound_stream is not None and self.samples <= self.done / self.rate * self.sound.rate:
-            block = next(self.sound.blocks, None)
-            if block is None:
-                break
-            self._sound(block)
+        self.track.feed(self.done / self.rate)
         return self.done
 
     def finish(self) -> None:
         """Writes what is left of the sound and what the encoders still hold."""
-        if self.sound_stream is not None:
-            for block in self.sound.blocks:
-                self._sound(block)
-            self.container.mux(self.sound_stream.encode(None))
+        self.track.finish()
         self.container.mux(self.stream.encode(None))
 
     def _open(self, width: int, height: int) -> None:
         self.stream = _video_stream(self.container, self.rate, width, height, self.crf)
-        if self.sound is not None:
-            self.sound_stream = self.container.add_stream("aac", rate=self.sound.rate)
-            self.sound_stream.layout = "mono" if self.sound.channels == 1 else "stereo"
-            self.sound_stream.bit_rate = self.sound.bit_rate
-
-    def _sound(self, block: np.ndarray) -> None:
-        self.container.mux(self.sound_stream.encode(_sound_frame(block, self.sound.rate, self.samples)))
-        self.samples += block.shape[1]
+        if self.threads:
+            self.stream.codec_context.thread_count = self.threads
+        self.track = SoundTrack(self.container, self.sound)
 
 
 def _video_stream(container, rate: Fraction, width: int, height: int, crf: int):
@@ -170,13 +172,3 @@ def _even(picture: np.ndarray) -> np.ndarray:
     if height % 2 or width % 2:
         picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     return np.ascontiguousarray(picture)
-
-
-def _sound_frame(block: np.ndarray, rate: int, start: int):
-    import av
-
-    frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono" if block.shape[0] == 1 else "stereo")
-    frame.sample_rate = rate
-    frame.pts = start
-    frame.time_base = Fraction(1, rate)
-    return frame

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Iterable, Iterator, Sequence
 
 import torch
+from torch import Tensor
 
 from ..runtime.errors import PlaymateError
 from .curves import monotone_cubic
@@ -65,6 +66,26 @@ def resampled(pieces: Iterable[Motion], fps: float, frames: int) -> Iterator[Mot
         yield _interpolated(held, made, frames, fps, first)
 
 
+def at_times(motion: Motion, times: Tensor, fps: float) -> Motion:
+    """The motion at any moments, interpolated as :func:`resample` does it; those beyond its ends hold its end frames.
+
+    Args:
+        motion: at least one frame.
+        times: [T] seconds, frame k of ``motion`` is at k / fps.
+        fps: what the result says of its rate, the average where ``times`` vary.
+
+    Raises:
+        PlaymateError: no frames, or fps is not above 0.
+    """
+    _check(fps)
+    if not len(motion):
+        raise PlaymateError("The motion has no frames; give one that lasts at least one frame.")
+    # Moments that are frames' own, but for their rounding, get the frames themselves.
+    positions = times.double() * motion.fps
+    whole = positions.round()
+    return _at(motion, torch.where((positions - whole).abs() < 1e-6, whole, positions), fps)
+
+
 def joined(pieces: Sequence[Motion]) -> Motion:
     """Pieces of one motion, at least one, in a row: frame rate and neutral frame are the first piece's."""
     return replace(pieces[0], **{name: torch.cat([getattr(piece, name) for piece in pieces]) for name in FIELDS})
@@ -77,8 +98,12 @@ def _check(fps: float) -> None:
 
 def _interpolated(motion: Motion, start: int, stop: int, fps: float, first: int) -> Motion:
     """Frames ``start`` to ``stop`` at ``fps`` of a motion of which ``motion`` holds the frames from ``first`` on."""
+    return _at(motion, torch.arange(start, stop, dtype=torch.float64) * (motion.fps / fps) - first, fps)
+
+
+def _at(motion: Motion, positions: Tensor, fps: float) -> Motion:
+    """``motion`` at ``positions`` [T], float64, in frames; ``fps`` is the result's."""
     device, count = motion.expression.device, len(motion)
-    positions = torch.arange(start, stop, dtype=torch.float64) * (motion.fps / fps) - first
     positions = positions.clamp(0, count - 1)
     values = torch.cat([motion.expression.flatten(1), motion.translation, motion.scale], dim=1)
     curve = monotone_cubic(torch.arange(count), values.cpu(), positions).float().to(device)

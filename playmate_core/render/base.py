@@ -67,6 +67,18 @@ def check_request(renderer: str, appearance: Appearance, batch_size: int | None)
         raise PlaymateError(f"The batch size is {batch_size}; it must be at least 1.")
 
 
+def part_of(motion: Motion, start: int = 0, stop: int | None = None) -> range:
+    """Frames ``start`` to ``stop`` (not included; None: to the end) of a motion.
+
+    Raises:
+        PlaymateError: frames that the motion does not have.
+    """
+    stop = len(motion) if stop is None else stop
+    if not 0 <= start <= stop <= len(motion):
+        raise PlaymateError(f"Frames {start} to {stop} cannot be drawn of a motion of {len(motion)} frames.")
+    return range(start, stop)
+
+
 class Renderer(Protocol):
     """Draws motion on a portrait. Frames stream: memory does not grow with their number."""
 
@@ -77,6 +89,9 @@ class Renderer(Protocol):
         ...
 
     def render(self, appearance: Appearance, motion: Motion, batch_size: int | None = None,
-               progress: Progress = None) -> Iterator[Tensor]:
-        """Yields frame batches [B, H, W, 3] float32 sRGB 0..1, len(motion) frames in all, in order."""
+               progress: Progress = None, part: range | None = None) -> Iterator[Tensor]:
+        """Yields frame batches [B, H, W, 3] float32 sRGB 0..1, len(motion) frames in all, in order.
+
+        With ``part``, of :func:`part_of`, only those frames, drawn as they are when all are.
+        """
         ...

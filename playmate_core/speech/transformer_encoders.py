@@ -9,6 +9,7 @@ brought to mean 0 and deviation 1 where the folder's preprocessor_config.json as
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Mapping
@@ -112,8 +113,10 @@ def working_bytes(network: torch.nn.Module, samples: int) -> int:
 def level(samples: Tensor) -> tuple[float, float]:
     """What to take off ``samples`` [N] and to multiply them by for mean 0 and deviation 1, as transformers'
     feature extractor does."""
-    wide = samples.double()
-    return float(wide.mean()), float(1.0 / (wide.var(correction=0) + 1e-7).sqrt())
+    count, at_once = max(len(samples), 1), 1 << 20  # samples: in double precision an hour would fill the memory
+    mean = sum(float(part.double().sum()) for part in samples.split(at_once)) / count
+    variance = sum(float((part.double() - mean).square().sum()) for part in samples.split(at_once)) / count
+    return mean, 1.0 / math.sqrt(variance + 1e-7)
 
 
 def window_starts(rows: int) -> tuple[list[int], int]:

@@ -98,6 +98,12 @@ def _sides(upper: tuple, lower: tuple) -> tuple[np.ndarray, np.ndarray]:
     return above, below
 
 
+def _line(lip: Tensor) -> Tensor:
+    """[T, K] of a row of landmarks: the straight line between its first and its last."""
+    along = torch.linspace(0, 1, lip.shape[1], device=lip.device)
+    return lip[:, :1] + (lip[:, -1:] - lip[:, :1]) * along
+
+
 @dataclass(frozen=True)
 class FaceShape:
     """What amplitude needs to know of one portrait.
@@ -135,11 +141,15 @@ class FaceShape:
         lips = displacement[:, _LOWER_LIP, 1]
         pushed = (lips[:, None] - self.slack).amax(-1)
         out[..., 1] = torch.maximum(out[..., 1], pushed)
-        # The lip as a whole stops below the nose, all its rows alike, and its corners, which are beside it, do not.
-        too_far = out[:, [_UNDER_NOSE], 1] - self.rise - out[:, _UPPER_LIP[-1], 1]
-        stopped = too_far.clamp_min(0) * torch.linspace(0, torch.pi, too_far.shape[1], device=out.device).sin().sqrt()
+        # The lip as a whole stops below the nose, all its rows alike and in its own shape: what it rises above its
+        # corners, which are beside the nose and do not stop, shrinks everywhere by one share.
+        outer = out[:, _UPPER_LIP[-1], 1]
+        above = _line(outer) - outer
+        too_far = (out[:, [_UNDER_NOSE], 1] - self.rise - outer)[:, 3:8].amax(1)
+        share = (too_far / above[:, 3:8].amax(1).clamp_min(1e-4)).clamp(0, 0.9)[:, None]
         for row in _UPPER_LIP:
-            out[:, row[1:-1], 1] += stopped[:, 1:-1]
+            lip = out[:, row, 1]
+            out[:, row, 1] = lip + share * (_line(lip) - lip).clamp_min(0)
         return out
 
     @property
@@ -297,6 +307,8 @@ def adapt(displacement: Tensor, shape: FaceShape, shut: Tensor, close_mouth: boo
     out = out + upper(0.3 * (1 - GAP_GAIN) * opening) - lower(0.7 * (1 - GAP_GAIN) * opening)
     if close_mouth and shape.mouth_open:
         out = out + shape.closing
+    if close_mouth:
+        out = shape.pursing.rounded(out)
     raised = _lid_shares(displacement, shape)[1]
     for eye, (top, bottom) in enumerate(zip(topology.EYES_UPPER, topology.EYES_LOWER, strict=True)):
         along = torch.linspace(0, 1, len(top), device=out.device)[None, :, None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,10 +21,13 @@ from .warp import Pose, Texture, inverse_2x2, rigid
 
 BEHIND = 0.07
 """How far the teeth lie behind the lips, outer-eye distances."""
-UPPER_EDGE = 0.048
-LOWER_EDGE = 0.030
+UPPER_EDGE = 0.036
+LOWER_EDGE = 0.022
 """Biting edges of the upper and lower front teeth below the closed lips' line; the lower with the jaw. The upper cover
-the lower by a fifth of their height, so that a smile with a shut jaw has no dark slit between them."""
+the lower, so that a smile with a shut jaw has no dark slit between them, and lips at rest hide all but 3 mm of them."""
+LOWER_SHOWN = 0.045
+"""How much of the lower teeth a lower lip leaves in sight, about, outer-eye distances: lips are lowered away from teeth
+less than chins say, and a mouth with a wall of lower teeth in it is seldom seen."""
 BEND = 0.45
 """How much the upper row may rise to the sides with drawn-up corners, beyond its own curve, per distance from the
 middle squared: so a grin shows teeth, not darkness, in its corners."""
@@ -48,6 +52,7 @@ class Mouth:
         size: outer-eye distance, pixels.
         unit: one unit, pixels.
         noise: [1, 1, n, n] grain.
+        light: [2] the picture's light at the mouth's left and right, as shares of their mean.
         apart: whether the portrait's lips are visibly apart.
     """
 
@@ -64,11 +69,12 @@ class Mouth:
     size: float
     unit: float
     noise: Tensor
+    light: Tensor
     apart: bool
 
     def to(self, device) -> Mouth:
         moved = {name: getattr(self, name).to(device) for name in
-                 ("origin", "axes", "upper", "lower", "gum", "lip", "cavity", "noise")}
+                 ("origin", "axes", "upper", "lower", "gum", "lip", "cavity", "noise", "light")}
         own = None if self.own is None else self.own.to(device)
         return Mouth(**moved, edge=self.edge, own=own, own_box=self.own_box, size=self.size, unit=self.unit,
                      apart=self.apart)
@@ -127,7 +133,8 @@ def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame, palette:
                  picture(teeth.row_of_teeth(True, per_unit, tooth, gum, palette.colourful)),
                  picture(teeth.row_of_teeth(False, per_unit, tooth * 0.92, gum, palette.colourful)),
                  tensor(gum), tensor(palette.lip), tensor(palette.cavity), edge,
-                 None if own is None else tensor(own)[None, None], own_box, size, unit, noise, apart)
+                 None if own is None else tensor(own)[None, None], own_box, size, unit, noise,
+                 tensor(palette.sides), apart)
 
 
 def _own_mask(landmarks: np.ndarray, edges: np.ndarray, size: float, shape: tuple) -> tuple[np.ndarray, tuple]:
@@ -148,6 +155,10 @@ def _own_mask(landmarks: np.ndarray, edges: np.ndarray, size: float, shape: tupl
     rim = np.linalg.norm(points[:, None] - b[None], axis=-1).min(1)
     depth = np.minimum(depth, np.maximum(rim - 0.014 * size, 0))
     mask = np.where(outside > 0, 0.0, smoothstep((depth - 0.004 * size) / (0.014 * size)))
+    # In the corners lips and cheeks come close, and a wider mouth would show them as teeth.
+    chord = edges[:, -1].mean(0) - edges[:, 0].mean(0)
+    along = (points - edges[:, 0].mean(0)) @ chord / max(float(chord @ chord), 1e-9)
+    mask = mask * smoothstep((0.5 - np.abs(along - 0.5) - 0.07) / 0.13)
     return mask.reshape(x.shape), (int(low[0]), int(low[1]), x.shape[1], x.shape[0])
 
 
@@ -201,6 +212,13 @@ def meeting(mouth: Mouth, opened: DrawnOpening) -> Tensor | float:
     return 1 - line * opened.depth.new_tensor([0.30, 0.42, 0.42])[:, None, None]
 
 
+def _mean(opened: DrawnOpening, values: Tensor, place: float) -> Tensor:
+    """[B] mean of ``values`` [B, h, w] over the opening's height at ``place`` (0..1) of its length."""
+    here = (opened.depth >= 0) & (opened.depth <= opened.gap)
+    here = here * torch.exp(-(((opened.along - place) / 0.05) ** 2)) + 1e-9
+    return (values * here).sum((1, 2)) / here.sum((1, 2))
+
+
 def _smile(mouth: Mouth, opened: DrawnOpening, x: Tensor, y: Tensor) -> Tensor:
     """[B, h, w] by how much the upper row lies higher, units, at the pixels' places ``x``, ``y`` [B, h, w].
 
@@ -209,12 +227,7 @@ def _smile(mouth: Mouth, opened: DrawnOpening, x: Tensor, y: Tensor) -> Tensor:
     if mouth.apart:
         return torch.zeros_like(x)
     middle = y - (opened.depth - opened.gap / 2) / mouth.unit
-    inside = (opened.depth >= 0) & (opened.depth <= opened.gap)
-
-    def mean(values, place):
-        here = inside * torch.exp(-(((opened.along - place) / 0.05) ** 2)) + 1e-9
-        return (values * here).sum((1, 2)) / here.sum((1, 2))
-
+    mean = partial(_mean, opened)
     rise = torch.zeros_like(x)
     for place, side in ((0.12, x < 0), (0.88, x > 0)):
         reach = mean(x, place).abs()
@@ -243,19 +256,25 @@ def paint(mouth: Mouth, opened: DrawnOpening, pose: Pose, jaw: Tensor, source: T
     local = (inverse_2x2(basis)[:, None, None] @ local).squeeze(-1)
     x, y = local.unbind(-1)
     drop = (jaw * (mouth.size / mouth.unit))[:, :, None, None]
-    jaw_y = y - drop[:, 1]
+    # Where the lower lip's edge would uncover more of them, the lower teeth go down with it.
+    lip_edge = _mean(opened, y + (opened.gap - opened.depth) / mouth.unit, 0.5)[:, None, None]
+    shown = LOWER_SHOWN * smoothstep(opened.gap.amax((1, 2)) / (0.16 * mouth.size)) * mouth.size / mouth.unit
+    uncovered = (lip_edge - LOWER_EDGE - shown[:, None, None] - drop[:, 1]).clamp_min(0)
+    jaw_y = y - drop[:, 1] - 0.8 * uncovered
     jaw_x = x - drop[:, 0]
     deep = drop[:, 1].clamp_min(0)
 
     gap = opened.gap / mouth.size
     depth = (opened.depth / mouth.size).clamp_min(0)
     rise = (gap - depth).clamp_min(0)
-    # Light falls in from the front: a slit is dark, a wide mouth is lit into its corners, and the upper lip throws its
-    # shadow behind it.
-    lit = 0.22 + 0.78 * smoothstep(torch.maximum(gap, 0.4 * gap.amax((1, 2), keepdim=True)) / 0.065)
-    shadow = 1 - 0.28 * torch.exp(-((depth / (0.008 + 0.22 * gap).clamp_max(0.028)) ** 2))
-    sides = smoothstep((0.5 - (opened.along - 0.5).abs()) / 0.20)
-    shade = (lit * shadow * (0.70 + 0.30 * sides))[:, None]
+    # Light falls in from the front: between lips that have hardly parted it is dark, a wide mouth is lit, its corners
+    # less, and the upper lip throws its shadow behind it.
+    lit = 0.16 + 0.84 * smoothstep(torch.maximum(gap, 0.5 * gap.amax((1, 2), keepdim=True)) / 0.105)
+    shadow = 1 - 0.42 * torch.exp(-((depth / (0.010 + 0.26 * gap).clamp_max(0.042)) ** 2))
+    sides = smoothstep((0.5 - (opened.along - 0.5).abs() + 0.02) / 0.27)
+    shade = (lit * shadow * (0.42 + 0.58 * sides))[:, None]
+    across = smoothstep(opened.along)[:, None]
+    shade = shade * (mouth.light[0] + (mouth.light[1] - mouth.light[0]) * across)
 
     cavity, gum, lip = mouth.cavity[:, None, None], mouth.gum[:, None, None], mouth.lip[:, None, None]
     # The palate and the cheeks' inside catch some light near the lips; the throat does not.
@@ -263,13 +282,13 @@ def paint(mouth: Mouth, opened: DrawnOpening, pose: Pose, jaw: Tensor, source: T
     colour = cavity * (0.75 + 0.45 * smoothstep((y - 0.02) / 0.2))[:, None]
     colour = colour + (gum * 0.42 - colour) * (0.65 * inner)[:, None]
     tongue_top = 0.004 + 1.5 * jaw_x ** 2 - 0.50 * deep
-    front = jaw_y - tongue_top
+    front = jaw_y + 0.5 * uncovered - tongue_top
     tongue = smoothstep(front / 0.05) * smoothstep((0.29 - jaw_x.abs()) / 0.12) * smoothstep(deep / 0.035)
     groove = 1 - 0.12 * torch.exp(-((jaw_x / 0.030) ** 2)) * smoothstep(front / 0.08)
     light = 0.55 + 0.55 * smoothstep(front / (0.05 + 0.40 * deep))
     colour = colour + (gum * (light * groove)[:, None] - colour) * (0.92 * tongue)[:, None]
     teeth_colour, alpha = _layer(mouth.lower, teeth.LOWER_BOX, jaw_x, jaw_y - LOWER_EDGE)
-    colour = colour + (teeth_colour * 0.94 - colour) * alpha
+    colour = colour + (teeth_colour * 0.88 - colour) * alpha
     teeth_colour, alpha = _layer(mouth.upper, teeth.UPPER_BOX, x, y - mouth.edge + _smile(mouth, opened, x, y))
     # What is behind the upper row lies in its shadow.
     colour = colour * (1 - 0.35 * torch.exp(-(((y - mouth.edge) / 0.03).clamp_min(0) ** 2)))[:, None]

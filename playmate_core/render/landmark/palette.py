@@ -9,6 +9,10 @@ import numpy as np
 from . import topology
 from .edges import luminance, read_bilinear
 
+BESIDE_MOUTH = (57, 186, 43, 212, 216, 92), (287, 410, 273, 432, 436, 322)
+"""Skin left and right of the mouth."""
+UNEQUAL = 0.30
+"""By how much light beside the mouth may differ from the mean of both sides within it."""
 AROUND_MOUTH = (57, 287, 164, 167, 393, 186, 410, 43, 273, 106, 335, 18, 200)
 
 
@@ -22,6 +26,7 @@ class Palette:
         lip: the lips' own colour.
         cavity: the dark at the back of the mouth.
         skin: the lit cheek.
+        sides: [2] light on the skin left and right of the mouth, as shares of their mean.
         colourful: 0 for a picture in greys, 1 for one with colours.
         grain: standard deviation of the finest detail of the face, 0..1.
     """
@@ -31,6 +36,7 @@ class Palette:
     lip: np.ndarray
     cavity: np.ndarray
     skin: np.ndarray
+    sides: np.ndarray
     colourful: float
     grain: float
 
@@ -71,21 +77,26 @@ def measure(image: np.ndarray, landmarks: np.ndarray, size: float) -> Palette:
 
     # Teeth: as white as the eyes' white allows, under the light that the skin shows, never brighter than the face.
     tint = skin / max(float(luminance(skin)), 1e-3)
-    tint = 1 + 0.38 * (tint - 1)
+    tint = 1 + 0.46 * (tint - 1)
     from_skin = tint * np.clip(0.15 + 0.95 * max(float(luminance(skin)), 0.6 * bright), 0, 1)
     teeth = 0.6 * from_skin + 0.4 * white
     # Light where the mouth is counts for more than light on the cheeks.
     near = read_bilinear(image, landmarks[list(AROUND_MOUTH), :2])
     local = float(np.quantile(luminance(near), 0.7))
     local = min(local, float(luminance(skin)))
-    wanted = np.clip(1.15 * local + 0.11, 0.40 * bright, 1.12 * bright + 0.07)
+    # About as light as the skin: what is white lies deeper in the shade.
+    wanted = np.clip(1.10 * local + 0.08, 0.38 * bright, 1.08 * bright + 0.05)
     teeth = teeth * (wanted / max(float(luminance(teeth)), 1e-3)) * tinted(1.0, 0.978, 0.935)
     cavity = 0.5 * black + 0.5 * lips * 0.3 * tinted(1.5, 0.8, 0.73)
     wanted = np.clip(0.19 * float(luminance(skin)), 0.8 * float(luminance(black)), 0.25)
     cavity = cavity * wanted / max(float(luminance(cavity)), 1e-3)
     gum = 0.75 * lips * tinted(1.0, 0.82, 0.82) + 0.10 * skin
     teeth, gum, lip, cavity = (np.clip(colour, 0, 1) for colour in (teeth, gum, lips, cavity))
-    return Palette(teeth, gum, lip, cavity, skin, colourful, _grain(image, landmarks, size))
+    beside = np.array([float(luminance(read_bilinear(image, landmarks[list(side), :2])).mean())
+                       for side in BESIDE_MOUTH]) + 0.02
+    uneven = float(np.clip(0.5 * np.log(beside[1] / beside[0]), -UNEQUAL, UNEQUAL))
+    return Palette(teeth, gum, lip, cavity, skin, np.array([1 - uneven, 1 + uneven]), colourful,
+                   _grain(image, landmarks, size))
 
 
 def _grain(image: np.ndarray, landmarks: np.ndarray, size: float) -> float:

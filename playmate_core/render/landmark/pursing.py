@@ -1,8 +1,9 @@
-"""Lips that purse: how far a mouth can narrow, lips that stay together, and the skin that comes along.
+"""Lips that purse and round: how far a mouth narrows, lips that stay together, corners that sink, skin that comes along.
 
 The bridge is linear: what it takes off a wide mouth it takes off a small one, and in an "oo" of a loud speaker half of
 a small mouth would turn inside out. Real mouths gather: the further they are, the less they still narrow, the points
-along the lips keep their order, and the skin beside the corners is drawn in with them from far away.
+along the lips keep their order, and the skin beside the corners is drawn in with them from far away. And the further
+they open, the rounder: the corners sink with the jaw, however the portrait's shut lips bow.
 
 Everything here is in the head's own frame (face.geometry): outer-eye distances, x right, y down.
 """
@@ -30,6 +31,13 @@ NARROW = (0.92, 0.70)
 """Share of its own width from which a mouth is pursed, and at which it is so wholly."""
 CORNER, CHEEK = 0.05, 0.42
 """How far from a lip's corner the skin goes with it, and where it no longer feels a pursing mouth."""
+SUNK = 0.46
+"""How far below the upper lip's inner edge the corners of an open mouth lie, of its gap: in tracked speakers 0.35 to
+0.45 where the mouth is narrow; smiles, whose corners lie as high as the upper lip, are left as they are."""
+ROUND = (0.16, 0.40)
+"""Gap of an opening, of its width, from which it is round, and at which it is so wholly."""
+SMILING = (-0.12, 0.10)
+"""The same share below which an open mouth smiles, and above which it does not."""
 ROWS = (*topology.LIPS_UPPER_ROWS, *topology.LIPS_LOWER_ROWS)
 
 
@@ -42,12 +50,14 @@ class Pursing:
         skin: [478, L] how the landmarks off the lips feel a correction of each of ``lips``.
         lips: [L] the lips' landmarks.
         follow: [478, 2] how far a landmark goes along with the left and the right corner.
+        inner: [2, 11, 2] the lips' inner edges, upper and lower.
     """
 
     rest: Tensor
     skin: Tensor
     lips: list[int]
     follow: Tensor
+    inner: Tensor
 
     @staticmethod
     def of(shape: np.ndarray) -> Pursing:
@@ -72,8 +82,9 @@ class Pursing:
             table[lips] = 0
             table[topology.MESH_POINTS:] = 0
         rows = np.stack([shape[list(row), 0] for row in ROWS])
-        own, felt, along = (torch.from_numpy(t.astype(np.float32)) for t in (rows, skin, follow))
-        return Pursing(own, felt, lips, along)
+        inner = np.stack([shape[list(row), :2] for row in (topology.LIPS_INNER_UPPER, topology.LIPS_INNER_LOWER)])
+        own, felt, along, inside = (torch.from_numpy(t.astype(np.float32)) for t in (rows, skin, follow, inner))
+        return Pursing(own, felt, lips, along, inside)
 
     def __call__(self, displacement: Tensor) -> Tensor:
         """[T, 478, 3] with lips that gather as lips do; a mouth that does not narrow is left as it is."""
@@ -91,6 +102,31 @@ class Pursing:
         out[..., 0] += change
         out = self._skin_along(out)
         return self._together(out, share)
+
+    def rounded(self, displacement: Tensor) -> Tensor:
+        """[T, 478, 3] with corners that sink as the mouth opens: what is left of a flat upper edge and corners on its
+        height, when shut lips that bow are only drawn apart, is no mouth but a box."""
+        inner = self.inner.to(displacement.device)
+        edges = [inner[part] + displacement[:, list(row), :2]
+                 for part, row in enumerate((topology.LIPS_INNER_UPPER, topology.LIPS_INNER_LOWER))]
+        left, right = ((edges[0][:, end] + edges[1][:, end]) / 2 for end in (0, -1))
+        chord = right - left
+        width = chord.norm(dim=-1).clamp_min(1e-3)
+        down = torch.stack([-chord[:, 1], chord[:, 0]], -1) / width[:, None]
+        upper, lower = (((edge[:, 4:7].mean(1) - left) * down).sum(-1) for edge in edges)
+        gap = (lower - upper).clamp_min(1e-4)
+        share = -upper / gap
+        amount = smoothstep((gap / width - ROUND[0]) / (ROUND[1] - ROUND[0]))
+        amount = amount * smoothstep((share - SMILING[0]) / (SMILING[1] - SMILING[0]))
+        sink = (amount * (SUNK - share).clamp_min(0) * gap)[:, None] * down
+        # Points beside the corner go along by how far a round opening is still shut there.
+        beside = torch.linspace(-1, 1, len(topology.LIPS_INNER_UPPER), device=sink.device).square()
+        out = displacement.clone()
+        change = displacement.new_zeros(*displacement.shape[:2], 2)
+        for row in ROWS:
+            change[:, list(row)] = beside[:, None] * sink[:, None]
+        out[..., :2] += change + torch.einsum("nk,tkc->tnc", self.skin.to(change.device), change[:, self.lips])
+        return out
 
     def _skin_along(self, out: Tensor) -> Tensor:
         """The skin beside the corners goes inward with them, at least as far as its nearness says."""

@@ -19,8 +19,9 @@ from ...runtime.acceleration import is_out_of_memory
 from ...runtime.devices import CPU, free_memory, told_to_leave
 from ...runtime.errors import PlaymateError
 from ...runtime.progress import Progress, report
-from ..base import Appearance, check_request
-from . import eye, lids, lips, mouth, obedience, opening, portrait, skin, topology
+from ..base import Appearance, check_request, part_of
+from ..film import Film, check_scope
+from . import eye, film_draw, lids, lips, mouth, obedience, opening, portrait, skin, topology
 from .clip import FREE_VIEW, Clip, perform, plan, requested_turn
 from .grid import smoothstep
 from .head import ClipField, cut
@@ -110,7 +111,7 @@ class LandmarkRenderer:
 
     @torch.no_grad()
     def render(self, appearance: Appearance, motion: Motion, batch_size: int | None = None,
-               progress: Progress = None) -> Iterator[Tensor]:
+               progress: Progress = None, part: range | None = None) -> Iterator[Tensor]:
         """Yields frame batches [B, H, W, 3] float32 0..1 on the renderer's device.
 
         Whether the clip speaks is decided for the clip as a whole: only then is the portrait's own mouth opening
@@ -118,17 +119,29 @@ class LandmarkRenderer:
 
         Args:
             batch_size: frames at once, at least 1; None chooses by size. Halved when memory runs out.
+            part: the frames that are drawn, of ``render.base.part_of``; None draws all.
 
         Raises:
             PlaymateError: an appearance of another renderer, or a batch size below 1.
         """
         check_request(self.name, appearance, batch_size)
-        return self._frames(appearance, motion, batch_size, progress)
+        return self._frames(appearance, motion, batch_size, progress, part_of(motion) if part is None else part)
+
+    @torch.no_grad()
+    def prepare_film(self, film: Film, progress: Progress = None) -> Film:
+        """The film with what its pictures share; see render/film.py."""
+        return film_draw.prepare(film, self.bridge, progress)
+
+    @torch.no_grad()
+    def render_film(self, film: Film, pictures: Iterator[tuple[int, Tensor]], motion: Motion, scope: str,
+                    batch_size: int | None = None, progress: Progress = None) -> Iterator[Tensor]:
+        """Yields a film's pictures with ``motion`` on them, as render/film.py has it."""
+        yield from film_draw.draw(self, film, pictures, motion, check_scope(scope), batch_size, progress)
 
     @torch.no_grad()
     def _frames(self, appearance: Appearance, motion: Motion, batch_size: int | None,
-                progress: Progress) -> Iterator[Tensor]:
-        total = len(motion)
+                progress: Progress, part: range) -> Iterator[Tensor]:
+        total = len(part)
         report(progress, 0, total)
         if not total:
             return
@@ -146,8 +159,8 @@ class LandmarkRenderer:
                         batch_size = max(1, min(16, PIXELS_AT_ONCE // max(1, stage.size[0] * stage.size[1])))
                 if done >= stop:
                     start, stop = done, min(done + FRAMES_AHEAD, total)
-                    clip = perform(slice_frames(motion, start, stop), self.bridge, prepared.frame, prepared.shape,
-                                   whole.speaks, response)
+                    clip = perform(slice_frames(motion, part.start + start, part.start + stop), self.bridge,
+                                   prepared.frame, prepared.shape, whole.speaks, response)
                 count = min(batch_size, stop - done)
                 frames = self._draw(stage, clip[done - start:done - start + count].to(self.device))
             except (RuntimeError, TypeError, MemoryError) as error:
@@ -197,7 +210,10 @@ class LandmarkRenderer:
 
     def _stage(self, appearance: Appearance, reach: float) -> Stage:
         image, prepared = appearance.image.to(self.device), appearance.payload.to(self.device)
-        field = cut(prepared.field, prepared.frame, reach, self.device)
+        return self.staged(image, prepared, cut(prepared.field, prepared.frame, reach, self.device))
+
+    def staged(self, image: Tensor, prepared: portrait.Prepared, field: ClipField) -> Stage:
+        """A stage that draws what ``field``'s nodes cover of ``image`` [H, W, 3]."""
         x0, y0, x1, y1 = field.grid.box
         height, width = image.shape[:2]
         c0, r0 = max(0, int(-(-(x0 - 0.5) // 1))), max(0, int(-(-(y0 - 0.5) // 1)))
@@ -213,10 +229,17 @@ class LandmarkRenderer:
                      tuple(opening.Surround.of(s, field) for s in prepared.eye_openings))
 
     def _draw(self, stage: Stage, clip: Clip) -> Tensor:
+        out = stage.image.expand(len(clip.moves), -1, -1, -1).clone()
+        if bool(clip.moves.any()):
+            rows, columns = stage.size
+            picture = self.moving_part(stage, clip)
+            out[:, stage.y0:stage.y0 + rows, stage.x0:stage.x0 + columns] = picture.permute(0, 2, 3, 1)
+        return out
+
+    def moving_part(self, stage: Stage, clip: Clip, mouth_only: bool = False) -> Tensor:
+        """[B, 3, h, w] the stage's part of the portrait in the frames of ``clip``; with ``mouth_only`` its eyes are
+        neither drawn nor its skin creased."""
         frames, prepared = len(clip.moves), stage.prepared
-        out = stage.image.expand(frames, -1, -1, -1).clone()
-        if not bool(clip.moves.any()):
-            return out
         field, grid = stage.field, stage.field.grid
         expression = clip.landmarks.new_zeros(frames, len(stage.nodes), 3)
         moved = torch.matmul(field.weights, clip.landmarks.permute(1, 0, 2).reshape(topology.LANDMARKS, -1))
@@ -236,13 +259,12 @@ class LandmarkRenderer:
 
         if clip.speaks:
             self._mouth(picture, stage, clip, back)
-        for side in (0, 1):
+        for side in () if mouth_only else (0, 1):
             self._eye(picture, stage, clip, back, side)
-        prepared.skin.shade(picture, clip.landmarks, offset, (stage.x0, stage.y0), float(back.abs().max()),
-                            self.wrinkles)
-        rows, columns = stage.size
-        out[:, stage.y0:stage.y0 + rows, stage.x0:stage.x0 + columns] = picture.permute(0, 2, 3, 1)
-        return out
+        if not mouth_only:
+            prepared.skin.shade(picture, clip.landmarks, offset, (stage.x0, stage.y0), float(back.abs().max()),
+                                self.wrinkles)
+        return picture
 
     def _mouth(self, picture: Tensor, stage: Stage, clip: Clip, back: Tensor) -> None:
         prepared, size = stage.prepared, stage.prepared.frame.size

@@ -17,7 +17,7 @@ LOWER_HEIGHTS = (0.088, 0.088, 0.10, 0.088, 0.082, 0.07, 0.065)
 LOWER_EDGES = (0.0, 0.002, -0.003, 0.005, 0.008, 0.012, 0.016)
 UPPER_BOX = (-HALF_WIDTH, -0.20, HALF_WIDTH, 0.06)
 LOWER_BOX = (-HALF_WIDTH, -0.06, HALF_WIDTH, 0.20)
-ARCH_WIDTH, ARCH_DEPTH = 0.365, 0.38
+ARCH_WIDTH, ARCH_DEPTH = 0.340, 0.38
 """Half axes of the upper dental arch seen from below, an ellipse: teeth run back along it, so that from the front they
 get narrower and darker to the sides."""
 
@@ -74,7 +74,7 @@ def row_of_teeth(upper: bool, per_unit: float, tooth: np.ndarray, gum: np.ndarra
 
     # Light from the front: what faces the side gets less of it, smoothly along the arch, and a little less at the
     # sides of every tooth and at its neck.
-    shade = 0.52 + 0.48 * facing ** 0.7
+    shade = 0.36 + 0.64 * facing ** 0.85
     shade = shade * (1 - 0.07 * np.abs(bow) ** 2.5) * (0.92 + 0.09 * np.sin(np.pi * height_in ** 0.8))
     gap = np.exp(-0.5 * (from_side / max(0.0032, 0.35 * pixel)) ** 2)
     # Neighbours touch near the biting edge and leave a darker wedge towards it and the gum.

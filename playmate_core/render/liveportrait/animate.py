@@ -132,7 +132,7 @@ def animate(source: Latents, driving: Latents, reference: Latents, options: Opti
     """
     x_s = source.keypoints()
     moved = _moved(source, driving, reference, options)
-    x_d = _retargeted(source, driving, moved, x_s, place(source.kp, moved), options, stitching)
+    x_d = retargeted(source, driving, moved, x_s, place(source.kp, moved), options, stitching)
     return x_s + (x_d - x_s) * options.multiplier
 
 
@@ -176,7 +176,7 @@ def _moved(source: Latents, driving: Latents, reference: Latents, options: Optio
     return Latents(exp, rotation, scale, t)
 
 
-def _retargeted(source: Latents, driving: Latents, moved: Latents, x_s: Tensor, x_d: Tensor, options: Options,
+def retargeted(source: Latents, driving: Latents, moved: Latents, x_s: Tensor, x_d: Tensor, options: Options,
                 stitching: Stitching | None) -> Tensor:
     if options.retarget_eyes or options.retarget_lips:
         if options.relative:

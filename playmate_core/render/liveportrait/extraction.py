@@ -7,7 +7,8 @@ from torch import Tensor
 from ...runtime.acceleration import exact_float32
 from ...runtime.devices import told_to_leave
 from ..base import Renderer
-from .renderer import NAME, LivePortraitRenderer
+from .attempts import NAME
+from .renderer import LivePortraitRenderer
 
 
 class HostedExtractor:

@@ -83,10 +83,15 @@ class Placement:
 
     @staticmethod
     def of(to_crop: Tensor, side: int, size: tuple[int, int], device=None,
-           mask: Tensor | None = None) -> Placement:
-        """From M_o2c [3, 3] for a crop of ``side`` pixels and a picture of ``size`` (rows, columns)."""
+           mask: Tensor | None = None, within: tuple[float, float, float, float] | None = None) -> Placement:
+        """From M_o2c [3, 3] for a crop of ``side`` pixels and a picture of ``size`` (rows, columns).
+
+        ``within`` is left, top, right and bottom of the part of the crop beyond which the mask is zero, pixels.
+        """
         to_crop = to_crop.double().cpu()
-        corners = torch.tensor([[-1.0, -1.0], [side, -1.0], [side, side], [-1.0, side]], dtype=torch.float64)
+        left, top, right, bottom = (-1.0, -1.0, side, side) if within is None else within
+        left, top, right, bottom = max(left, -1.0), max(top, -1.0), min(right, side), min(bottom, side)
+        corners = torch.tensor([[left, top], [right, top], [right, bottom], [left, bottom]], dtype=torch.float64)
         inverse = torch.linalg.inv(to_crop)
         corners = corners @ inverse[:2, :2].T + inverse[:2, 2]
         left, top = (max(0, int(value)) for value in corners.amin(dim=0).floor().tolist())

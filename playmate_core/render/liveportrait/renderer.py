@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 from dataclasses import dataclass, replace
-from enum import Enum
-from typing import Callable, Iterator
+from functools import partial
+from typing import Callable, Iterator, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,15 +17,18 @@ from ...face.ratios import eye_ratio, lip_ratio, openings
 from ...face.types import Face
 from ...motion.geometry import rotation_matrix
 from ...motion.types import Motion
-from ...runtime.acceleration import NONE, Graphed, accelerated, exact_float32, is_out_of_memory, tuned
-from ...runtime.devices import CPU, free_memory, told_to_leave
+from ...runtime.acceleration import NONE, Graphed, accelerated, exact_float32, tuned
+from ...runtime.devices import CPU, free_memory
 from ...runtime.errors import PlaymateError
 from ...runtime.progress import Progress, report
 from ...runtime.sampling import check_device
-from ..base import Appearance, check_request
+from ..base import Appearance, check_request, part_of
+from ..film import Film
+from . import film_drawing
 from .animate import LIP, Latents, Options, animate, animate_animal
+from .attempts import Retry, attempt
 from .checkpoint import Networks
-from .crop import CROP_SIZE, square_of_mesh
+from .crop import CROP_SIZE, Square, square_of_mesh
 from .memory import batch_that_fits, bytes_for, most_frames
 from .paste import Placement, warp
 from .source import WarpSource
@@ -35,11 +38,12 @@ log = logging.getLogger(__name__)
 INPUT_SIZE = 256
 """Side of the pictures that F and M see."""
 
-NAME = "LivePortrait's renderer"
-
 SPEAKS = 5e-3
 """Latent units by which a lip keypoint must move for a motion to count as speech: speech moves them by 0.05, and what
 the bundled model makes of silence by 0.0036."""
+
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -75,14 +79,6 @@ class Stage:
     keypoints: Tensor | None
     source: WarpSource
     batch_size: int
-
-
-class Retry(Enum):
-    """What to do with frames that could not be drawn."""
-
-    NO = 0
-    SMALLER = 1
-    ON_THE_CPU = 2
 
 
 @dataclass
@@ -177,19 +173,12 @@ class LivePortraitRenderer:
         if image.ndim != 3 or image.shape[2] != 3 or min(image.shape[:2]) < 2:
             raise PlaymateError(f"The portrait has shape {tuple(image.shape)} where [height, width, 3] is needed.")
         image = image.detach().float().clamp(0, 1)
-        try:
-            return self._prepared(image.to(self.device), face)
-        except (RuntimeError, TypeError) as error:
-            if not told_to_leave(error, self.device, NAME):
-                raise
-        self._leave_device()
-        return self._prepared(image.to(self.device), face)
+        return self.on_a_device(lambda: self._prepared(image.to(self.device), face))
 
     def _prepared(self, image: Tensor, face: Face) -> Appearance:
         square = square_of_mesh(face.landmarks)
         picture = image.permute(2, 0, 1).contiguous()
-        crop = warp(picture[None], torch.linalg.inv(square.matrix(CROP_SIZE)), (CROP_SIZE, CROP_SIZE))
-        crop = torch.nn.functional.interpolate(crop, (INPUT_SIZE, INPUT_SIZE), mode="area")
+        crop = self.crop(picture, square)
         self._make_ready(1)
         with exact_float32():
             motion = self.networks.motion.motion(crop)
@@ -201,72 +190,85 @@ class LivePortraitRenderer:
         return Appearance(image, face, self.bridge.from_blendshapes(face.blendshapes),
                           identity_feature(face.landmarks), self.name, Prepared(source, kept, placement, picture))
 
+    @staticmethod
+    def crop(picture: Tensor, square: Square) -> Tensor:
+        """[1, 3, 256, 256] what F and M see of a picture [3, H, W]."""
+        crop = warp(picture[None], torch.linalg.inv(square.matrix(CROP_SIZE)), (CROP_SIZE, CROP_SIZE))
+        return torch.nn.functional.interpolate(crop, (INPUT_SIZE, INPUT_SIZE), mode="area")
+
+    def on_a_device(self, make: Callable[[], Made]) -> Made:
+        """What ``make`` gives, on the CPU where the device turns out to lack an operation."""
+        made, retry = attempt(make, self.device)
+        if retry is Retry.ON_THE_CPU:
+            self._leave_device()
+            made = make()
+        return made
+
+    def prepare_film(self, film: Film, progress: Progress = None) -> Film:
+        """See ``render.film.FilmRenderer`` and ``film_drawing``."""
+        return film_drawing.prepare_film(self, film, progress)
+
+    def render_film(self, film: Film, pictures: Iterator[tuple[int, Tensor]], motion: Motion, scope: str,
+                    batch_size: int | None = None, progress: Progress = None) -> Iterator[Tensor]:
+        """See ``render.film.FilmRenderer`` and ``film_drawing``."""
+        return film_drawing.render_film(self, film, pictures, motion, scope, batch_size, progress)
+
     @torch.no_grad()
     def render(self, appearance: Appearance, motion: Motion, batch_size: int | None = None,
-               progress: Progress = None) -> Iterator[Tensor]:
+               progress: Progress = None, part: range | None = None) -> Iterator[Tensor]:
         """Yields frame batches [B, H, W, 3] float32 0..1 on the renderer's device.
 
         A motion at rest throughout returns the portrait as it is, unless the motion is absolute.
 
         Args:
             batch_size: frames at once, at least 1; None chooses by free memory. Halved when memory runs out.
+            part: the frames that are drawn, of ``render.base.part_of``; None draws all.
 
         Raises:
             PlaymateError: an appearance of another renderer, or a batch size below 1.
         """
         check_request(self.name, appearance, batch_size)
-        return self._frames(appearance, motion, batch_size, progress)
+        return self._frames(appearance, motion, batch_size, progress, part_of(motion) if part is None else part)
 
     @torch.no_grad()
     def _frames(self, appearance: Appearance, motion: Motion, batch_size: int | None,
-                progress: Progress) -> Iterator[Tensor]:
-        total, done = len(motion), 0
+                progress: Progress, part: range) -> Iterator[Tensor]:
+        total, done = len(part), 0
         report(progress, 0, total)
         if not total:
             return
         prepared: Prepared = appearance.payload
-        stage, retry = None, Retry.NO
+        stage = None
         try:
             while done < total:
-                try:
-                    if stage is None:
-                        stage = self._stage(prepared, motion, total, batch_size)
+                frames, count = None, 1
+                if stage is None:
+                    stage, retry = attempt(partial(self._stage, prepared, motion, part, batch_size), self.device)
+                if stage is not None:
                     count = min(stage.batch_size, total - done)
-                    frames = self._draw_frames(stage, done, count)
+                    frames, retry = attempt(partial(self._draw_frames, stage, done, count), self.device, count)
+                if retry is Retry.SMALLER:
+                    stage.batch_size = self.smaller(count)
+                elif retry is Retry.ON_THE_CPU:
+                    stage = None
+                    self._leave_device()
+                else:
                     if not done:
                         self._check(frames)
-                except (RuntimeError, TypeError, MemoryError) as error:
-                    if is_out_of_memory(error) and stage is not None and count > 1:
-                        retry = Retry.SMALLER
-                    elif told_to_leave(error, self.device, NAME):
-                        retry = Retry.ON_THE_CPU
-                    else:
-                        raise
-                # Outside of the handler: until it ends, the error keeps the tensors that filled the memory.
-                if retry is not Retry.NO:
-                    self._let_go()
-                    if retry is Retry.SMALLER:
-                        stage.batch_size = max(1, count // 2)
-                        log.warning("Out of memory; going on with %d frames at once.", stage.batch_size)
-                        free_memory(self.device)
-                        self._make_ready(stage.batch_size)
-                    else:
-                        stage = None
-                        self._leave_device()
-                    retry = Retry.NO
-                    continue
-                done += count
-                yield frames
-                report(progress, done, total)
+                    done += count
+                    yield frames
+                    report(progress, done, total)
         finally:
             if self.place.resident is not None:
                 # A host sees the weights only, not what a graph holds for its own.
                 self._let_go()
 
-    def _stage(self, prepared: Prepared, motion: Motion, total: int, batch_size: int | None) -> Stage:
-        """Everything that stays the same over the frames of a motion, on the device."""
+    def _stage(self, prepared: Prepared, motion: Motion, part: range, batch_size: int | None) -> Stage:
+        """Everything that stays the same over the frames of a motion, on the device, with the keypoints of ``part``."""
         picture, placement = prepared.picture.to(self.device), prepared.placement.to(self.device)
-        keypoints = None if self.options.relative and _at_rest(motion) else self.keypoints(prepared, motion)
+        total = len(part)
+        keypoints = None if self.options.relative and _at_rest(motion) else \
+            self.keypoints(prepared, motion)[part.start:part.stop].clone()
         if batch_size is None:
             # Asked for first: what is free is known once others have made room.
             self._make_ready(min(most_frames(self.device), total))
@@ -280,6 +282,15 @@ class LivePortraitRenderer:
             return stage.picture.permute(1, 2, 0).expand(count, -1, -1, -1).clone()
         crops = self._crops(stage.source, stage.keypoints[start:start + count], stage.batch_size)
         return stage.placement.paste(crops, stage.picture)
+
+    def smaller(self, count: int) -> int:
+        """How many frames to draw at once after ``count`` were too many; room is made for them."""
+        self._let_go()
+        count = max(1, count // 2)
+        log.warning("Out of memory; going on with %d frames at once.", count)
+        free_memory(self.device)
+        self._make_ready(count)
+        return count
 
     def _leave_device(self) -> None:
         """From now on the networks are on the CPU, in float32; a host is not asked any more."""
@@ -321,18 +332,23 @@ class LivePortraitRenderer:
         LivePortrait measures its driver. A motion may have none, so here eyes open in proportion to the portrait's
         own, and lips from shut at rest.
         """
-        eyes, lips = openings(self.bridge.displacement(motion.expression_offset.cpu()))
+        # Piece by piece: an hour of meshes would fill the memory.
+        pieces = [openings(self.bridge.displacement(part)) for part in motion.expression_offset.cpu().split(1024)]
+        eyes, lips = (torch.cat(each) for each in zip(*pieces, strict=True))
         return replace(driving, eyes=source.eyes * eyes.to(source.eyes), lip=lips.to(source.lip))
 
     def _crops(self, source: WarpSource, keypoints: Tensor, batch_size: int) -> Tensor:
         count = len(keypoints)
         if self.acceleration == NONE:
             return self._draw(*source.tensors, keypoints)
+        held = source.tensors
         if count < batch_size:
             # One shape for all batches: another one would be compiled or recorded anew.
-            keypoints = torch.cat([keypoints, keypoints[-1:].expand(batch_size - count, -1, -1)])
+            rows = torch.arange(batch_size, device=keypoints.device).clamp_max(count - 1)
+            keypoints = keypoints[rows]
+            held = tuple(tensor if len(tensor) == 1 else tensor[rows] for tensor in held)
         with tuned():
-            return self._draw(*source.tensors, keypoints)[:count]
+            return self._draw(*held, keypoints)[:count]
 
     def _warp_and_generate(self, volume: Tensor, compressed: Tensor, kp_source: Tensor, heat: Tensor,
                            keypoints: Tensor) -> Tensor:

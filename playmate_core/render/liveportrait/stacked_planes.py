@@ -142,7 +142,7 @@ class PlanarDenseMotion(nn.Module):
         return WarpSource(volume, F.relu(self.compress(volume)), kp_source, heat)
 
     def forward(self, source: WarpSource, kp_driving: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """As ``DenseMotion.forward``, of one portrait."""
+        """As ``DenseMotion.forward``."""
         kp_driving = kp_driving.float()
         frames = len(kp_driving)
         grid = coordinates(source.volume.shape[2:], kp_driving.device)
@@ -169,9 +169,9 @@ class PlanarDenseMotion(nn.Module):
         frames, (depth, height, width) = len(kp_driving), grid.shape[:3]
         dtype = source.compressed.dtype
         heat = (gaussians(grid, kp_driving) - source.heat).to(dtype).permute(0, 2, 3, 4, 1)
-        # The candidates lie one behind the other along the depth of a single grid.
-        candidates = (grid + shift[:, :, None, None, None]).reshape(1, -1, height, width, 3)
-        moved = sample(source.compressed, candidates)[0]
+        # The candidates lie one behind the other along the depth of a single grid, one for each portrait.
+        candidates = (grid + shift[:, :, None, None, None]).reshape(len(source.compressed), -1, height, width, 3)
+        moved = sample(source.compressed, candidates).transpose(0, 1)
         moved = moved.reshape(-1, frames, self.slots, depth, height, width).permute(1, 3, 4, 5, 0, 2).flatten(4)
         rim = heat.new_zeros(()).expand(*heat.shape[:4], 1)
         return torch.cat([rim, heat, moved, rim.expand(*heat.shape[:4], self.empty)], dim=-1)

@@ -1,0 +1,216 @@
+"""Draws motion on a film.
+
+The film's own picture is bent so that jaw and cheeks stand where the new speech wants them. Over it, about the lips
+only, comes the mouth of one reference picture, which speaks as a portrait does, seen from where the film's picture
+sees it and in its light. So lips, their edges and what lies behind them are the same in every picture, and everything
+else is the film's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...motion.edits import slice_frames
+from ...motion.types import Motion
+from ...runtime.progress import Progress, report
+from ..film import Film
+from . import expression, film_warp, topology
+from .clip import Clip
+from .film_face import fades, movement, survey
+from .film_reference import Reference, as_float, find
+from .grid import Grid, smoothstep
+from .warp import Pose, Texture
+
+FRAMES = 8
+"""Pictures that are worked on together."""
+CORE, RIM = 0.045, 0.15
+"""How far about the lips the reference covers the film wholly, and at all, outer-eye distances."""
+WITHIN = 0.10
+"""Over what width the reference gives way to the film inside of the face's outline."""
+LIGHT = 0.07
+"""Over what distance the film's light is evened out before the reference takes it on."""
+BRIGHTER = (0.4, 2.5)
+"""By how much its light may differ."""
+
+
+@dataclass(frozen=True, eq=False)
+class FilmFace:
+    """A film's payload.
+
+    Attributes:
+        reference: the picture that its mouth is drawn from.
+        fade: [N] how far each picture is drawn on.
+    """
+
+    reference: Reference
+    fade: Tensor
+
+
+def prepare(film: Film, bridge, progress: Progress = None) -> Film:
+    """The film with what all of its pictures share."""
+    if not bool(film.seen.any()):
+        return replace(film, payload=None)
+    found = survey(film)
+    return replace(film, payload=FilmFace(find(film, found, bridge, progress), torch.from_numpy(fades(film))))
+
+
+def draw(renderer, film: Film, pictures: Iterator[tuple[int, Tensor]], motion: Motion, scope: str,
+         batch_size: int | None, progress: Progress) -> Iterator[Tensor]:
+    """Yields [B, H, W, 3] float32 frames; see ``render.film.FilmRenderer``."""
+    total, done = len(motion), 0
+    report(progress, 0, total)
+    face: FilmFace | None = film.payload
+    device, bridge = renderer.device, renderer.bridge
+    motion = motion.to("cpu")
+    if face is not None:
+        reference = face.reference
+        prepared = reference.prepared.to(device)
+        stage = renderer.staged(reference.image.to(device), prepared, _on(reference.field, device))
+    while done < total:
+        batch = list(islice(pictures, min(batch_size or FRAMES, total - done)))
+        if not batch:
+            return
+        numbers = torch.tensor([number for number, _ in batch])
+        frames = torch.stack([as_float(picture.to(device)) for _, picture in batch])
+        if face is not None and bool((face.fade[numbers] > 0).any()):
+            clip, speech = spoken(slice_frames(motion, done, done + len(batch)), bridge, reference)
+            plain, drift, seen = movement(film, numbers, reference.neutral, bridge)
+            weight = reference.weight[:, None]
+            wanted = seen.pixels(reference.neutral + drift + weight * speech + (1 - weight) * plain)
+            mouths = renderer.moving_part(stage, clip.to(device), mouth_only=True)
+            drawn = reference.landmarks + clip.landmarks
+            for k, share in enumerate(face.fade[numbers].tolist()):
+                if share > 0:
+                    source = seen.pixels(seen.own)[k]
+                    dub(frames[k], mouths[k], (stage.x0, stage.y0), source, wanted[k], drawn[k], reference.weight,
+                        seen.axes[k], share)
+        done += len(batch)
+        yield frames
+        report(progress, done, total)
+
+
+def _on(field, device):
+    moved = {name: getattr(field, name).to(device) for name in ("depth", "flat", "weight", "border", "rows", "weights")}
+    return replace(field, **moved)
+
+
+def spoken(motion: Motion, bridge, reference: Reference) -> tuple[Clip, Tensor]:
+    """What the speech does to the reference: the clip, and the displacement [T, 478, 3] in the head's frame."""
+    shape, frame = reference.prepared.shape, reference.prepared.frame
+    raw = bridge.displacement(motion.expression_offset).cpu()
+    shut = expression.closure(raw, shape)
+    adapted = expression.adapt(raw, shape, shut, close_mouth=True)
+    pixels = (adapted * reference.weight[:, None]) @ torch.from_numpy(frame.rotation).float().T * frame.size
+    still = torch.zeros(len(motion), 3)
+    pose = Pose(still, still[:, :2], torch.ones(len(motion)), torch.from_numpy(frame.pivot).float(), frame.size)
+    return Clip(pixels, pose, shut, still[:, None, :2].expand(-1, 2, -1), expression.jaw(raw, shape), True,
+                torch.ones(len(motion), dtype=torch.bool)), adapted
+
+
+def dub(picture: Tensor, mouth: Tensor, corner: tuple[int, int], source: Tensor, wanted: Tensor, drawn: Tensor,
+        weight: Tensor, axes: Tensor, share: float) -> None:
+    """Draws a mouth on one picture, in place.
+
+    Args:
+        picture: [H, W, 3].
+        mouth: [3, h, w] the speaking reference; corner: its first column and row there.
+        source, wanted: [478, 3] the face in the picture, and where it is to be, pixels.
+        drawn: [478, 3] the same face in the speaking reference, pixels.
+        weight: [478] how much of a landmark's movement is the mouth's.
+        axes: [3, 3] the head's axes in the picture, pixels.
+        share: how far the result replaces the picture, 0..1.
+    """
+    size = float(axes.norm(dim=1).mean())
+    mesh = slice(0, topology.MESH_POINTS)
+    moving = weight[mesh] > 0
+    both = torch.cat([source[mesh][moving], wanted[mesh][moving]])[:, :2]
+    grid = film_warp.nodes_over(both, (film_warp.SIDEWAYS, 0.15, film_warp.DOWNWARD), size, picture.shape[:2])
+    if grid is None:
+        return
+    nodes = grid.nodes_tensor().reshape(-1, 2)
+    down = axes[1, :2] / axes[1, :2].norm().clamp_min(1e-6)
+    offset = film_warp.carried(nodes, source[mesh, :2], wanted[mesh, :2], weight[mesh], size, down)
+    x0, y0, x1, y1 = grid.box
+    c0, r0 = max(0, int(x0)), max(0, int(y0))
+    c1, r1 = min(picture.shape[1], int(x1)), min(picture.shape[0], int(y1))
+    device = picture.device
+    pixels = Grid(c0 + 0.5, r0 + 0.5, 1, r1 - r0, c1 - c0).nodes_tensor(device)[None]
+    places = grid.places(pixels)
+    table = offset.T.reshape(1, 2, grid.rows, grid.columns).to(device)
+    away = grid.sample_at(table, places).permute(0, 2, 3, 1)
+    reach = int(float(offset.abs().max())) + 3
+    top, left = max(0, r0 - reach), max(0, c0 - reach)
+    around = Texture.of(picture[top:r1 + reach, left:c1 + reach], left, top)
+    under = picture[r0:r1, c0:c1]
+    moved = (away.abs().amax(-1) > 1e-3)[..., None]
+    result = torch.where(moved[0], around.read(pixels + away)[0].permute(1, 2, 0), under)
+    _cover(result, (c0, r0), mouth, corner, wanted, drawn, weight, size)
+    if share < 1:
+        result = under + share * (result - under)
+    picture[r0:r1, c0:c1] = result
+
+
+def _cover(result: Tensor, first: tuple[int, int], mouth: Tensor, corner: tuple[int, int], wanted: Tensor,
+           drawn: Tensor, weight: Tensor, size: float) -> None:
+    """Lays the speaking reference over ``result`` [h, w, 3], whose first column and row in the picture are ``first``;
+    in place."""
+    ring = film_warp.lip_ring(wanted)
+    lips = torch.from_numpy(ring).float()
+    c0, r0 = (max(0, int(float(v) - RIM * size) - 1 - o) for v, o in zip(lips.amin(0), first, strict=True))
+    c1, r1 = (min(n, int(float(v) + RIM * size) + 2 - o) for v, o, n in
+              zip(lips.amax(0), first, (result.shape[1], result.shape[0]), strict=True))
+    if c1 - c0 < 4 or r1 - r0 < 4:
+        return
+    box = (first[0] + c0, first[1] + r0, first[0] + c1, first[1] + r1)
+    grid = Grid.cover(box, max(0.02 * size, 1.0))
+    nodes = grid.nodes_tensor().reshape(-1, 2)
+    near = (wanted[:topology.MESH_POINTS, :2] - lips.mean(0)).norm(dim=1) < 0.9 * size
+    near = torch.nonzero(near).flatten()
+    there, here = drawn[near, :2], wanted[near, :2]
+    importance = 1e-3 + weight[near]
+    matrix, shift = film_warp.affine(here, there, importance)
+    left_over = there - (here @ matrix + shift)
+    origin = nodes @ matrix + shift + film_warp.kernel(nodes, here, film_warp.SOFT * size) @ left_over
+    distance = film_warp.signed_distance(nodes, ring) / size
+    oval = wanted[list(topology.OVAL), :2].double().numpy()
+    inside = -film_warp.signed_distance(nodes, oval) / size
+    cover = (1 - smoothstep((distance - CORE) / (RIM - CORE))) * smoothstep(inside / WITHIN)
+    fields = torch.cat([origin.T, cover[None], distance[None]]).reshape(1, 4, grid.rows, grid.columns)
+    device = result.device
+    pixels = Grid(box[0] + 0.5, box[1] + 0.5, 1, r1 - r0, c1 - c0).nodes_tensor(device)[None]
+    found = grid.sample_at(fields.to(device), grid.places(pixels))[0]
+    texture = Texture.of(mouth.permute(1, 2, 0), *corner)
+    reference = texture.read(found[:2].permute(1, 2, 0)[None])[0]
+    part = result[r0:r1, c0:c1]
+    film = part.permute(2, 0, 1)
+    skin = smoothstep((found[3] - 0.02) / 0.02) * smoothstep((RIM - found[3]) / 0.03) * (found[2] > 0)
+    reference = reference * light(film, reference, skin, LIGHT * size)
+    part += (found[2] * (reference - film)).permute(1, 2, 0)
+
+
+def light(film: Tensor, reference: Tensor, skin: Tensor, sigma: float) -> Tensor:
+    """[3, h, w] factor that gives ``reference`` [3, h, w] the film's light, as the skin [h, w] of both shows it."""
+    stride = max(1, int(sigma / 4))
+    values = torch.cat([film * skin, reference * skin, skin[None]])[None]
+    small = F.avg_pool2d(values, stride, stride, ceil_mode=True, count_include_pad=False)
+    wide = _blurred(small, 3 * sigma / stride)
+    near = _blurred(small, sigma / stride)
+    near = near + 0.03 * wide + 1e-4 * small.mean((2, 3), keepdim=True)
+    ratio = (near[:, :3] / near[:, 3:6].clamp_min(1e-6)).clamp(*BRIGHTER)
+    return F.interpolate(ratio, size=film.shape[1:], mode="bilinear", align_corners=False)[0]
+
+
+def _blurred(values: Tensor, sigma: float) -> Tensor:
+    """[1, C, h, w] softened by a Gaussian of ``sigma`` cells, as if there were nothing beyond."""
+    for axis in (2, 3):
+        place = torch.arange(values.shape[axis], device=values.device)
+        shares = torch.exp(-0.5 * ((place[:, None] - place[None]) / max(sigma, 0.3)) ** 2)
+        values = shares @ values if axis == 2 else values @ shares
+    return values
+
