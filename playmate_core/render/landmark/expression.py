@@ -178,7 +178,12 @@ def read_shape(shape: np.ndarray, bridge) -> FaceShape:
     return FaceShape(float(np.clip((width / USUAL_MOUTH_WIDTH) ** 0.3, 0.75, 1.03)), gap, closing, lips, tuple(lids),
                      torch.from_numpy(np.stack(openings).astype(np.float32)),
                      torch.tensor(widths, dtype=torch.float32), torch.from_numpy(_slack(shape).astype(np.float32)),
-                     _brow_gain(shape, float(np.clip(3 * (height / LARGE_EYE - 1), 0, 1))), float(0.5 * max(shape[0, 1] - shape[2, 1], 0.02)), pursing.Pursing.of(shape))
+                     _brow_gain(shape, _drawn(height)), float(0.5 * max(shape[0, 1] - shape[2, 1], 0.02)), pursing.Pursing.of(shape))
+
+
+def _drawn(height: float) -> float:
+    """0..1: how far an eye of this opening is a drawing's, larger than people's."""
+    return min(max(3 * (height / LARGE_EYE - 1), 0.0), 1.0)
 
 
 def _brow_gain(shape: np.ndarray, large: float) -> Tensor:
@@ -249,7 +254,7 @@ def _lid_shares(displacement: Tensor, shape: FaceShape) -> tuple[Tensor, Tensor]
         height = float(shape.openings[eye, 3:6].norm(dim=-1).mean())
         wider = WIDENING * min(1.0, (USUAL_EYE_OPENING * 1.4 / max(height, 1e-6)) ** 0.7)
         # A drawing's lids have as far to go as its brows, or the skin between them folds over.
-        even = 0.5 - 0.38 * min(max(3 * (height / LARGE_EYE - 1), 0.0), 1.0)
+        even = 0.5 - 0.38 * _drawn(height)
         narrower = min(1.0, (USUAL_EYE_OPENING * 1.14 / max(height, 1e-6)) ** even)
         share = torch.where(up > 0, up, wider * up).clamp(-0.25, 0.5)
         apart = torch.where(down > 0, narrower * down, wider * down) + share

@@ -286,7 +286,7 @@ class LandmarkRenderer:
         if not bool((share > 0).any()):
             return
         opened = opening.open_up(prepared.eye_openings[side], stage.eye_around[side], clip.landmarks, clip.pose, back,
-                              stage.field.grid, size, softness=max(1.0, 0.006 * size), deadzone=1e-6)
+                              stage.field.grid, size, softness=max(1.0, 0.006 * size))
         _lay(picture, stage, opened, share,
              lambda part: eye.paint(prepared.eyes[side], part, clip.pose, clip.gaze[:, side], clip.shut[:, side]),
              folded=(prepared.lids[side], lids.comes_out(clip.shut[:, side])))
