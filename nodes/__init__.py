@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .audio_encoder import AudioEncoder
 from .blend_motion import BlendMotion
+from .blendshape_sliders import BlendshapeSliders
 from .concatenate_motion import ConcatenateMotion
 from .emotion_control import EmotionControl
 from .expression_edit import ExpressionEdit
@@ -39,6 +40,7 @@ NODES: list[type[io.ComfyNode]] = [
     MotionSampler,
     PoseOverride,
     ExpressionEdit,
+    BlendshapeSliders,
     Eyes,
     BlendMotion,
     RegionMask,

@@ -31,6 +31,7 @@ class _Type:
 class _IO(ModuleType):
     Custom = _Type
     FolderType = SimpleNamespace(input="input", output="output", temp="temp")
+    NumberDisplay = SimpleNamespace(number="number", slider="slider")
     Hidden = SimpleNamespace(prompt="PROMPT", extra_pnginfo="EXTRA_PNGINFO")
 
     class ComfyNode:

@@ -183,7 +183,8 @@ def pack(tmp_path, monkeypatch):
     paths.get_save_image_path = save_path
     paths.get_folder_paths = lambda name: [str(tmp_path / "models")]
     monkeypatch.setitem(sys.modules, "folder_paths", paths)
-    with node_modules("motion_from_blendshapes", "motion_to_blendshapes", "expression_edit", "folders") as modules:
+    with node_modules("motion_from_blendshapes", "motion_to_blendshapes", "expression_edit", "blendshape_sliders",
+                      "folders") as modules:
         yield modules
 
 
@@ -255,6 +256,25 @@ def test_expression_edit_in_arkits_terms(pack, shapes):
     assert one.args[0].expression.flatten(1).any(1).tolist() == [False, False, True, False, False]
     assert edit.validate_inputs(blendshapes="jawOpen 0.5") is True and edit.validate_inputs(apply="whole") is True
     assert "'smirk'" in edit.validate_inputs(blendshapes="smirk 1", apply="whole")
+
+
+def test_a_slider_for_each_shape(pack, shapes):
+    sliders = pack.blendshape_sliders.BlendshapeSliders
+    ids = [entry.id for entry in sliders.define_schema().inputs]
+    assert sorted(ids[:52]) == sorted(NAMES) and ids[52:] == ["amount", "motion"]
+    rest = dict.fromkeys(ids[:52], 0.0)
+    motion = replace(pack.pipeline.Motion.rest(5, 25.0), expression=torch.full((5, 21, 3), 0.01))
+    kept, words = sliders.execute(**rest, amount=1.0, motion=motion).args
+    assert torch.equal(kept.expression, motion.expression) and words == ""
+    given = {**rest, "mouthSmileLeft": 0.6, "jawOpen": 0.4}
+    edited, words = sliders.execute(**given, amount=0.5, motion=motion).args
+    wanted = expression_of(shapes, {"mouthSmileLeft": 0.3, "jawOpen": 0.2})
+    assert torch.allclose(edited.expression - motion.expression, wanted.expand(5, 21, 3), atol=1e-5)
+    # Expression Edit does the same with the words.
+    said = pack.expression_edit.ExpressionEdit.execute(**EDIT, motion=motion, blendshapes=words).args[0]
+    assert torch.allclose(said.expression, edited.expression, atol=1e-5)
+    still, _ = sliders.execute(**{**rest, "browInnerUp": 1.0}, amount=1.0).args
+    assert len(still) == 1 and still.expression.any()
 
 
 def test_orders_of_names_do_not_matter(shapes):

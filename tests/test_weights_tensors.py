@@ -17,7 +17,14 @@ import torch
 
 from playmate_core.runtime.errors import PlaymateError
 from playmate_core.weights.catalogue import entry_of, locate
-from playmate_core.weights.tensors import TensorInfo, is_torch_archive, list_tensors, load_table, load_weights
+from playmate_core.weights.tensors import (
+    TensorInfo,
+    bundled_tensors,
+    is_torch_archive,
+    list_tensors,
+    load_table,
+    load_weights,
+)
 from playmate_core.weights.unpickle import read_pickle
 from playmate_core.weights.unreadable import Unreadable
 from tests.weights_helpers import listed, state_dict, write_network
@@ -335,3 +342,23 @@ def test_a_length_that_the_file_does_not_hold_makes_no_room(tmp_path):
     for size in (2**62, 2**40):
         path.write_bytes(head + b"\x80\x04\x8e" + struct.pack("<Q", size) + b".")
         assert "damaged" in refuse(path)
+
+
+def test_bundled_files_are_read_with_a_sentence_for_their_user(tmp_path, monkeypatch):
+    from safetensors.torch import save_file
+
+    from playmate_core import weights
+
+    found = bundled_tensors("face_mesh.safetensors", "face", {"vertices": (468, 3), "triangles": (-1, 3)})
+    assert set(found) == {"vertices", "triangles"} and found["vertices"].shape == (468, 3)
+    monkeypatch.setattr(weights, "BUNDLED", tmp_path)
+    save_file({"offsets": torch.zeros(2, 3)}, tmp_path / "small.safetensors")
+    (tmp_path / "torn.safetensors").write_bytes(b"{")
+    assert bundled_tensors("small.safetensors", "emotions", {"offsets": (2, -1)})["offsets"].shape == (2, 3)
+    for name, shapes, said in (("small.safetensors", {"offsets": (8, 3)}, "holds no emotions; install"),
+                               ("small.safetensors", {"offsets": (2,)}, "holds no emotions; install"),
+                               ("small.safetensors", {"means": (2, 3)}, "holds no emotions; install"),
+                               ("torn.safetensors", {}, "is refused because it .*; install"),
+                               ("none.safetensors", {}, "is missing from .*; install")):
+        with pytest.raises(PlaymateError, match=said):
+            bundled_tensors(name, "emotions", shapes)

@@ -13,10 +13,7 @@ import torch
 from torch import Tensor
 
 from ..motion.types import KEYPOINTS
-from ..runtime.errors import PlaymateError
-from ..weights import bundled
-from ..weights.tensors import load_safetensors
-from ..weights.unreadable import Unreadable
+from ..weights.tensors import bundled_tensors
 from .curve import EMOTIONS, LABELS, NEUTRAL, EmotionCurve
 
 FILE = "emotions.safetensors"
@@ -49,13 +46,7 @@ def emotion_table() -> Tensor:
     Raises:
         PlaymateError: the bundled file is missing or damaged.
     """
-    path = bundled(FILE)
-    try:
-        offsets = load_safetensors(path)[0].get("offsets")
-    except Unreadable as error:
-        raise PlaymateError(f"{path} is refused because it {error}; install ComfyUI-Playmate again.") from None
-    if offsets is None or tuple(offsets.shape) != (len(LABELS), 3 * KEYPOINTS):
-        raise PlaymateError(f"{path} holds no emotions; install ComfyUI-Playmate again.")
+    offsets = bundled_tensors(FILE, "emotions", {"offsets": (len(LABELS), 3 * KEYPOINTS)})["offsets"]
     return offsets[:NEUTRAL].float()
 
 

@@ -9,10 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..runtime.errors import PlaymateError
-from ..weights import bundled
-from ..weights.tensors import load_safetensors
-from ..weights.unreadable import Unreadable
+from ..weights.tensors import bundled_tensors
 from . import geometry as geo
 from .blendshape_names import NAMES
 from .bridge import KEYPOINTS, LatentBridge
@@ -55,13 +52,7 @@ class ArkitShapes:
         Raises:
             PlaymateError: a bundled file is missing or damaged.
         """
-        path = bundled(FILE)
-        try:
-            latents = load_safetensors(path)[0].get("latents")
-        except Unreadable as error:
-            raise PlaymateError(f"{path} is refused because it {error}; install ComfyUI-Playmate again.") from None
-        if latents is None or tuple(latents.shape) != (len(NAMES), 3 * KEYPOINTS):
-            raise PlaymateError(f"{path} holds no ARKit expressions; install ComfyUI-Playmate again.")
+        latents = bundled_tensors(FILE, "ARKit expressions", {"latents": (len(NAMES), 3 * KEYPOINTS)})["latents"]
         return ArkitShapes(latents, LatentBridge.load())
 
     def _seen(self, latents: Tensor) -> Tensor:

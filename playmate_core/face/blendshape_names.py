@@ -30,6 +30,22 @@ LIVE_LINK_NAMES: tuple[str, ...] = tuple(
     BrowOuterUpRight CheekPuff CheekSquintLeft CheekSquintRight NoseSneerLeft NoseSneerRight TongueOut""".split())
 """The 52 as the app Live Link Face names and orders them."""
 
+GROUPS: dict[str, tuple[str, ...]] = {
+    "brows": ("browInnerUp", "browDownLeft", "browDownRight", "browOuterUpLeft", "browOuterUpRight"),
+    "eyes": ("eyeBlinkLeft", "eyeBlinkRight", "eyeWideLeft", "eyeWideRight", "eyeSquintLeft", "eyeSquintRight",
+             "eyeLookUpLeft", "eyeLookUpRight", "eyeLookDownLeft", "eyeLookDownRight", "eyeLookInLeft",
+             "eyeLookInRight", "eyeLookOutLeft", "eyeLookOutRight"),
+    "jaw": ("jawOpen", "jawForward", "jawLeft", "jawRight"),
+    "mouth": ("mouthSmileLeft", "mouthSmileRight", "mouthFrownLeft", "mouthFrownRight", "mouthClose", "mouthFunnel",
+              "mouthPucker", "mouthLeft", "mouthRight", "mouthUpperUpLeft", "mouthUpperUpRight", "mouthLowerDownLeft",
+              "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight", "mouthStretchLeft", "mouthStretchRight",
+              "mouthDimpleLeft", "mouthDimpleRight", "mouthRollUpper", "mouthRollLower", "mouthShrugUpper",
+              "mouthShrugLower"),
+    "cheeks and nose": ("cheekPuff", "cheekSquintLeft", "cheekSquintRight", "noseSneerLeft", "noseSneerRight"),
+    "tongue": ("tongueOut",),
+}
+"""The 52 by the part of the face that moves, in the order in which a hand looks for them."""
+
 HIGHEST = 1.5
 """Largest weight that is taken by hand: half more than ARKit's own 1."""
 
@@ -117,6 +133,12 @@ def parse_blendshapes(text: str) -> dict[str, float]:
                                 f"1, at most to {HIGHEST:g}.")
         found.update(dict.fromkeys(names, weight))
     return found
+
+
+def write_weights(weights: Mapping[str, float]) -> str:
+    """Weights by ARKit's names as :func:`parse_blendshapes` reads them; what is 0 is left out."""
+    return ", ".join(f"{name} {round(float(weight), 4):g}" for name, weight in weights.items()
+                     if round(float(weight), 4))
 
 
 def weight_vector(weights: Mapping[str, float]) -> Tensor:

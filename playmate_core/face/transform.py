@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..motion.geometry import euler_degrees
 from ..runtime.errors import PlaymateError
-from ..weights import bundled
+from ..weights.tensors import bundled_tensors
 from .geometry import LANDMARKS, mean_face, similarity
 
 FIELD_OF_VIEW = 63.0
@@ -31,11 +31,9 @@ _WEIGHTS = {4: 0.070910, 6: 0.032100, 10: 0.008447, 33: 0.058724, 54: 0.007667, 
 @lru_cache(maxsize=1)
 def _basis() -> tuple[list[int], Tensor, Tensor]:
     """(landmarks used, their weights [N], their canonical places [N, 3] with y up and z to the viewer), float64."""
-    from safetensors.torch import load_file
-
     weights = _WEIGHTS | {_MIRRORED[point]: weight for point, weight in _WEIGHTS.items() if point in _MIRRORED}
     points = sorted(weights)
-    canonical = load_file(str(bundled("face_mesh.safetensors")))["vertices"].double()
+    canonical = bundled_tensors("face_mesh.safetensors", "face", {"vertices": (468, 3)})["vertices"].double()
     return points, torch.tensor([weights[p] for p in points]).double(), canonical[points] * _flip(canonical)
 
 

@@ -16,9 +16,10 @@ import tarfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Callable
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Mapping
 
 from ..runtime.errors import PlaymateError
+from . import bundled
 from .pickled import Storage, StoredTensor
 from .unpickle import read_pickle, replaced
 from .unreadable import Unreadable
@@ -128,6 +129,28 @@ def load_safetensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[s
             return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise Unreadable(f"is not a readable safetensors file, or is damaged ({error})") from None
+
+
+def bundled_tensors(name: str, holds: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """The tensors ``shapes`` of the bundled safetensors file ``name``, on the CPU.
+
+    Args:
+        holds: what they are, for the sentence that says that it does not hold them.
+        shapes: by name; -1 for any length.
+
+    Raises:
+        PlaymateError: the file is missing, damaged, or holds something else.
+    """
+    path = bundled(name)
+    try:
+        tensors = load_safetensors(path)[0]
+    except Unreadable as error:
+        raise PlaymateError(f"{path} is refused because it {error}; install ComfyUI-Playmate again.") from None
+    for key, shape in shapes.items():
+        found = tuple(tensors[key].shape) if key in tensors else ()
+        if len(found) != len(shape) or any(w not in (-1, f) for w, f in zip(shape, found, strict=True)):
+            raise PlaymateError(f"{path} holds no {holds}; install ComfyUI-Playmate again.")
+    return {key: tensors[key] for key in shapes}
 
 
 def is_torch_archive(path: str | os.PathLike) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...face import geometry
 from . import pursing, topology
 from .grid import smoothstep
 
@@ -32,6 +33,9 @@ QUIET = 0.02
 """Largest change of the gap between the lips in a clip that still counts as a mouth at rest, outer-eye distances."""
 WIDENING = 0.85
 """Eyes that widen are measured in their opening (``USUAL_EYE_OPENING`` is a little less than the clips' own)."""
+LARGE_EYE, LOWERED_FURTHER = 0.165, 0.30
+"""Lid opening, outer-eye distances, from which on eyes are a drawing's, and by which share more than asked brows come
+down over eyes a third larger: between a photograph's brows and lids is less of the face than between theirs."""
 BLINK_LOWER = 0.12
 """How much of a shut eye's way the lower lid makes in a blink."""
 FREE_GAZE = 0.70
@@ -114,6 +118,7 @@ class FaceShape:
         eye_width: [2].
         slack: [478, 22] how much further down each point of the lower lip may move than each landmark below it;
             endless for the others.
+        brows: [478] factor on what comes down above the eyes.
         rise: how far the upper lip may rise towards the nose before it would run into it.
         pursing: how its lips gather.
     """
@@ -126,6 +131,7 @@ class FaceShape:
     openings: Tensor
     eye_width: Tensor
     slack: Tensor
+    brows: Tensor
     rise: float
     pursing: pursing.Pursing
 
@@ -168,10 +174,23 @@ def read_shape(shape: np.ndarray, bridge) -> FaceShape:
         lids.append((Spread.of(shape, top, above, 0.20, 0.05), Spread.of(shape, bottom, below, 0.16, 0.05)))
         openings.append(_travel(shape[list(bottom)] - shape[list(top)]))
         widths.append(np.linalg.norm(shape[top[0]] - shape[top[-1]]))
+    height = float(np.mean([np.linalg.norm(way[3:6], axis=-1).mean() for way in openings]))
     return FaceShape(float(np.clip((width / USUAL_MOUTH_WIDTH) ** 0.3, 0.75, 1.03)), gap, closing, lips, tuple(lids),
                      torch.from_numpy(np.stack(openings).astype(np.float32)),
                      torch.tensor(widths, dtype=torch.float32), torch.from_numpy(_slack(shape).astype(np.float32)),
-                     float(0.5 * max(shape[0, 1] - shape[2, 1], 0.02)), pursing.Pursing.of(shape))
+                     _brow_gain(shape, _drawn(height)), float(0.5 * max(shape[0, 1] - shape[2, 1], 0.02)), pursing.Pursing.of(shape))
+
+
+def _drawn(height: float) -> float:
+    """0..1: how far an eye of this opening is a drawing's, larger than people's."""
+    return min(max(3 * (height / LARGE_EYE - 1), 0.0), 1.0)
+
+
+def _brow_gain(shape: np.ndarray, large: float) -> Tensor:
+    """[478] factor on downward movement, whole at the brows and fading round them; ``large`` 0 to 1."""
+    brows = shape[[point for brow in geometry.BROWS for point in brow], :2]
+    distance = np.linalg.norm(shape[:, None, :2] - brows[None], axis=-1).min(1)
+    return torch.from_numpy((1 + LOWERED_FURTHER * large * (1 - smoothstep(distance / 0.25))).astype(np.float32))
 
 
 def _travel(opening: np.ndarray) -> np.ndarray:
@@ -234,7 +253,9 @@ def _lid_shares(displacement: Tensor, shape: FaceShape) -> tuple[Tensor, Tensor]
         # An eye that is large already widens less, and narrows by less of itself.
         height = float(shape.openings[eye, 3:6].norm(dim=-1).mean())
         wider = WIDENING * min(1.0, (USUAL_EYE_OPENING * 1.4 / max(height, 1e-6)) ** 0.7)
-        narrower = min(1.0, (USUAL_EYE_OPENING * 1.14 / max(height, 1e-6)) ** 0.5)
+        # A drawing's lids have as far to go as its brows, or the skin between them folds over.
+        even = 0.5 - 0.38 * _drawn(height)
+        narrower = min(1.0, (USUAL_EYE_OPENING * 1.14 / max(height, 1e-6)) ** even)
         share = torch.where(up > 0, up, wider * up).clamp(-0.25, 0.5)
         apart = torch.where(down > 0, narrower * down, wider * down) + share
         # Nearly shut is shut: the fit shrinks what it predicts, and a sliver of eye under a lid that rests looks
@@ -282,6 +303,8 @@ def adapt(displacement: Tensor, shape: FaceShape, shut: Tensor, close_mouth: boo
     """
     out = displacement.clone()
     out *= _mouth_gain(shape, out.device)[:, None]
+    if bool((shape.brows > 1).any()):
+        out[..., 1] += (shape.brows - 1) * out[..., 1].clamp_min(0)
     out = shape.pursing(shape.unfolded(out))
     upper, lower = shape.lips
     opening = out[:, lower.curve] - out[:, upper.curve]

@@ -294,9 +294,7 @@ def open_up(opening: Opening, around: Surround, landmarks: Tensor, pose: Pose, b
     twice = Pose(pose.turn.repeat(2, 1), pose.shift.repeat(2, 1), pose.scale.repeat(2), pose.pivot, pose.size)
     field = displacement(around.nodes, around.depth, around.flat, around.weight, around.border, both, twice)
     field = field.reshape(2 * frames, 2, grid.rows, grid.columns)
-    if deadzone > 0:
-        field = unfold(field, grid.step)
-    field = with_slopes(field, grid.step)
+    field = with_slopes(unfold(field, grid.step), grid.step)
     edges, ring = (curve.repeat_interleave(frames, 0) for curve in (opening.edges, opening.ring))
     shift = grid.sample(field[:, :2], ring[:, None])[:, :, 0].transpose(1, 2)
     upper_edge, lower_edge = (edges + shift).split(frames)

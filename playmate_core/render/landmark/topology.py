@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from ...face import geometry
-from ...weights import bundled
+from ...weights.tensors import bundled_tensors
 
 LIPS_INNER_UPPER = geometry.LIPS_INNER[:11]
 LIPS_INNER_LOWER = (geometry.LIPS_INNER[0], *geometry.LIPS_INNER[:10:-1], geometry.LIPS_INNER[10])
@@ -40,10 +40,8 @@ LANDMARKS = geometry.LANDMARKS
 
 @lru_cache(maxsize=1)
 def _canonical() -> tuple[np.ndarray, np.ndarray]:
-    from safetensors.numpy import load_file
-
-    data = load_file(str(bundled("face_mesh.safetensors")))
-    return data["vertices"], data["triangles"].astype(np.int64)
+    data = bundled_tensors("face_mesh.safetensors", "face", {"vertices": (MESH_POINTS, 3), "triangles": (-1, 3)})
+    return data["vertices"].numpy(), data["triangles"].numpy().astype(np.int64)
 
 
 def canonical_vertices() -> np.ndarray:
