@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from ..media.sizes import check_size
 from ..runtime.errors import PlaymateError
 from .animate_options import add_knobs
+from .drawing_option import check_drawing
+from .liveportrait_option import parse_options, with_options
 from .progress_bar import ProgressBar
 
 if TYPE_CHECKING:
@@ -36,41 +38,39 @@ def run_animate(args: argparse.Namespace) -> Path:
         PlaymateError: whatever in the inputs cannot be used.
     """
     from .. import pipeline
-    from ..face.manual import parse_box, parse_points
     from ..media.output import check_output, refuse_same
-    from ..media.pictures import read_image
     from ..media.sound_file import open_sound
     from ..media.video_writer import SUFFIXES, write_video
     from .direction import Direction
+    from .portrait_option import PortraitRequest
 
     # What the user typed is checked before minutes are spent on it.
     check_size(args.size)
-    inputs = (args.portrait, args.audio, args.from_motion, args.pose, args.motion_model)
+    check_drawing(args)
+    inputs = (args.portrait, args.audio, args.from_motion, args.pose, args.motion_model, args.mask)
     check_output(args.output, "video", SUFFIXES, inputs=inputs)
     if args.motion_out:
-        _check_motion_out(args, inputs)
+        check_motion_out(args, inputs)
         refuse_same(args.output, args.motion_out)
     direction = Direction.parse(args)
-    box = None if args.face_box is None else parse_box(args.face_box)
-    points = None if args.face_points is None else parse_points(args.face_points)
-    policy, index = ("index", int(args.face)) if args.face.lstrip("-").isdigit() else (args.face, 0)
-    image = read_image(args.portrait)
+    options, portrait = parse_options(args), PortraitRequest.parse(args)
     # One reader for the speech encoder and the film: the same track, the same clock, one warning.
     sound = open_sound(args.audio)
 
     models = pipeline.load_models(args.pack, device=args.device,
                                   motion_model=args.motion_model, speech_encoder=args.speech_encoder,
                                   acceleration=args.acceleration, wrinkles=args.wrinkles)
-    appearance = pipeline.extract_appearance(models, image, policy=policy, index=index, box=box, points=points,
-                                             size=args.size)
+    models = with_options(models, options)
+    appearance = portrait.appearance(models)
     motion = direction.motion(models, appearance, sound)
     if args.motion_out:
         save_motion_as(motion, args.motion_out)
     note = pipeline.size_note(appearance, args.size, motion.fps)
     if note is not None:
         log.warning(note)
-    frames = pipeline.render_frames(models, appearance, motion, size=args.size)
-    return write_video(args.output, frames, motion.fps, len(motion), audio=sound, progress=ProgressBar("drawing"))
+    frames = pipeline.render_frames(models, appearance, motion, args.batch_size or None, size=args.size)
+    return write_video(args.output, frames, motion.fps, len(motion), audio=sound, crf=args.crf,
+                       progress=ProgressBar("drawing"))
 
 
 def save_motion_as(motion: Motion, path: str) -> None:
@@ -84,7 +84,8 @@ def save_motion_as(motion: Motion, path: str) -> None:
         save_motion(motion, path)
 
 
-def _check_motion_out(args: argparse.Namespace, inputs) -> None:
+def check_motion_out(args: argparse.Namespace, inputs) -> None:
+    """Raises PlaymateError where ``--motion-out`` cannot be written, or not at the film's rate."""
     from ..media.output import check_output
     from ..media.rates import exact_rate
     from .pose_option import MOTION_FILES
