@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Iterator
 from ..media.sizes import check_size
 from ..runtime.errors import PlaymateError
 from .animate_options import add_knobs
+from .drawing_option import check_drawing
 from .film_option import add_film_options, check_film_options, dub
+from .liveportrait_option import parse_options, with_options
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,39 +41,36 @@ def run_animate(args: argparse.Namespace) -> Path:
         PlaymateError: whatever in the inputs cannot be used.
     """
     from .. import pipeline
-    from ..face.manual import parse_box, parse_points
     from ..media.film_pictures import is_film
     from ..media.output import check_output, refuse_same
-    from ..media.pictures import read_image
     from ..media.sound_file import open_sound
     from ..media.video_writer import SUFFIXES
     from .direction import Direction
     from .parts_option import LongFilm
+    from .portrait_option import PortraitRequest, parse_face
 
     # What the user typed is checked before minutes are spent on it.
     check_size(args.size)
-    inputs = (args.portrait, args.audio, args.from_motion, args.pose, args.motion_model)
+    check_drawing(args)
+    inputs = (args.portrait, args.audio, args.from_motion, args.pose, args.motion_model, args.mask)
     check_output(args.output, "video", SUFFIXES, inputs=inputs)
     if args.motion_out:
-        _check_motion_out(args, inputs)
+        check_motion_out(args, inputs)
         refuse_same(args.output, args.motion_out)
     filmed = is_film(args.portrait)
     check_film_options(args, filmed)
     direction, film = Direction.parse(args), LongFilm(args)
-    box = None if args.face_box is None else parse_box(args.face_box)
-    points = None if args.face_points is None else parse_points(args.face_points)
-    policy, index = ("index", int(args.face)) if args.face.lstrip("-").isdigit() else (args.face, 0)
-    image = None if filmed else read_image(args.portrait)
+    options, portrait = parse_options(args), None if filmed else PortraitRequest.parse(args)
     # One reader for the speech encoder and the film: the same track, the same clock, one warning.
     sound = open_sound(args.audio)
 
     models = pipeline.load_models(args.pack, device=args.device,
                                   motion_model=args.motion_model, speech_encoder=args.speech_encoder,
                                   acceleration=args.acceleration, wrinkles=args.wrinkles)
-    if filmed:
-        return dub(args, models, direction, sound, policy, index, save_motion_as)
-    appearance = pipeline.extract_appearance(models, image, policy=policy, index=index, box=box, points=points,
-                                             size=args.size)
+    models = with_options(models, options)
+    if portrait is None:
+        return dub(args, models, direction, sound, *parse_face(args.face), save_motion_as)
+    appearance = portrait.appearance(models)
     motion = film.motion(lambda: direction.motion(models, appearance, sound))
     if args.motion_out:
         save_motion_as(motion, args.motion_out)
@@ -80,7 +79,8 @@ def run_animate(args: argparse.Namespace) -> Path:
         log.warning(note)
 
     def frames(start: int, stop: int) -> Iterator[Tensor]:
-        return pipeline.render_frames(models, appearance, motion, size=args.size, start=start, stop=stop)
+        return pipeline.render_frames(models, appearance, motion, args.batch_size or None, size=args.size, start=start,
+                                      stop=stop)
 
     return film.write(frames, motion, sound)
 
@@ -96,7 +96,8 @@ def save_motion_as(motion: Motion, path: str) -> None:
         save_motion(motion, path)
 
 
-def _check_motion_out(args: argparse.Namespace, inputs) -> None:
+def check_motion_out(args: argparse.Namespace, inputs) -> None:
+    """Raises PlaymateError where ``--motion-out`` cannot be written, or not at the film's rate."""
     from ..media.output import check_output
     from ..media.rates import exact_rate
     from .direction import USUAL_FPS

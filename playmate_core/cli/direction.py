@@ -17,6 +17,7 @@ from ..motion.lengths import SOUND_LENGTHS, fit_sound
 from ..motion.pose import MODES, override_pose, parse_axes
 from ..motion.types import Motion
 from ..runtime.errors import PlaymateError
+from .emotion_option import read_emotion
 from .pose_option import POSE_LENGTHS, PoseRequest, length_note, parse_pose, read_pose
 from .progress_bar import ProgressBar
 
@@ -68,13 +69,15 @@ class Direction:
             args, float(exact_rate(USUAL_FPS if args.fps is None else args.fps)),
             None if args.pose is None else parse_pose(args.pose, args.pose_easing), axes, modes,
             None if args.gaze is None else GazeKeyframes.parse(args.gaze),
-            None if args.emotion is None else EmotionPlan.parse(args.emotion),
+            read_emotion(args.emotion, args.emotion_layer),
             load_motion(args.from_motion) if args.from_motion else None)
 
-    def motion(self, models: Models, appearance: Appearance, sound: SoundFile, fps: float | None = None) -> Motion:
+    def motion(self, models: Models, appearance: Appearance | None, sound: SoundFile,
+               fps: float | None = None) -> Motion:
         """The motion of ``appearance`` as it speaks with ``sound``.
 
         Args:
+            appearance: whose face it is; None assumes an average one.
             fps: frames a second; None takes the options' own.
 
         Raises:
@@ -88,7 +91,7 @@ class Direction:
         return direct_eyes(motion, blink_mode="keep" if self.args.blink is None else "replace",
                            blink_rate=self.args.blink or 0.0, seed=self.args.seed, gaze_mode="replace", gaze=self.gaze)
 
-    def _spoken(self, models: Models, appearance: Appearance, sound: SoundFile, fps: float) -> Motion:
+    def _spoken(self, models: Models, appearance: Appearance | None, sound: SoundFile, fps: float) -> Motion:
         from .. import pipeline
 
         args = self.args

@@ -43,9 +43,9 @@ def check_film_options(args: argparse.Namespace, filmed: bool) -> None:
 
     check_scope(args.scope)
     check_film_length(args.film_length)
-    if filmed and (args.face_box is not None or args.face_points is not None):
+    if filmed and not (args.face_box is args.face_points is args.mask is None):
         raise PlaymateError("In a film the face is found and followed by itself, and a marked place would not move "
-                            "with it; leave --face-box and --face-points out.")
+                            "with it; leave --face-box, --face-points and --mask out.")
     changed = [f"--{name.replace('_', '-')}" for name, usual in FILM_DEFAULTS.items() if getattr(args, name) != usual]
     if changed and not filmed:
         log.warning("%s %s nothing where the portrait is a picture.", " and ".join(changed),
@@ -75,5 +75,6 @@ def dub(args: argparse.Namespace, models: Models, direction: Direction, sound: S
     note = pipeline.size_note(appearance, args.size, take.fps)
     if note is not None:
         log.warning(note)
-    frames = film_pipeline.film_frames(models, appearance, motion, take, args.scope, size=args.size)
-    return film_pipeline.write_take(args.output, frames, take, sound, progress=ProgressBar("drawing"))
+    frames = film_pipeline.film_frames(models, appearance, motion, take, args.scope, args.batch_size or None,
+                                       size=args.size)
+    return film_pipeline.write_take(args.output, frames, take, sound, crf=args.crf, progress=ProgressBar("drawing"))

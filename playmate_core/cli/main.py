@@ -14,9 +14,12 @@ from ..runtime.errors import PlaymateError
 from .animate import add_animate_command
 from .blendshapes import add_blendshapes_command
 from .demo import add_demo_command
+from .edits import add_edit_command
 from .evaluate import add_evaluate_command
 from .motion import add_motion_command
 from .progress_bar import ProgressBar
+from .render import add_render_command
+from .speak import add_speak_command
 from .weights import add_weights_command
 
 
@@ -28,7 +31,10 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_animate_command(commands)
     add_demo_command(commands)
+    add_speak_command(commands)
     add_motion_command(commands, ProgressBar)
+    add_edit_command(commands)
+    add_render_command(commands)
     add_blendshapes_command(commands)
     add_evaluate_command(commands, ProgressBar)
     add_weights_command(commands, ProgressBar)

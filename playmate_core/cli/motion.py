@@ -18,7 +18,7 @@ def add_motion_command(commands, progress_bar: Callable) -> None:
     """
     command = commands.add_parser("motion", help="driving video to motion file",
                                   formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    command.add_argument("video", help="video file with a face")
+    command.add_argument("video", help="video file with a face, or a folder of pictures in the order of their names")
     command.add_argument("-o", "--output", required=True,
                          help="motion to write: .safetensors, or .pkl for LivePortrait")
     command.add_argument("--use", default="pose and expression", help="'pose and expression', pose, or expression")
@@ -29,6 +29,8 @@ def add_motion_command(commands, progress_bar: Callable) -> None:
     command.add_argument("--smoothing", type=float, default=0.03, help="seconds; 0 keeps every tremor")
     command.add_argument("--fps", type=float, default=None,
                          help="frames a second of the motion; the clip's if left out")
+    command.add_argument("--image-fps", type=float, default=25.0,
+                         help="of a folder: the frames a second at which its pictures were taken")
     command.add_argument("--start", type=float, default=0.0, help="seconds to leave out at the beginning")
     command.add_argument("--seconds", type=float, default=None, help="length to read; to the end if left out")
     command.add_argument("--face", default="largest", help="largest, left, right, or a number counted from the left")
@@ -52,6 +54,7 @@ def run_motion(args: argparse.Namespace, progress=None) -> Path:
     from ..face.analyzer import FaceAnalyzer
     from ..face.bridge import LatentBridge
     from ..media.output import check_output
+    from ..media.picture_files import PictureFolder
     from ..media.video_reader import open_video
     from ..motion.files import save_motion
     from ..pipeline import motion_extractor
@@ -61,7 +64,8 @@ def run_motion(args: argparse.Namespace, progress=None) -> Path:
     check_choices(use=args.use, neutral=args.neutral, missing=args.missing, extractor=args.extractor)
     policy, index = ("index", int(args.face)) if args.face.lstrip("-").isdigit() else (args.face, 0)
     device = usable_device(args.device)
-    reader = open_video(args.video, args.start, args.seconds)
+    reader = PictureFolder(args.video, args.image_fps, args.start, args.seconds) if Path(args.video).is_dir() else \
+        open_video(args.video, args.start, args.seconds)
     extractor = None if args.extractor == "landmarks" else motion_extractor(args.pack, device)
     fps = args.fps
     template = output.suffix.lower() == ".pkl"

@@ -85,7 +85,7 @@ class LongFilm:
         progress = ProgressBar("drawing")
         if not self._in_parts:
             path = write_video(self._output, frames(0, len(motion)), motion.fps, len(motion), audio=sound,
-                               progress=progress)
+                               crf=self._args.crf, progress=progress)
             self._parts.remove()  # of a film of this name that was stopped
             return path
         each = self._each(motion)
@@ -93,7 +93,8 @@ class LongFilm:
         if done:
             log.warning("Going on from %s of %s.", clock(done / motion.fps), clock(motion.duration))
         try:
-            return write_in_parts(self._parts, frames, motion.fps, len(motion), sound, each=each, progress=progress)
+            return write_in_parts(self._parts, frames, motion.fps, len(motion), sound, each=each, crf=self._args.crf,
+                                  progress=progress)
         except PlaymateError as error:
             raise PlaymateError(f"{error} {self._kept(motion)}") from error
         except KeyboardInterrupt as stop:

@@ -32,14 +32,18 @@ _ADVICE = {"a HEIC": f"install pillow-heif, or {_SAVE_AS}",
            "a ZIP": "unpack it"}
 
 
-def read_image(path: str | PathLike) -> Tensor:
+def read_image(path: str | PathLike, number: int = 0) -> Tensor:
     """A picture file as [H, W, 3] float32 sRGB 0..1, or [H, W, 4] with straight alpha where it is transparent.
 
-    EXIF's orientation and the colour profile are applied, any bit depth and colour model is brought to 0..1, and of an
-    animation the first picture is taken. The format is told from the bytes, never from the name's ending.
+    EXIF's orientation and the colour profile are applied, any bit depth and colour model is brought to 0..1. The format
+    is told from the bytes, never from the name's ending.
+
+    Args:
+        number: which picture of an animation or of a file with several pages, counted from 0.
 
     Raises:
-        PlaymateError: the file is missing, is no picture, is of a format that cannot be read here, or is damaged.
+        PlaymateError: the file is missing, is no picture, is of a format that cannot be read here, is damaged, or holds
+            fewer pictures.
     """
     path = Path(path)
     if not path.is_file():
@@ -51,10 +55,10 @@ def read_image(path: str | PathLike) -> Tensor:
                             "check who may read it.") from error
     if not data:
         raise PlaymateError(f"The picture {path} is an empty file; copy or save it again.")
-    return decode_image(data, path)
+    return decode_image(data, path, number)
 
 
-def decode_image(data: bytes, path: str | PathLike) -> Tensor:
+def decode_image(data: bytes, path: str | PathLike, number: int = 0) -> Tensor:
     """A picture file's bytes as :func:`read_image` gives it; ``path`` is what a sentence calls it.
 
     Raises:
@@ -65,7 +69,13 @@ def decode_image(data: bytes, path: str | PathLike) -> Tensor:
         picture = _open(data, path)
         if picture is None:
             return _float_tiff(data, path)
+        count = getattr(picture, "n_frames", 1) if number else 1
+        if not 0 <= number < max(count, 1):
+            raise PlaymateError(f"The file {path} holds {count} picture{'s' if count > 1 else ''}, so there is no "
+                                f"picture {number}; they are counted from 0.")
         try:
+            if number:
+                picture.seek(number)
             picture.load()
             _turn_upright(picture)
             return to_srgb(picture)
