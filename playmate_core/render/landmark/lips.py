@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from . import topology
-from .edges import blur, luminance
+from .edges import blur, luminance, read_bilinear
 from .grid import smoothstep
 from .opening import heights, through
 from .warp import Texture
@@ -24,6 +24,9 @@ SHADOW = (0.90, 0.14)
 BEYOND = 0.06
 """How far the shadow goes on beyond the corners, outer-eye distances: drawn mouths end in a stroke, photographs in a
 dimple, and both are longer than the opening of the mesh."""
+STROKE, DIMPLE = 0.024, 0.032
+"""Widths of what is dark beyond the corners, outer-eye distances, up to which it is a drawn stroke, which is filled, and
+from which it is a photograph's dimple: that stays where the corner goes, or a pale ring is left of it."""
 BRIGHTEST = 2.4
 """By what a shadow's own colour may be multiplied; blacker ones have none."""
 
@@ -47,13 +50,14 @@ def parted(image: np.ndarray, landmarks: np.ndarray, edges: np.ndarray, size: fl
     piece = np.ascontiguousarray(image[r0:r1, c0:c1])
     y, x = np.mgrid[r0:r1, c0:c1]
     points = np.stack([x + 0.5, y + 0.5], -1).reshape(-1, 2).astype(np.float64)
+    stroke = 1 - smoothstep((_width_beyond(image, edges.mean(0), size) - STROKE) / (DIMPLE - STROKE))
     out = []
     for part, sign in ((0, 1.0), (1, -1.0)):
         beyond = (heights(points, edges[part]) * sign).reshape(piece.shape[:2])
         distance = _distance(points, _drawn_on(edges[part], BEYOND * size)).reshape(piece.shape[:2])
         outer = through(landmarks[list((topology.LIPS_OUTER_UPPER, topology.LIPS_OUTER_LOWER)[part]), :2])
         skin = heights(points, outer).reshape(piece.shape[:2]) * -sign
-        out.append(Texture.of(torch.from_numpy(_filled(piece, beyond, skin, distance, size)), c0, r0))
+        out.append(Texture.of(torch.from_numpy(_filled(piece, beyond, skin, distance, size, stroke)), c0, r0))
     return out[0], out[1]
 
 
@@ -63,6 +67,26 @@ def _drawn_on(curve: np.ndarray, length: float) -> np.ndarray:
     first, last = curve[0] - curve[tenth], curve[-1] - curve[-1 - tenth]
     first, last = (d / max(float(np.linalg.norm(d)), 1e-6) * length for d in (first, last))
     return np.concatenate([curve[:1] + first, curve, curve[-1:] + last])
+
+
+def _width_beyond(image: np.ndarray, line: np.ndarray, size: float) -> np.floating:
+    """How wide the dark beyond the corners of ``line`` [K, 2] is at half its depth, outer-eye distances."""
+    reach = np.linspace(-0.10, 0.10, 81)
+    ends = _drawn_on(line, size)[[0, -1]]
+    widths, depths = [], []
+    for corner, end in zip(line[[0, -1]], ends, strict=True):
+        along = (end - corner) / max(float(np.linalg.norm(end - corner)), 1e-6)
+        for step in (0.020, 0.035, 0.050):
+            across = np.array([-along[1], along[0]]) * reach[:, None]
+            light = luminance(read_bilinear(image, corner + size * (along * step + across)))
+            darkest = 20 + int(light[20:61].argmin())
+            level = float(np.quantile(light, 0.7))
+            clear = np.flatnonzero(light > (level + light[darkest]) / 2)
+            before, after = clear[clear < darkest], clear[clear > darkest]
+            first, last = (before[-1] if len(before) else 0), (after[0] if len(after) else len(reach) - 1)
+            widths.append(reach[last] - reach[first])
+            depths.append(max(level - light[darkest], 1e-3))
+    return np.average(widths, weights=depths)
 
 
 def _distance(points: np.ndarray, curve: np.ndarray) -> np.ndarray:
@@ -75,7 +99,8 @@ def _distance(points: np.ndarray, curve: np.ndarray) -> np.ndarray:
     return np.sqrt(best)
 
 
-def _filled(piece: np.ndarray, beyond: np.ndarray, skin: np.ndarray, distance: np.ndarray, size: float) -> np.ndarray:
+def _filled(piece: np.ndarray, beyond: np.ndarray, skin: np.ndarray, distance: np.ndarray, size: float,
+            stroke: float) -> np.ndarray:
     """[h, w, 4] ``piece`` with the shadow at one lip's edge lit and the other side filled from that lip's, and how far
     that counts, 0..1, falling to nothing away from the edge.
 
@@ -83,6 +108,7 @@ def _filled(piece: np.ndarray, beyond: np.ndarray, skin: np.ndarray, distance: n
         beyond: [h, w] pixels by which a place lies on the other side of the edge; not finite beside its ends.
         skin: [h, w] pixels by which it lies beyond the lip's outer edge.
         distance: [h, w] pixels to the edge.
+        stroke: how far what is dark beyond the corners is to be filled, 0..1.
     """
     beyond, skin, distance = beyond / size, skin / size, distance / size
     soft = max(0.010, 1.5 / size)
@@ -94,10 +120,11 @@ def _filled(piece: np.ndarray, beyond: np.ndarray, skin: np.ndarray, distance: n
     start, over = SHADOW
     close = smoothstep((REACH - distance) / (0.5 * REACH))
     shadow = np.zeros_like(light)
+    filled = blur(np.where(np.isfinite(beyond), 1.0, 0.2 + 0.8 * stroke), 0.010 * size, 0.010 * size)
     for _ in range(3):
         around = _spread(piece, clear * (1 - shadow) ** 2 + 1e-6, 0.030 * size)
         wanted = luminance(around)
-        shadow = smoothstep((start * wanted - light) / np.maximum(over * wanted, 1e-3)) * close
+        shadow = smoothstep((start * wanted - light) / np.maximum(over * wanted, 1e-3)) * close * filled
     shadow = shadow[..., None]
     # Lit, a shadow between the lips keeps half of its own hue: the red of thin painted lips is nowhere but in their
     # line. What is nearly black has none, and in the corners it is skin.
