@@ -20,10 +20,10 @@ from ...motion.edits import slice_frames
 from ...motion.types import Motion
 from ...runtime.progress import Progress, report
 from ..film import Film
-from . import expression, film_warp, topology
+from . import expression, film_teeth, film_warp, topology
 from .clip import Clip
-from .film_face import fades, movement, survey
-from .film_reference import Reference, as_float, find
+from .film_face import best, fades, movement, survey
+from .film_reference import APART, CANDIDATES, Reference, as_float, build, choose, pictures_of
 from .grid import Grid, smoothstep
 from .warp import Pose, Texture
 
@@ -31,6 +31,8 @@ FRAMES = 8
 """Pictures that are worked on together."""
 CORE, RIM = 0.045, 0.15
 """How far about the lips the reference covers the film wholly, and at all, outer-eye distances."""
+ASTRAY = 0.10
+"""How far beyond the wanted lips some of the film's own may be left, outer-eye distances."""
 WITHIN = 0.10
 """Over what width the reference gives way to the film inside of the face's outline."""
 LIGHT = 0.07
@@ -57,7 +59,12 @@ def prepare(film: Film, bridge, progress: Progress = None) -> Film:
     if not bool(film.seen.any()):
         return replace(film, payload=None)
     found = survey(film)
-    return replace(film, payload=FilmFace(find(film, found, bridge, progress), torch.from_numpy(fades(film))))
+    calm, showing = best(found.cost, CANDIDATES, APART), best(-found.teeth, CANDIDATES, APART)
+    numbers = {k: int(found.numbers[k]) for k in calm + showing}
+    pieces = pictures_of(film, list(numbers.values()), progress)
+    reference = build(pieces[numbers[choose(found, pieces, calm)]], bridge)
+    reference = film_teeth.given(reference, [pieces[numbers[k]] for k in showing])
+    return replace(film, payload=FilmFace(reference, torch.from_numpy(fades(film))))
 
 
 def draw(renderer, film: Film, pictures: Iterator[tuple[int, Tensor]], motion: Motion, scope: str,
@@ -150,20 +157,23 @@ def dub(picture: Tensor, mouth: Tensor, corner: tuple[int, int], source: Tensor,
     under = picture[r0:r1, c0:c1]
     moved = (away.abs().amax(-1) > 1e-3)[..., None]
     result = torch.where(moved[0], around.read(pixels + away)[0].permute(1, 2, 0), under)
-    _cover(result, (c0, r0), mouth, corner, wanted, drawn, weight, size)
+    own = film_warp.signed_distance(nodes + offset, film_warp.lip_ring(source)) / size
+    _cover(result, (c0, r0), mouth, corner, wanted, drawn, weight, size, grid, own)
     if share < 1:
         result = under + share * (result - under)
     picture[r0:r1, c0:c1] = result
 
 
 def _cover(result: Tensor, first: tuple[int, int], mouth: Tensor, corner: tuple[int, int], wanted: Tensor,
-           drawn: Tensor, weight: Tensor, size: float) -> None:
+           drawn: Tensor, weight: Tensor, size: float, around: Grid, own: Tensor) -> None:
     """Lays the speaking reference over ``result`` [h, w, 3], whose first column and row in the picture are ``first``;
-    in place."""
+    in place. ``own`` [N] is how far the nodes of ``around`` are from what is left of the film's own lips: wherever
+    these come to lie, they are covered too."""
     ring = film_warp.lip_ring(wanted)
     lips = torch.from_numpy(ring).float()
-    c0, r0 = (max(0, int(float(v) - RIM * size) - 1 - o) for v, o in zip(lips.amin(0), first, strict=True))
-    c1, r1 = (min(n, int(float(v) + RIM * size) + 2 - o) for v, o, n in
+    reach = (RIM + ASTRAY) * size
+    c0, r0 = (max(0, int(float(v) - reach) - 1 - o) for v, o in zip(lips.amin(0), first, strict=True))
+    c1, r1 = (min(n, int(float(v) + reach) + 2 - o) for v, o, n in
               zip(lips.amax(0), first, (result.shape[1], result.shape[0]), strict=True))
     if c1 - c0 < 4 or r1 - r0 < 4:
         return
@@ -178,6 +188,8 @@ def _cover(result: Tensor, first: tuple[int, int], mouth: Tensor, corner: tuple[
     left_over = there - (here @ matrix + shift)
     origin = nodes @ matrix + shift + film_warp.kernel(nodes, here, film_warp.SOFT * size) @ left_over
     distance = film_warp.signed_distance(nodes, ring) / size
+    own = around.sample(own.reshape(1, 1, around.rows, around.columns), nodes[None, None])[0, 0, 0]
+    distance = torch.minimum(distance, own)
     oval = wanted[list(topology.OVAL), :2].double().numpy()
     inside = -film_warp.signed_distance(nodes, oval) / size
     cover = (1 - smoothstep((distance - CORE) / (RIM - CORE))) * smoothstep(inside / WITHIN)

@@ -145,11 +145,3 @@ def around_the_mouth(field: ClipField, landmarks: np.ndarray, frame: HeadFrame) 
     kept = rows >= 0
     return replace(field, grid=window, depth=field.depth[index], flat=field.flat[index], weight=field.weight[index],
                    border=field.border[:, index], rows=rows[kept], weights=field.weights[kept].contiguous())
-
-
-def find(film: Film, found: Survey, bridge, progress: Progress = None) -> Reference:
-    """The film's reference."""
-    candidates = best(found.cost, CANDIDATES, APART)
-    pieces = pictures_of(film, [int(found.numbers[k]) for k in candidates], progress)
-    return build(pieces[int(found.numbers[choose(found, pieces, candidates)])], bridge)
-

@@ -17,7 +17,7 @@ SOFT = 0.035
 """Distance, outer-eye distances, within which a landmark's own value counts for everything."""
 STEP = 0.035
 """Distance between nodes, outer-eye distances."""
-SIDEWAYS, DOWNWARD = 0.40, 0.75
+SIDEWAYS, DOWNWARD = 0.30, 0.70
 """How far beyond the face the movement of its outline dies away, outer-eye distances."""
 
 
@@ -70,6 +70,7 @@ def carried(nodes: Tensor, source: Tensor, target: Tensor, weight: Tensor, size:
     cosine = (aside @ down) / aside.norm(dim=1).clamp_min(1e-3)
     reach = SIDEWAYS + (DOWNWARD - SIDEWAYS) * smoothstep((cosine - 0.4) / 0.5)
     fade = (1 - smoothstep(beyond / reach)) * smoothstep((found[:, 2] - 0.03) / 0.12)
+    fade = fade * smoothstep(((nodes - target[1]) @ down / size + 0.10) / 0.15)
     return found[:, :2] * fade[:, None]
 
 
