@@ -8,8 +8,8 @@ Voices are sounds or talking tracks (``.safetensors``). For every film with ever
                  lower face): must be 0
     gap_r        tracked lip gap on the dubbed film against the speech's own, best lag within two frames
     still_r      the same on a still, the picture that the film's mouth is drawn from (with --still)
-    old_r        the dubbed film's lip gap against the film's own; chance_r: the speech's gap against it, for comparison;
-                 old_part: the former with the speech's own part taken out
+    old_r        the dubbed film's lip gap against the film's own; chance_r: the speech's gap against it, for
+                 comparison; old_part: the former with the speech's own part taken out
     closing      share of the frames open in the film and shut in the speech that are drawn shut, of how many
     seam         frame-to-frame change along the border of the moved region against the film's own there
     seconds      a frame, drawing only
@@ -21,6 +21,7 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -37,7 +38,7 @@ from playmate_core.motion.edits import slice_frames
 from playmate_core.motion.types import Motion
 from playmate_core.render.film import Film
 
-OPEN, SHUT, CLOSED = 0.04, 0.0, 0.02
+OPEN, SHUT, CLOSED = 0.04, 0.004, 0.02
 """Gap of a mouth that is open in the film; change of the gap that the speech asks for in a shut one; gap that counts as
 drawn shut. Outer-eye distances."""
 
@@ -69,8 +70,8 @@ def read_film(models, path: Path, frames: int) -> Film:
     faces = [face or known for face in faces]
     count = len(pictures)
     return Film(Held(pictures, fps), torch.arange(count).double() / fps, fps, tuple(pictures.shape[1:3]),
-                even(torch.stack([face.landmarks for face in faces])), torch.stack([f.blendshapes for f in faces]), seen,
-                torch.zeros(count, dtype=torch.int64), Motion.rest(count, fps))
+                even(torch.stack([face.landmarks for face in faces])), torch.stack([f.blendshapes for f in faces]),
+                seen, torch.zeros(count, dtype=torch.int64), Motion.rest(count, fps))
 
 
 def read_voice(models, path: Path, seconds: float, fps: float) -> Motion:
@@ -118,7 +119,8 @@ def measure(models, film: Film, motion: Motion, still: bool) -> dict:
     count = min(len(film), len(motion))
     motion = slice_frames(motion, 0, count)
     start = time.perf_counter()
-    dubbed = torch.cat(list(models.renderer.render_film(film, ((k, pictures[k]) for k in range(count)), motion, "mouth")))
+    drawing = models.renderer.render_film(film, ((k, pictures[k]) for k in range(count)), motion, "mouth")
+    dubbed = torch.cat(list(drawing))
     seconds = (time.perf_counter() - start) / count
     own = pictures[:count].float() / 255
     touched = (dubbed != own).any(-1)
@@ -129,7 +131,7 @@ def measure(models, film: Film, motion: Motion, still: bool) -> dict:
     if still:
         reference = film.payload.reference
         face = Face(reference.landmarks, torch.zeros(52), torch.zeros(4), 1.0, 1.0)
-        spoken = Motion(motion.expression, *(torch.zeros(count, 3),) * 2, torch.ones(count, 1), motion.fps, motion.neutral)
+        spoken = replace(Motion.rest(count, motion.fps), expression=motion.expression_offset)
         frames = models.renderer.render(models.renderer.prepare(reference.image, face), spoken)
         figures["still_r"] = best_lag(tracked_gap(models, (f for batch in frames for f in batch)), wanted, 2)[0]
     slope = correlation(drawn, wanted) * float(drawn.std() / wanted.std())

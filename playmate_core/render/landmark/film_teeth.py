@@ -29,11 +29,11 @@ PALER = 1.12
 """How much more green a tooth has against its red than the lips: gums and tongues have not, in any light."""
 BRIGHT = 0.66
 """Least light of a tooth, as a share of the brightest there."""
-LEAST, COLUMNS = 0.022, 0.16
+LEAST, COLUMNS = 0.022, 0.19
 """Height of tooth, units, that a column must show, and over what width, units, there must be such."""
 DROP = 0.12
 """How much darker it must be below the biting edge than above it, as a share of the teeth's light."""
-UNEVEN = 0.0055
+UNEVEN = 0.0045
 """Units by which a row's edge may leave a plain bow, on average: what is rougher is lower teeth or a lip."""
 CUT = 0.015
 """A lip that covers the edge makes it seem higher: by how much, units, a row may lie above the lowest one seen."""
@@ -195,7 +195,7 @@ def _upper_row(seen: Seen, row: torch.Tensor, gain: np.ndarray) -> tuple[torch.T
     units below the line)."""
     x, y = places()
     edge, top, level = blur(seen.edge[:, None], 1.0, 1e-3)[:, 0], seen.top, seen.level
-    drawn = row[0].permute(1, 2, 0).numpy()
+    drawn = row[0].permute(1, 2, 0).numpy().copy()
     height, width = drawn.shape[:2]
     x0, y0, x1, y1 = teeth.UPPER_BOX
     at_x = x0 + (np.arange(width) + 0.5) / width * (x1 - x0)
@@ -212,6 +212,13 @@ def _upper_row(seen: Seen, row: torch.Tensor, gain: np.ndarray) -> tuple[torch.T
     crown = smoothstep((last[None] - place_y) / 0.010 + 0.5)
     ends = (x[seen.first], x[seen.last])
     side = smoothstep((at_x - ends[0]) / 0.03) * smoothstep((ends[1] - at_x) / 0.03)
+    # Where the drawn row goes on beside it, it has its light.
+    body = (at_y > -0.05) & (at_y < -0.015)
+    for sign, end in ((-1, ends[0]), (1, ends[1])):
+        near = np.abs(at_x - end + sign * 0.035) < 0.02
+        ratio = film[body][:, near].mean((0, 1)) / np.maximum(drawn[body][:, near, :3].mean((0, 1)), 1e-3)
+        beside = smoothstep(sign * at_x / 0.05)[None, :, None]
+        drawn[..., :3] = np.clip(drawn[..., :3] * (1 + beside * (np.clip(ratio, 0.4, 1.4) - 1)), 0, 1)
     # A tooth that goes on under the lip ends in its gum as the drawn one does.
     gums = smoothstep((teeth.UPPER_BOX[1] + 0.085 - at_y) / 0.02)[:, None]
     share = (side[None] * (1 - gums))[..., None]
