@@ -20,7 +20,7 @@ from ..film import Film
 from . import portrait, refine
 from .edges import luminance
 from .expression import CLOSED_GAP
-from .film_face import Survey, best, lower_face
+from .film_face import Survey
 from .grid import Grid
 from .head import ClipField, HeadFrame, cut
 
@@ -28,7 +28,7 @@ CANDIDATES, APART = 10, 4
 """Pictures that are looked at, and how many lie between two of them."""
 ROOM = 1.0
 """Outer-eye distances about the face that the reference keeps."""
-AROUND = (0.34, 0.34, 0.34)
+AROUND = (0.46, 0.36, 0.36)
 """What is drawn about the lips: left and right, above, below."""
 
 
@@ -43,7 +43,6 @@ class Reference:
         field: its nodes about the mouth.
         landmarks: [478, 3] the face in it as drawn, pixels.
         neutral: [478, 3] the face with its mouth as the mesh saw it, head's frame; the mouth's own opening is in it.
-        weight: [478] how much of a landmark's movement is the mouth's.
     """
 
     number: int
@@ -52,7 +51,6 @@ class Reference:
     field: ClipField
     landmarks: Tensor
     neutral: Tensor
-    weight: Tensor
 
 
 @dataclass(frozen=True)
@@ -123,8 +121,7 @@ def build(piece: Piece, bridge) -> Reference:
         drawn = refine.fit_mouth(piece.image.numpy(), points, frame.size)
     neutral = torch.from_numpy(portrait.head_frame_shape(points, frame)).float()
     field = around_the_mouth(cut(prepared.field, frame, 0.5, "cpu"), drawn, frame)
-    return Reference(piece.number, piece.image, prepared, field, torch.from_numpy(drawn).float(), neutral,
-                     lower_face(neutral))
+    return Reference(piece.number, piece.image, prepared, field, torch.from_numpy(drawn).float(), neutral)
 
 
 def around_the_mouth(field: ClipField, landmarks: np.ndarray, frame: HeadFrame) -> ClipField:
@@ -145,11 +142,3 @@ def around_the_mouth(field: ClipField, landmarks: np.ndarray, frame: HeadFrame) 
     kept = rows >= 0
     return replace(field, grid=window, depth=field.depth[index], flat=field.flat[index], weight=field.weight[index],
                    border=field.border[:, index], rows=rows[kept], weights=field.weights[kept].contiguous())
-
-
-def find(film: Film, found: Survey, bridge, progress: Progress = None) -> Reference:
-    """The film's reference."""
-    candidates = best(found.cost, CANDIDATES, APART)
-    pieces = pictures_of(film, [int(found.numbers[k]) for k in candidates], progress)
-    return build(pieces[int(found.numbers[choose(found, pieces, candidates)])], bridge)
-
