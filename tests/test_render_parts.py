@@ -259,7 +259,7 @@ def test_a_mouths_fields_carry_its_ring_as_the_landmarks_go():
 def test_teeth_follow_a_grin_and_lips_that_rise_as_a_whole(apart):
     y, x = torch.meshgrid(torch.linspace(-0.4, 0.4, 161), torch.linspace(-0.4, 0.4, 161), indexing="ij")
     x, y = x[None], y[None]
-    inside = SimpleNamespace(unit=100.0, edge=mouth.UPPER_EDGE, apart=apart)
+    inside = SimpleNamespace(unit=100.0, edge=mouth.UPPER_EDGE, own=torch.ones(1) if apart else None)
 
     def lift(bend, raised):
         """How much higher teeth lie 0.25 from the middle and in it, in a mouth 0.6 wide and 0.08 high."""

@@ -33,6 +33,9 @@ BEND = 0.45
 middle squared: so a grin shows teeth, not darkness, in its corners."""
 GUMS = 0.004
 """How much gum a raised lip shows above the front teeth, units."""
+OWN = 0.09
+"""Largest gap between a portrait's lips, outer-eye distances, from which what shows there is kept: of less, a wider mouth
+would show a slit with bits of lips round it, in the midst of drawn teeth."""
 ROLL = 0.016
 """How far the moist inside of a lip is seen to roll back into the mouth, outer-eye distances."""
 
@@ -113,11 +116,15 @@ def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame, palette:
     mesh = np.linalg.norm(through(landmarks[lower, :2]) - through(landmarks[upper, :2]), axis=1).max()
     apart = closing is not None and bool(mesh >= WIDE * size)
     if apart:
-        own, own_box = _own_mask(landmarks, edges, size, image.shape)
         gap = np.linalg.norm(edges[1] - edges[0], axis=1).max()
+        if gap > OWN * size:
+            own, own_box = _own_mask(landmarks, edges, size, image.shape)
         seen = _own_teeth(image, edges) if gap > 0.05 * size else None
         if seen is not None:
-            tooth, lowest = seen
+            shaded, lowest = seen
+            # Between lips that are hardly apart they lie in the shade, which is drawn on top.
+            lighter = max(1.0, 0.95 * float(luminance(tooth)) / max(float(luminance(shaded)), 1e-3))
+            tooth = np.clip(tooth + (shaded * lighter - tooth) * (1.0 if own is not None else 0.4), 0, 1)
             # Drawn teeth go on beside the portrait's own, not below them.
             edge = float(((lowest - origin[:2]) @ (down / unit)[:2]) / unit) - 0.012
     generator = torch.Generator().manual_seed(1)
@@ -224,7 +231,7 @@ def _smile(mouth: Mouth, opened: DrawnOpening, x: Tensor, y: Tensor) -> Tensor:
 
     A row that goes on beside the portrait's own teeth stays where they are.
     """
-    if mouth.apart:
+    if mouth.own is not None:
         return torch.zeros_like(x)
     middle = y - (opened.depth - opened.gap / 2) / mouth.unit
     mean = partial(_mean, opened)
