@@ -183,7 +183,8 @@ def read_shape(shape: np.ndarray, bridge) -> FaceShape:
     return FaceShape(float(np.clip((width / USUAL_MOUTH_WIDTH) ** 0.3, 0.75, 1.03)), gap, closing, lips, tuple(lids),
                      torch.from_numpy(np.stack(openings).astype(np.float32)),
                      torch.tensor(widths, dtype=torch.float32), torch.from_numpy(_slack(shape).astype(np.float32)),
-                     _brow_gain(shape, _drawn(height)), float(0.5 * max(shape[0, 1] - shape[2, 1], 0.02)), pursing.Pursing.of(shape))
+                     _brow_gain(shape, _drawn(height)), float(0.5 * max(shape[0, 1] - shape[2, 1], 0.02)),
+                     pursing.Pursing.of(shape))
 
 
 def _drawn(height: float) -> float:
