@@ -1,4 +1,4 @@
-"""``animate --part``: a film that was stopped goes on, and only if it is the same film. Progress tells the time left."""
+"""``animate --part``: a film that was stopped goes on, if it is the same film. Progress tells the time left."""
 
 from __future__ import annotations
 

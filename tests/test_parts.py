@@ -10,6 +10,7 @@ import sys
 import time
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 import torch
 
 from playmate_core.media import parts as media_parts
+from playmate_core.media.output import LEAST_SPACE
 from playmate_core.media.parts import PartsFolder, write_in_parts
 from playmate_core.media.rates import exact_rate
 from playmate_core.media.video_writer import write_video
@@ -57,22 +59,21 @@ def begun(output):
     return parts
 
 
-@pytest.mark.parametrize("each", [1, 11, 60])
-@pytest.mark.parametrize("fps", [23.976, 29.97, 25.0])
-def test_joined_parts_have_every_frame_at_its_time(tmp_path, fps, each):
-    path = write_in_parts(begun(tmp_path / "a.mp4"), pictures, fps, 60, tone(4), each=each)
+@pytest.mark.parametrize("fps, total, each", [(23.976, 40, 11), (29.97, 36, 12), (25.0, 40, 40), (25.0, 9, 1)])
+def test_joined_parts_have_every_frame_at_its_time(tmp_path, fps, total, each):
+    path = write_in_parts(begun(tmp_path / "a.mp4"), pictures, fps, total, tone(4), each=each)
     stamps, joined = decoded(path)
     rate = exact_rate(fps)
-    assert stamps == [number / rate for number in range(60)]
+    assert stamps == [number / rate for number in range(total)]
     with av.open(str(path)) as container:
         video, audio = container.streams.video[0], container.streams.audio[0]
-        assert video.average_rate == rate and video.duration * video.time_base == 60 / rate
+        assert video.average_rate == rate and video.duration * video.time_base == total / rate
         # Encoders of sound fill up to whole packets of 1024 samples.
-        assert abs(audio.duration * audio.time_base - 60 / rate) < Fraction(2 * 1024, audio.rate)
-    _, whole = decoded(write_video(tmp_path / "whole.mp4", pictures(0, 60), fps, 60))
+        assert abs(audio.duration * audio.time_base - total / rate) < Fraction(2 * 1024, audio.rate)
+    _, whole = decoded(write_video(tmp_path / "whole.mp4", pictures(0, total), fps, total))
     # The same pictures in the same order: no frame is as like any other of the whole film as its own.
     distance = np.abs(joined[:, None, ::4, ::4, 0].astype(int) - whole[None, :, ::4, ::4, 0]).mean((2, 3))
-    assert (distance.argmin(1) == np.arange(60)).all()
+    assert (distance.argmin(1) == np.arange(total)).all()
     assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
 
 
@@ -148,10 +149,10 @@ def test_a_full_disk_is_said_and_costs_no_part(tmp_path, monkeypatch):
 
 def test_a_disk_too_full_for_the_joined_film_is_said_before(tmp_path, monkeypatch):
     parts = begun(tmp_path / "a.mp4")
-    usage = type("Usage", (), {"free": 2 << 20})
-    monkeypatch.setattr("shutil.disk_usage", lambda folder: usage)
-    with pytest.raises(PlaymateError, match="the disk has 2.1 MB left"):
-        write_in_parts(parts, pictures, 25, 50, tone(200), each=50)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=LEAST_SPACE + 100))
+    with pytest.raises(PlaymateError, match="the disk has 1.0 MB left"):
+        write_in_parts(parts, pictures, 25, 10, each=10)
+    assert parts.frames_done(10, 10) == 10 and not parts.output.exists()
 
 
 def test_frames_that_do_not_come_are_said(tmp_path):
