@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 SUFFIXES = (".mp4", ".mov", ".mkv")
 """Kinds of films that are written."""
 
+THREADS = 4
+"""Of an encoder whose pictures must be repeatable: x264 gives others on another number, so cores must not choose it."""
+
 
 def write_video(path: str | os.PathLike, frames: Iterable[Tensor], fps: float, total_frames: int,
                 audio: SoundSource = None, *, crf: int = 16, progress: Progress = None) -> Path:
@@ -75,11 +78,11 @@ def write_video(path: str | os.PathLike, frames: Iterable[Tensor], fps: float, t
 
 
 def encode(path: Path, frames: Iterable[Tensor], rate: Fraction, total: int, sound: FilmSound | None, crf: int,
-           progress: Progress = None, threads: int = 0) -> None:
+           progress: Progress = None, repeatable: bool = False) -> None:
     """Writes a film under the very name it is given; arguments as of :func:`write_video`.
 
     Args:
-        threads: of the encoder; 0 leaves that to it. Another number may give other pictures.
+        repeatable: the same frames give the same packets, whenever they are encoded.
 
     Raises:
         OSError, av.error.FFmpegError: a full disk and the like.
@@ -88,7 +91,7 @@ def encode(path: Path, frames: Iterable[Tensor], rate: Fraction, total: int, sou
     with new_container(path) as container:
         # One batch is encoded while the next is drawn: the encoder does not hold Python's lock.
         with ThreadPoolExecutor(1) as pool:
-            writer, pending = _Writer(container, rate, sound, crf, threads), None
+            writer, pending = _Writer(container, rate, sound, crf, repeatable), None
             for batch in frames:
                 pixels = _to_uint8(batch)
                 if pending is not None:
@@ -113,8 +116,8 @@ def new_container(path: Path):
 class _Writer:
     """An open container with its picture and sound streams; the streams are made when the first frames are known."""
 
-    def __init__(self, container, rate: Fraction, sound: FilmSound | None, crf: int, threads: int) -> None:
-        self.container, self.rate, self.crf, self.threads, self.sound = container, rate, crf, threads, sound
+    def __init__(self, container, rate: Fraction, sound: FilmSound | None, crf: int, repeatable: bool) -> None:
+        self.container, self.rate, self.crf, self.repeatable, self.sound = container, rate, crf, repeatable, sound
         self.stream = self.track = None
         self.done = 0
 
@@ -139,22 +142,27 @@ class _Writer:
         self.container.mux(self.stream.encode(None))
 
     def _open(self, width: int, height: int) -> None:
-        self.stream = _video_stream(self.container, self.rate, width, height, self.crf)
-        if self.threads:
-            self.stream.codec_context.thread_count = self.threads
+        self.stream = _video_stream(self.container, self.rate, width, height, self.crf, self.repeatable)
         self.track = SoundTrack(self.container, self.sound)
 
 
-def _video_stream(container, rate: Fraction, width: int, height: int, crf: int):
+def _video_stream(container, rate: Fraction, width: int, height: int, crf: int, repeatable: bool):
     import av
 
+    options = {"crf": str(crf), "preset": "veryfast"}
+    if repeatable:
+        # x264's macroblock tree reads memory that it has not written: small, smooth pictures come out otherwise when
+        # that memory held something else (seen with glibc's MALLOC_PERTURB_, with one thread too).
+        options["x264-params"] = "mbtree=0"
     try:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "veryfast"})
+        stream = container.add_stream("libx264", rate=rate, options=options)
     except (ValueError, av.error.FFmpegError):  # a PyAV built without x264
         logger.info("H.264 by x264 is not in this PyAV; writing MPEG-4 part 2.")
         stream = container.add_stream("mpeg4", rate=rate, options={"q:v": "3"})
     stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
     stream.codec_context.time_base = 1 / rate
+    if repeatable:
+        stream.codec_context.thread_count = THREADS
     stream.codec_context.color_primaries = stream.codec_context.color_trc = stream.codec_context.colorspace = 1
     stream.codec_context.color_range = 1
     return stream
