@@ -194,7 +194,7 @@ def _upper_row(seen: Seen, row: torch.Tensor, gain: np.ndarray) -> tuple[torch.T
     """(the film's upper teeth within the drawn ``row`` [1, 4, h, w] over ``teeth.UPPER_BOX``, where their edge lies in
     units below the line)."""
     x, y = places()
-    edge, top, level = blur(seen.edge[:, None], 1.0, 1e-3)[:, 0], seen.top, seen.level
+    edge, top, level = blur(seen.edge[:, None], 2.5, 1e-3)[:, 0], seen.top, seen.level
     drawn = row[0].permute(1, 2, 0).numpy().copy()
     height, width = drawn.shape[:2]
     x0, y0, x1, y1 = teeth.UPPER_BOX

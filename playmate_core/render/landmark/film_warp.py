@@ -65,17 +65,20 @@ def carried(nodes: Tensor, source: Tensor, target: Tensor, weight: Tensor, size:
         scope: one of render.film.SCOPES.
     """
     share = kernel(nodes, target, SOFT * size)
-    found = share @ torch.cat([source - target, weight[:, None]], 1)
+    offset = share @ (source - target)
+    # What moves must not reach far into what does not: here the nearest landmarks decide alone.
+    nearest = share.square()
+    felt = (nearest @ weight) / nearest.sum(1)
     ring = target[list(topology.OVAL)].double().numpy()
     beyond = torch.from_numpy(polygon_distance(nodes.double().numpy(), ring)).float() / size
     aside = nodes - target[list(topology.OVAL)].mean(0)
     cosine = (aside @ down) / aside.norm(dim=1).clamp_min(1e-3)
     side, below = (WHOLE, WHOLE) if scope == "all" else (SIDEWAYS, DOWNWARD)
     reach = side + (below - side) * smoothstep((cosine - 0.4) / 0.5)
-    fade = (1 - smoothstep(beyond / reach)) * smoothstep((found[:, 2] - 0.03) / 0.12)
+    fade = (1 - smoothstep(beyond / reach)) * smoothstep((felt - 0.03) / 0.12)
     if scope == "mouth":
         fade = fade * smoothstep(((nodes - target[1]) @ down / size + 0.10) / 0.15)
-    return found[:, :2] * fade[:, None]
+    return offset * fade[:, None]
 
 
 def eye_ring(landmarks: Tensor, side: int) -> np.ndarray:
