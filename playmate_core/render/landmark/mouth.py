@@ -34,8 +34,8 @@ middle squared: so a grin shows teeth, not darkness, in its corners."""
 GUMS = 0.004
 """How much gum a raised lip shows above the front teeth, units."""
 OWN = 0.09
-"""Largest gap between a portrait's lips, outer-eye distances, from which what shows there is kept: of less, a wider mouth
-would show a slit with bits of lips round it, in the midst of drawn teeth."""
+"""Gap between a portrait's lips, outer-eye distances, from which what shows there is kept: of less, a wider mouth would
+show a slit with bits of lips round it, in the midst of drawn teeth."""
 ROLL = 0.016
 """How far the moist inside of a lip is seen to roll back into the mouth, outer-eye distances."""
 
