@@ -7,6 +7,7 @@ import torch
 from comfy_api.latest import io
 
 from ..playmate_core import pipeline
+from ..playmate_core.cast import cast_with, render_frames
 from ..playmate_core.media.sizes import SIZE
 from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
@@ -30,6 +31,7 @@ class RenderFrames(Node):
                 io.Int.Input("batch_size", default=0, min=0, max=256,
                              tooltip="Frames drawn at once. 0 lets the renderer choose; fewer need less memory."),
                 sockets.size_input(),
+                sockets.cast_input(),
             ],
             outputs=[
                 io.Image.Output("images", display_name="images", tooltip="All frames, in order."),
@@ -42,8 +44,10 @@ class RenderFrames(Node):
         return sockets.size_error(size) or True
 
     @classmethod
-    def execute(cls, models, appearance, motion, batch_size, size=SIZE) -> io.NodeOutput:
+    def execute(cls, models, appearance, motion, batch_size, size=SIZE, cast=None) -> io.NodeOutput:
         tell(None)
+        everybody = cast_with(appearance, motion, cast).in_step()
+        motion = everybody.members[0][1]
         frames, (height, width) = len(motion), pipeline.frame_size(appearance, size)
         if not frames:
             raise PlaymateError("The motion has no frames; give one that lasts at least one frame.")
@@ -51,7 +55,7 @@ class RenderFrames(Node):
         tell(pipeline.size_note(appearance, size))
         images = torch.empty(frames, height, width, 3)
         done = 0
-        for batch in pipeline.render_frames(models, appearance, motion, batch_size or None, progress(), size=size):
+        for batch in render_frames(models, everybody, batch_size or None, progress(), size=size):
             images[done:done + len(batch)] = batch.cpu()
             done += len(batch)
         return io.NodeOutput(images, float(motion.fps))

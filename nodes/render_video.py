@@ -9,10 +9,11 @@ import folder_paths
 from comfy_api.latest import InputImpl, io
 
 from ..playmate_core import pipeline
+from ..playmate_core.cast import cast_with, fit_cast, render_frames
 from ..playmate_core.media.film_sound import seconds_of
 from ..playmate_core.media.sizes import SIZE
 from ..playmate_core.media.video_writer import write_video
-from ..playmate_core.motion.lengths import SOUND_LENGTHS, fit_sound
+from ..playmate_core.motion.lengths import SOUND_LENGTHS
 from . import sockets
 from .host import check_cancelled, one_of, progress
 from .node import Node, say, verdict
@@ -44,6 +45,7 @@ class RenderVideo(Node):
                                tooltip="How long the video lasts when motion and sound differ: as the motion; cut ends "
                                        "with the shorter of the two; hold, loop and mirror continue a shorter motion "
                                        "until the sound ends."),
+                sockets.cast_input(),
             ],
             outputs=[io.Video.Output("video", display_name="video",
                                      tooltip="The video with its sound, in ComfyUI's temp folder until it is saved.")],
@@ -55,12 +57,13 @@ class RenderVideo(Node):
 
     @classmethod
     def execute(cls, models, appearance, motion, crf, batch_size, audio=None, size=SIZE,
-                length=SOUND_LENGTHS[0]) -> io.NodeOutput:
+                length=SOUND_LENGTHS[0], cast=None) -> io.NodeOutput:
         heard = None if audio is None else sound(audio)
-        motion, note = fit_sound(motion, seconds_of(heard), length)
+        everybody, note = fit_cast(cast_with(appearance, motion, cast), seconds_of(heard), length)
+        motion = everybody.members[0][1]
         say([told for told in (note, pipeline.size_note(appearance, size, motion.fps)) if told])
         path = os.path.join(folder_paths.get_temp_directory(), f"playmate_{uuid.uuid4().hex}.mp4")
-        frames = pipeline.render_frames(models, appearance, motion, batch_size or None, _cancel, size=size)
+        frames = render_frames(models, everybody, batch_size or None, _cancel, size=size)
         write_video(path, frames, motion.fps, len(motion), audio=heard, crf=crf, progress=progress())
         return io.NodeOutput(InputImpl.VideoFromFile(path))
 

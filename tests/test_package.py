@@ -76,8 +76,9 @@ def test_core_imports_no_comfyui_and_itself_relatively(path):
             assert top != "playmate_core", f"{path} must import its neighbours relatively"
 
 
-FLOORS = (("__main__",), ("cli",), ("cast",), ("pipeline",), ("evaluation",), ("render", "diffusion", "driving", "speech"),
-          ("emotion",), ("face",), ("motion",), ("weights",), ("media",), ("runtime",))
+FLOORS = (("__main__",), ("cli",), ("cast",), ("pipeline",), ("evaluation",),
+          ("render", "diffusion", "driving", "speech"), ("emotion",),
+          ("face",), ("motion",), ("weights",), ("media",), ("runtime",))
 """The rooms of the library, top to bottom. Each uses those below; rooms on one floor do not know each other."""
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

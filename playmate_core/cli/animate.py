@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..media.sizes import check_size
 from ..runtime.errors import PlaymateError
 from .animate_options import add_knobs
+from .cast_option import CastRequest, add_cast_options, cast_of, motion_files, sound_files
 from .progress_bar import ProgressBar
 
 if TYPE_CHECKING:
@@ -23,9 +24,11 @@ def add_animate_command(commands) -> None:
     command = commands.add_parser("animate", help="portrait and voice to video",
                                   formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     command.add_argument("portrait", help="picture file with a face")
-    command.add_argument("audio", help="sound or video file with speech")
+    command.add_argument("audio", nargs="?", default=None,
+                         help="sound or video file with speech; left out where each --speaker brings one")
     command.add_argument("-o", "--output", required=True, help="video to write (.mp4, .mov or .mkv)")
     add_knobs(command)
+    add_cast_options(command)
     command.set_defaults(run=run_animate)
 
 
@@ -50,7 +53,9 @@ def run_animate(args: argparse.Namespace) -> Path:
     if args.motion_out:
         _check_motion_out(args, inputs)
         refuse_same(args.output, args.motion_out)
-    direction = Direction.parse(args)
+    direction, people = Direction.parse(args), CastRequest.parse(args)
+    if people is not None:
+        return _run_cast(args, people)
     box = None if args.face_box is None else parse_box(args.face_box)
     points = None if args.face_points is None else parse_points(args.face_points)
     policy, index = ("index", int(args.face)) if args.face.lstrip("-").isdigit() else (args.face, 0)
@@ -71,6 +76,31 @@ def run_animate(args: argparse.Namespace) -> Path:
         log.warning(note)
     frames = pipeline.render_frames(models, appearance, motion, size=args.size)
     return write_video(args.output, frames, motion.fps, len(motion), audio=sound, progress=ProgressBar("drawing"))
+
+
+def _run_cast(args: argparse.Namespace, people: CastRequest) -> Path:
+    """The same with several people in the picture."""
+    from .. import cast, pipeline
+    from ..media.output import check_output, refuse_same
+    from ..media.pictures import read_image
+    from ..media.video_writer import SUFFIXES, write_video
+
+    inputs = (args.portrait, args.pose, args.motion_model, *sound_files(people, args))
+    check_output(args.output, "video", SUFFIXES, inputs=inputs)
+    kept = motion_files(people, args) if args.motion_out else []
+    for path in kept:
+        check_output(path, "motion", inputs=inputs)
+    refuse_same(args.output, *kept)
+    image = read_image(args.portrait)
+    models = pipeline.load_models(args.pack, device=args.device,
+                                  motion_model=args.motion_model, speech_encoder=args.speech_encoder,
+                                  acceleration=args.acceleration, wrinkles=args.wrinkles)
+    everybody, sound = cast_of(people, args, image, models)
+    if note := pipeline.size_note(everybody.appearance, args.size, everybody.fps):
+        log.warning(note)
+    frames = cast.render_frames(models, everybody, size=args.size)
+    return write_video(args.output, frames, everybody.fps, everybody.frames, audio=sound,
+                       progress=ProgressBar("drawing"))
 
 
 def save_motion_as(motion: Motion, path: str) -> None:

@@ -299,11 +299,17 @@ def _nearer(own: Tensor, theirs: Tensor, larger: float) -> Tensor:
     low, high = IN_FRONT
     ahead = min(max((max(larger, 1 / max(larger, 1e-6)) - low) / (high - low), 0.0), 1.0)
     if larger > 1:
-        theirs = torch.where(theirs < 0, theirs * (1 - ahead), theirs)
+        theirs = _hidden(theirs, ahead)
     else:
-        own = torch.where(own < 0, own * (1 - ahead), own)
+        own = _hidden(own, ahead)
     t = ((theirs - own) / (2 * BORDER) + 0.5).clamp(0, 1)
     return t * t * (3 - 2 * t)
+
+
+def _hidden(away: Tensor, ahead: float) -> Tensor:
+    """[N] distances from a face that is ``ahead`` (0..1) hidden: what lies inside of it counts as beyond the border,
+    so that the one in front has all of its own outline."""
+    return torch.where(away < 0, away * (1 - ahead) + ahead * BORDER * (-away / 0.15).clamp(0, 1), away)
 
 
 def _beyond(places: Tensor, ring: Tensor) -> Tensor:
