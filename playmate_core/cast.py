@@ -23,7 +23,14 @@ from .motion.edits import slice_frames
 from .motion.features import FPS
 from .motion.lengths import SOUND_LENGTHS, fit_sound
 from .motion.listening import (
-    listen, listens_on, pauses, seen_speaking, share_of_speech, speaking, take_turns, who_is_heard,
+    listen,
+    listens_on,
+    pauses,
+    seen_speaking,
+    share_of_speech,
+    speaking,
+    take_turns,
+    who_is_heard,
 )
 from .motion.types import Motion
 from .render.base import Appearance

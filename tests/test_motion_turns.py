@@ -7,7 +7,16 @@ from playmate_core.media.gating import added, channel_of, gated, whole
 from playmate_core.media.sound_file import open_sound
 from playmate_core.motion.eyes import read_eyes
 from playmate_core.motion.listening import (
-    CHANGE, Look, listen, listens_on, look_towards, pauses, seen_speaking, share_of_speech, speaking, take_turns,
+    CHANGE,
+    Look,
+    listen,
+    listens_on,
+    look_towards,
+    pauses,
+    seen_speaking,
+    share_of_speech,
+    speaking,
+    take_turns,
     who_is_heard,
 )
 from playmate_core.motion.turns import Turns
