@@ -174,6 +174,22 @@ def test_loudness_is_read_at_any_rate():
     assert on_frames(loud, 25.0, 12, 25.0)[10:].tolist() == [-80.0, -80.0]
 
 
+def test_liveportrait_pastes_each_back_beside_the_other(models, small_liveportrait):
+    """Its square reaches over the neighbour's face, which keeps its own drawing all the same."""
+    renderer = pipeline._liveportrait("liveportrait", models.bridge, torch.device("cpu"), small_liveportrait)
+    models = replace(models, renderer=renderer)
+    image, *faces = side_by_side(((95, 80), (165, 80)))
+    left, right = (renderer.prepare(image, face) for face in faces)
+    motions = talking(models, 2), talking(models, 2, amount=0.5)
+    both = drawn(models, Cast.of(right, motions[1], Cast.of(left, motions[0])))
+    alone = [torch.cat(list(renderer.render(one, motion)))
+             for one, motion in zip((left, right), motions, strict=True)]
+    owned = shares([face.landmarks for face in faces], 180, 260)
+    assert bool((alone[0][:, owned[1] == 1] != left.image[owned[1] == 1]).any())
+    for number in (0, 1):
+        assert torch.equal(both[:, owned[number] == 1], alone[number][:, owned[number] == 1])
+
+
 class Painter:
     """Stands for a renderer of films: paints the whole picture one value, whoever's pixels they are."""
 
