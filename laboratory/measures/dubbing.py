@@ -12,7 +12,7 @@ Voices are sounds or talking tracks (``.safetensors``). For every film with ever
                  comparison; old_part: the former with the speech's own part taken out
     closing      share of the frames open in the film and shut in the speech that are drawn shut, of how many
     seam         frame-to-frame change along the border of the moved region against the film's own there
-    seconds      a frame, drawing only
+    seconds      of one core a frame, drawing only
 """
 
 from __future__ import annotations
@@ -118,10 +118,10 @@ def measure(models, film: Film, motion: Motion, still: bool) -> dict:
     pictures = film.pictures.pictures
     count = min(len(film), len(motion))
     motion = slice_frames(motion, 0, count)
-    start = time.perf_counter()
+    start = time.process_time()
     drawing = models.renderer.render_film(film, ((k, pictures[k]) for k in range(count)), motion, "mouth")
     dubbed = torch.cat(list(drawing))
-    seconds = (time.perf_counter() - start) / count
+    seconds = (time.process_time() - start) / count
     own = pictures[:count].float() / 255
     touched = (dubbed != own).any(-1)
     outside = sum(int((touched[k] & beyond(film.landmarks[k], *film.size)).sum()) for k in range(count))

@@ -23,7 +23,7 @@ from ...runtime.progress import Progress, report
 from ..film import Film
 from . import expression, film_teeth, film_warp, topology
 from .clip import Clip
-from .film_face import best, fades, movement, stance, survey, turned, weights
+from .film_face import best, fades, movement, stance, survey, turned, velocity, weights
 from .film_reference import APART, CANDIDATES, Reference, as_float, build, choose, pictures_of
 from .grid import Grid, smoothstep
 from .head import cut
@@ -38,6 +38,8 @@ EYES = (0.03, 0.10)
 """The same about the lids."""
 ASTRAY = 0.10
 """How far beyond the wanted lips some of the film's own may be left, outer-eye distances."""
+SHUTTER = 0.35
+"""Share of the time between two pictures during which one is taken."""
 WITHIN = 0.10
 """Over what width the reference gives way to the film inside of the face's outline."""
 LIGHT = 0.07
@@ -98,9 +100,10 @@ def draw(renderer, film: Film, pictures: Iterator[tuple[int, Tensor]], motion: M
             wanted = to.pixels(neutral + drift + weight[:, None] * speech + (1 - weight[:, None]) * plain)
             source, speaking = seen.pixels(seen.own), drawn + clip.landmarks
             moving = renderer.moving_part(stage, clip.to(device), mouth_only=scope == "mouth")
+            smears = SHUTTER * velocity(film, numbers)
             for k, share in enumerate(face.fade[numbers].tolist()):
                 if share > 0:
-                    actor = Actor(moving[k], (stage.x0, stage.y0), speaking[k])
+                    actor = Actor(moving[k], (stage.x0, stage.y0), speaking[k], smears[k])
                     dub(frames[k], actor, source[k], wanted[k], weight, to.axes[k], scope, share)
         done += len(batch)
         yield frames
@@ -139,11 +142,13 @@ class Actor:
     Attributes:
         picture: [3, h, w]; corner: its first column and row in the reference.
         landmarks: [478, 3] the face in it, pixels of the reference.
+        smear: [2] how far the film's head moves while its picture is taken, pixels of the film.
     """
 
     picture: Tensor
     corner: tuple[int, int]
     landmarks: Tensor
+    smear: Tensor
 
 
 def dub(picture: Tensor, actor: Actor, source: Tensor, wanted: Tensor, weight: Tensor, axes: Tensor, scope: str,
@@ -257,7 +262,12 @@ def _cover(canvas: Canvas, actor: Actor, ring: np.ndarray, left: tuple[Grid, Ten
     pixels = Grid(box[0] + 0.5, box[1] + 0.5, 1, r1 - r0, c1 - c0).nodes_tensor(device)[None]
     found = grid.sample_at(fields.to(device), grid.places(pixels))[0]
     texture = Texture.of(actor.picture.permute(1, 2, 0), *actor.corner)
-    reference = texture.read(found[:2].permute(1, 2, 0)[None])[0]
+    # In a picture that is blurred by a fast head, the mouth is too.
+    steps = int(float(actor.smear.norm()) / 1.2) + 1
+    along = torch.linspace(-0.5, 0.5, 2 * min(steps, 6) + 1)[1::2] if steps > 1 else torch.zeros(1)
+    at = found[:2].permute(1, 2, 0)
+    reference = torch.stack([texture.read((at + share * (actor.smear @ matrix).to(device))[None])[0]
+                             for share in along.tolist()]).mean(0)
     part = canvas.picture[r0:r1, c0:c1]
     film = part.permute(2, 0, 1)
     skin = smoothstep((found[3] - 0.02) / 0.02) * smoothstep((beside - found[3]) / 0.03) * (found[2] > 0)

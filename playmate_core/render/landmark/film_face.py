@@ -118,6 +118,18 @@ def movement(film: Film, numbers: Tensor, neutral: Tensor, bridge) -> tuple[Tens
     return plain, drift, Placed(neutral + plain + drift, placed.axes[now], placed.origin[now])
 
 
+def velocity(film: Film, numbers: Tensor) -> Tensor:
+    """[T, 2] pixels by which the head moves from one picture to the next, nothing across cuts; ``numbers`` [T]."""
+    rigid = list(geometry.RIGID)
+    here = film.landmarks[numbers][:, rigid, :2].mean(1)
+    steps = []
+    for step in (-1, 1):
+        there = (numbers + step).clamp(0, len(film) - 1)
+        same = (film.shot[there] == film.shot[numbers]) & film.seen[there] & film.seen[numbers]
+        steps.append(step * (film.landmarks[there][:, rigid, :2].mean(1) - here) * same[:, None])
+    return (steps[0] + steps[1]) / 2
+
+
 @dataclass(frozen=True)
 class Survey:
     """What every picture's face looks like, in few numbers.
@@ -165,7 +177,7 @@ def survey(film: Film) -> Survey:
         speed[1:] += step
         speed[:-1] += step
     cost = ((gap - CLOSED_GAP).clamp_min(0) / 0.01 + unlike / 0.02 + turned / 10 + speed / 0.02
-            + (eye.median() - eye).clamp_min(0) / 0.04)
+            + (eye.quantile(0.75) - eye).clamp_min(0) / 0.04)
     width = (mouth[:, 0] - mouth[:, 10]).norm(dim=-1)
     teeth = gap.clamp_max(0.16) + 0.5 * (width - width.median()).clamp(-0.1, 0.1) - turned / 200 - speed
     return Survey(numbers, gap, teeth, cost, angle)
