@@ -26,7 +26,7 @@ BEYOND = 0.06
 dimple, and both are longer than the opening of the mesh."""
 STROKE, DIMPLE = 0.024, 0.032
 """Widths of what is dark beyond the corners, outer-eye distances, up to which it is a drawn stroke, which is filled, and
-from which it is a photograph's dimple: that goes along with the corner, or a pale ring is left of it."""
+from which it is a photograph's dimple: that goes along with the corner, or it leaves a pale ring."""
 BRIGHTEST = 2.4
 """By what a shadow's own colour may be multiplied; blacker ones have none."""
 

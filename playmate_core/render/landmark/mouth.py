@@ -248,6 +248,24 @@ def _smile(mouth: Mouth, opened: DrawnOpening, x: Tensor, y: Tensor) -> Tensor:
     return rise + lift[:, None, None]
 
 
+def _arch(x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """By how much teeth that are seen at ``x`` [B, h, w] lie aside and lower there than in a row that is flat.
+
+    Teeth run back along an arch: of a turned head's they show on the near side as far as the corner, and hide behind
+    the front teeth on the far side.
+
+    Args:
+        seen: [B, 2] where what lies one unit further back is seen, units.
+    """
+    tilt = seen.clamp(-0.6, 0.6)[:, :, None, None]
+    place = x
+    for _ in range(5):
+        share = (place / teeth.ARCH_WIDTH).clamp(-0.92, 0.92)
+        back = teeth.ARCH_DEPTH * (1 - (1 - share.square()).sqrt())
+        place = 0.4 * place + 0.6 * (x - tilt[:, 0] * back)
+    return x - place, 0.5 * tilt[:, 1] * back
+
+
 def paint(mouth: Mouth, opened: DrawnOpening, pose: Pose, jaw: Tensor, source: Texture) -> Tensor:
     """[B, 3, h, w] the inside of the mouth on the pixels of ``opened``.
 
@@ -255,13 +273,17 @@ def paint(mouth: Mouth, opened: DrawnOpening, pose: Pose, jaw: Tensor, source: T
         jaw: [B, 2] movement of the lower teeth, outer-eye distances.
     """
     frames = jaw.shape[0]
-    anchors = torch.stack([mouth.origin, mouth.origin + mouth.axes[0], mouth.origin + mouth.axes[1]])
+    inward = torch.linalg.cross(mouth.axes[0], mouth.axes[1]) / mouth.unit
+    anchors = torch.stack([mouth.origin, *(mouth.origin + axis for axis in (*mouth.axes, inward))])
     placed = rigid(anchors.expand(frames, -1, -1), pose)
     origin = placed[:, 0]
     basis = torch.stack([placed[:, 1] - origin, placed[:, 2] - origin], -1)
     local = (opened.pixels - origin[:, None, None]).unsqueeze(-1)
-    local = (inverse_2x2(basis)[:, None, None] @ local).squeeze(-1)
+    inverse = inverse_2x2(basis)
+    local = (inverse[:, None, None] @ local).squeeze(-1)
     x, y = local.unbind(-1)
+    seen = (inverse @ (placed[:, 3] - origin).unsqueeze(-1)).squeeze(-1)
+    aside, lower = _arch(x, seen)
     drop = (jaw * (mouth.size / mouth.unit))[:, :, None, None]
     # Where the lower lip's edge would uncover more of them, the lower teeth go down with it.
     lip_edge = _mean(opened, y + (opened.gap - opened.depth) / mouth.unit, 0.5)[:, None, None]
@@ -294,9 +316,10 @@ def paint(mouth: Mouth, opened: DrawnOpening, pose: Pose, jaw: Tensor, source: T
     groove = 1 - 0.12 * torch.exp(-((jaw_x / 0.030) ** 2)) * smoothstep(front / 0.08)
     light = 0.55 + 0.55 * smoothstep(front / (0.05 + 0.40 * deep))
     colour = colour + (gum * (light * groove)[:, None] - colour) * (0.92 * tongue)[:, None]
-    teeth_colour, alpha = _layer(mouth.lower, teeth.LOWER_BOX, jaw_x, jaw_y - LOWER_EDGE)
+    teeth_colour, alpha = _layer(mouth.lower, teeth.LOWER_BOX, jaw_x - aside, jaw_y - lower - LOWER_EDGE)
     colour = colour + (teeth_colour * 0.88 - colour) * alpha
-    teeth_colour, alpha = _layer(mouth.upper, teeth.UPPER_BOX, x, y - mouth.edge + _smile(mouth, opened, x, y))
+    teeth_colour, alpha = _layer(mouth.upper, teeth.UPPER_BOX, x - aside,
+                                 y - lower - mouth.edge + _smile(mouth, opened, x, y))
     # What is behind the upper row lies in its shadow.
     colour = colour * (1 - 0.35 * torch.exp(-(((y - mouth.edge) / 0.03).clamp_min(0) ** 2)))[:, None]
     colour = colour + (teeth_colour - colour) * alpha
