@@ -274,6 +274,18 @@ def test_a_wide_open_mouth_is_drawn_round():
     assert torch.equal(upper, flat) and torch.equal(lower, under), "a slit is one"
 
 
+def test_a_turned_head_shows_the_teeth_of_its_near_side():
+    x = torch.linspace(-0.3, 0.3, 61)[None, None]
+    aside, lower = mouth._arch(x, torch.tensor([[0.0, 0.0]]))
+    assert aside.abs().max() < 1e-5 and not lower.any(), "from the front a row is a row"
+    aside, lower = mouth._arch(x, torch.tensor([[0.4, 0.2]]))
+    place = x - aside
+    back = teeth.ARCH_DEPTH * (1 - (1 - (place / teeth.ARCH_WIDTH) ** 2).sqrt())
+    near = x[0, 0] > -0.15
+    assert (place + 0.4 * back)[0, 0, near].numpy() == pytest.approx(x[0, 0, near].numpy(), abs=0.004)
+    assert aside[0, 0, -1] > 0.03 and aside[0, 0, 30] == pytest.approx(0, abs=1e-5) and (lower >= 0).all()
+
+
 def test_a_stroke_is_told_from_a_dimple():
     line = np.stack([np.linspace(60, 140, 65), np.full(65, 100.0)], 1)
     y = np.arange(200)[:, None] + 0.5
