@@ -26,7 +26,8 @@ SLOW = ("test_acceleration.py::test_compiled", "test_bad_inputs", "test_corpus_"
         "test_emotions_rendered", "test_evaluation_command", "test_liveportrait_full_size",
         "test_liveportrait_stacked_planes", "test_motion_eyes.py::test_rendered", "test_pose_obedience",
         "test_render_tracked", "test_apple", "test_cover", "test_gpu_check", "test_joyvasa_parity", "test_laboratory",
-        "test_liveportrait_devices", "test_long_film", "test_looks", "test_media_sync", "test_parts", "test_staging", "test_two_devices",
+        "test_liveportrait_devices", "test_long_film", "test_looks", "test_media_sync", "test_parts", "test_staging",
+        "test_two_devices",
         "test_speech_encoder", "test_training_")
 """How the names of tests begin that take seconds each, or belong to the laboratory: ``make check`` leaves them out."""
 
