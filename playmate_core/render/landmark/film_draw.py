@@ -199,7 +199,8 @@ def dub(picture: Tensor, actor: Actor, source: Tensor, wanted: Tensor, weight: T
         for side in (0, 1):
             ring = film_warp.eye_ring(wanted, side)
             _cover(canvas, actor, ring, left_of(film_warp.eye_ring(source, side)), EYES[0], EYES[1], EYES[1])
-    _cover(canvas, actor, film_warp.lip_ring(wanted), left_of(film_warp.lip_ring(source)), CORE, RIM, BESIDE)
+    _cover(canvas, actor, film_warp.lip_ring(wanted), left_of(film_warp.lip_ring(source)), CORE, RIM, BESIDE,
+           wanted[1, :2])
     if share < 1:
         result = under + share * (result - under)
     picture[r0:r1, c0:c1] = result
@@ -224,13 +225,14 @@ class Canvas:
 
 
 def _cover(canvas: Canvas, actor: Actor, ring: np.ndarray, left: tuple[Grid, Tensor], core: float, rim: float,
-           beside: float) -> None:
+           beside: float, below: Tensor | None = None) -> None:
     """Lays the reference over the canvas about ``ring`` [R, 2], in place.
 
     Args:
         left: nodes, and how far they are from what is left of the film's own lips or lids: wherever these come to lie,
             they are covered too.
         core, rim, beside: how far about the ring it covers the film wholly, at all, and at all to both sides.
+        below: [2] a point above which it covers nothing.
     """
     size, wanted, first = canvas.size, canvas.landmarks, canvas.first
     outline = torch.from_numpy(ring).float()
@@ -261,6 +263,8 @@ def _cover(canvas: Canvas, actor: Actor, ring: np.ndarray, left: tuple[Grid, Ten
     cover = 1 - smoothstep((distance - core) / (width - core))
     oval = wanted[list(topology.OVAL), :2].double().numpy()
     cover = cover * smoothstep(-film_warp.signed_distance(nodes, oval) / size / WITHIN)
+    if below is not None:
+        cover = cover * smoothstep(((nodes - below) @ canvas.down / size + 0.05) / 0.10)
     fields = torch.cat([origin.T, cover[None], distance[None]]).reshape(1, 4, grid.rows, grid.columns)
     device = canvas.picture.device
     pixels = Grid(box[0] + 0.5, box[1] + 0.5, 1, r1 - r0, c1 - c0).nodes_tensor(device)[None]
