@@ -15,6 +15,7 @@ from playmate_core.motion.types import Motion
 from playmate_core.render.film import Film
 from playmate_core.render.landmark import film_face, film_warp
 from playmate_core.render.landmark.clip import perform
+from playmate_core.render.landmark.film_reference import pictures_of
 from playmate_core.render.landmark.renderer import LandmarkRenderer
 from playmate_core.runtime.errors import PlaymateError
 
@@ -179,6 +180,19 @@ def test_the_face_scope_blinks_and_the_head_s_turns_are_for_all(renderer, film):
     assert not torch.equal(frames["all"][0, :top], own(film)[0, :top])
     with pytest.raises(PlaymateError, match="scope"):
         draw(renderer, film, motion, "lips")
+
+
+def test_black_bars_are_no_part_of_the_picture(renderer, film):
+    barred = film.pictures.pictures.clone()
+    line = int(film.landmarks[:, 152, 1].max()) + 12
+    barred[:, line:] = 0
+    letterbox = replace(film, pictures=Pictures(barred, 25.0))
+    bounds = pictures_of(letterbox, [0, 2])[1]
+    assert bounds == (0, 0, 192, line)
+    letterbox = replace(letterbox, payload=replace(film.payload, bounds=bounds))
+    dubbed = draw(renderer, letterbox, motion_of([gap_latent(renderer.bridge, 0.2)] * 3))
+    assert torch.equal(dubbed[:, line:], own(letterbox)[:3, line:])
+    assert not torch.equal(dubbed[:, line - 6:line], own(letterbox)[:3, line - 6:line])
 
 
 def test_the_calmest_shut_mouth_is_the_reference(film):

@@ -55,10 +55,12 @@ class FilmFace:
     Attributes:
         reference: the picture that its mouth is drawn from.
         fade: [N] how far each picture is drawn on.
+        bounds: x0, y0, x1, y1 of what the pictures show, pixels, without black bars.
     """
 
     reference: Reference
     fade: Tensor
+    bounds: tuple[int, int, int, int]
 
 
 def prepare(film: Film, bridge, progress: Progress = None) -> Film:
@@ -68,10 +70,10 @@ def prepare(film: Film, bridge, progress: Progress = None) -> Film:
     found = survey(film)
     calm, showing = best(found.cost, CANDIDATES, APART), best(-found.teeth, CANDIDATES, APART)
     numbers = {k: int(found.numbers[k]) for k in calm + showing}
-    pieces = pictures_of(film, list(numbers.values()), progress)
+    pieces, bounds = pictures_of(film, list(numbers.values()), progress)
     reference = build(pieces[numbers[choose(found, pieces, calm)]], bridge)
     reference = film_teeth.given(reference, [pieces[numbers[k]] for k in showing])
-    return replace(film, payload=FilmFace(reference, torch.from_numpy(fades(film))))
+    return replace(film, payload=FilmFace(reference, torch.from_numpy(fades(film)), bounds))
 
 
 def draw(renderer, film: Film, pictures: Iterator[tuple[int, Tensor]], motion: Motion, scope: str,
@@ -104,7 +106,7 @@ def draw(renderer, film: Film, pictures: Iterator[tuple[int, Tensor]], motion: M
             for k, share in enumerate(face.fade[numbers].tolist()):
                 if share > 0:
                     actor = Actor(moving[k], (stage.x0, stage.y0), speaking[k], smears[k])
-                    dub(frames[k], actor, source[k], wanted[k], weight, to.axes[k], scope, share)
+                    dub(frames[k], actor, source[k], wanted[k], weight, to.axes[k], scope, share, face.bounds)
         done += len(batch)
         yield frames
         report(progress, done, total)
@@ -152,7 +154,7 @@ class Actor:
 
 
 def dub(picture: Tensor, actor: Actor, source: Tensor, wanted: Tensor, weight: Tensor, axes: Tensor, scope: str,
-        share: float) -> None:
+        share: float, bounds: tuple[int, int, int, int]) -> None:
     """Draws one frame on one picture, in place.
 
     Args:
@@ -161,6 +163,7 @@ def dub(picture: Tensor, actor: Actor, source: Tensor, wanted: Tensor, weight: T
         weight: [478] how much of a landmark's movement is the motion's.
         axes: [3, 3] the wanted head's axes in the picture, pixels.
         share: how far the result replaces the picture, 0..1.
+        bounds: x0, y0, x1, y1 of what it shows: nothing moves across these.
     """
     size = float(axes.norm(dim=1).mean())
     mesh = slice(0, topology.MESH_POINTS)
@@ -173,6 +176,7 @@ def dub(picture: Tensor, actor: Actor, source: Tensor, wanted: Tensor, weight: T
     nodes = grid.nodes_tensor().reshape(-1, 2)
     down = axes[1, :2] / axes[1, :2].norm().clamp_min(1e-6)
     offset = film_warp.carried(nodes, source[mesh, :2], wanted[mesh, :2], weight[mesh], size, down, scope)
+    offset = offset * film_warp.held(nodes, bounds, size)
     x0, y0, x1, y1 = grid.box
     c0, r0 = max(0, int(x0)), max(0, int(y0))
     c1, r1 = min(picture.shape[1], int(x1)), min(picture.shape[0], int(y1))
@@ -195,7 +199,8 @@ def dub(picture: Tensor, actor: Actor, source: Tensor, wanted: Tensor, weight: T
         for side in (0, 1):
             ring = film_warp.eye_ring(wanted, side)
             _cover(canvas, actor, ring, left_of(film_warp.eye_ring(source, side)), EYES[0], EYES[1], EYES[1])
-    _cover(canvas, actor, film_warp.lip_ring(wanted), left_of(film_warp.lip_ring(source)), CORE, RIM, BESIDE)
+    _cover(canvas, actor, film_warp.lip_ring(wanted), left_of(film_warp.lip_ring(source)), CORE, RIM, BESIDE,
+           wanted[1, :2])
     if share < 1:
         result = under + share * (result - under)
     picture[r0:r1, c0:c1] = result
@@ -220,13 +225,14 @@ class Canvas:
 
 
 def _cover(canvas: Canvas, actor: Actor, ring: np.ndarray, left: tuple[Grid, Tensor], core: float, rim: float,
-           beside: float) -> None:
+           beside: float, below: Tensor | None = None) -> None:
     """Lays the reference over the canvas about ``ring`` [R, 2], in place.
 
     Args:
         left: nodes, and how far they are from what is left of the film's own lips or lids: wherever these come to lie,
             they are covered too.
         core, rim, beside: how far about the ring it covers the film wholly, at all, and at all to both sides.
+        below: [2] a point above which it covers nothing.
     """
     size, wanted, first = canvas.size, canvas.landmarks, canvas.first
     outline = torch.from_numpy(ring).float()
@@ -257,6 +263,8 @@ def _cover(canvas: Canvas, actor: Actor, ring: np.ndarray, left: tuple[Grid, Ten
     cover = 1 - smoothstep((distance - core) / (width - core))
     oval = wanted[list(topology.OVAL), :2].double().numpy()
     cover = cover * smoothstep(-film_warp.signed_distance(nodes, oval) / size / WITHIN)
+    if below is not None:
+        cover = cover * smoothstep(((nodes - below) @ canvas.down / size + 0.05) / 0.10)
     fields = torch.cat([origin.T, cover[None], distance[None]]).reshape(1, 4, grid.rows, grid.columns)
     device = canvas.picture.device
     pixels = Grid(box[0] + 0.5, box[1] + 0.5, 1, r1 - r0, c1 - c0).nodes_tensor(device)[None]

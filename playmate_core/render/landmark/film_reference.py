@@ -28,6 +28,8 @@ CANDIDATES, APART = 10, 4
 """Pictures that are looked at, and how many lie between two of them."""
 ROOM = 1.0
 """Outer-eye distances about the face that the reference keeps."""
+BLACK = 0.11
+"""Light up to which a row of pixels belongs to a black bar."""
 AROUND = (0.46, 0.36, 0.36)
 """What is drawn about the lips: left and right, above, below."""
 
@@ -62,17 +64,24 @@ class Piece:
     landmarks: Tensor
 
 
-def pictures_of(film: Film, wanted: list[int], progress: Progress = None) -> dict[int, Piece]:
-    """The faces of some of the film's pictures; it is read up to the last of them."""
+def pictures_of(film: Film, wanted: list[int], progress: Progress = None) -> tuple[dict[int, Piece], tuple]:
+    """The faces of some of the film's pictures, and the box (x0, y0, x1, y1; pixels) in which these show anything: what
+    lies beyond is black bars. The film is read up to the last of them."""
     found: dict[int, Piece] = {}
+    rows, columns = torch.zeros(film.size[0]), torch.zeros(film.size[1])
     last = max(wanted)
     for number, (_, picture) in enumerate(film.pictures):
         report(progress, number, last + 1)
         if number in wanted:
             found[number] = _cut_out(number, picture, film.landmarks[number])
+            light = as_float(picture).cpu().amax(-1)
+            rows, columns = torch.maximum(rows, light.amax(1)), torch.maximum(columns, light.amax(0))
         if number >= last:
             break
-    return found
+    rows, columns = torch.nonzero(rows > BLACK).flatten(), torch.nonzero(columns > BLACK).flatten()
+    if not len(rows) or not len(columns):
+        return found, (0, 0, film.size[1], film.size[0])
+    return found, (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
 
 
 def _cut_out(number: int, picture: Tensor, landmarks: Tensor) -> Piece:

@@ -81,6 +81,14 @@ def carried(nodes: Tensor, source: Tensor, target: Tensor, weight: Tensor, size:
     return offset * fade[:, None]
 
 
+def held(nodes: Tensor, bounds: tuple[int, int, int, int], size: float) -> Tensor:
+    """[N, 2] factors on movement that keep the borders x0, y0, x1, y1 of what is shown where they are."""
+    x0, y0, x1, y1 = bounds
+    x, y = nodes.unbind(1)
+    room = torch.stack([torch.minimum(x - x0, x1 - x), torch.minimum(y - y0, y1 - y)], 1)
+    return smoothstep((room - 1) / (0.35 * size))
+
+
 def eye_ring(landmarks: Tensor, side: int) -> np.ndarray:
     """[R, 2] the lids' edge as a closed ring, the left (0) or the right (1) one in the picture."""
     points = landmarks[:, :2].double().numpy()
