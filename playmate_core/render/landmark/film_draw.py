@@ -271,7 +271,7 @@ def _cover(canvas: Canvas, actor: Actor, ring: np.ndarray, left: tuple[Grid, Ten
     oval = wanted[list(topology.OVAL), :2].double().numpy()
     cover = cover * smoothstep(-film_warp.signed_distance(nodes, oval) / size / WITHIN)
     if below is not None:
-        cover = cover * smoothstep(((nodes - below) @ canvas.down / size + 0.05) / 0.10)
+        cover = cover * smoothstep(((nodes - below) @ canvas.down / size + 0.02) / 0.10)
     fields = torch.cat([origin.T, cover[None], distance[None]]).reshape(1, 4, grid.rows, grid.columns)
     device = canvas.picture.device
     pixels = Grid(box[0] + 0.5, box[1] + 0.5, 1, r1 - r0, c1 - c0).nodes_tensor(device)[None]
