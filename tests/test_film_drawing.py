@@ -195,6 +195,18 @@ def test_black_bars_are_no_part_of_the_picture(renderer, film):
     assert not torch.equal(dubbed[:, line - 6:line], own(letterbox)[:3, line - 6:line])
 
 
+def test_a_film_of_one_picture_is_dubbed_too_and_one_that_was_not_prepared_is_refused(renderer, film):
+    raw = film_of(renderer)
+    with pytest.raises(PlaymateError, match="prepare"):
+        draw(renderer, raw, Motion.rest(1))
+    one = replace(raw, pictures=Pictures(raw.pictures.pictures[:1], 25.0), motion=Motion.rest(1),
+                  **{name: getattr(raw, name)[:1] for name in ("times", "landmarks", "blendshapes", "seen", "shot")})
+    motion = motion_of([gap_latent(renderer.bridge, 0.2)] * 2)
+    dubbed = draw(renderer, renderer.prepare_film(one), motion, numbers=[0, 0])
+    assert psnr(mouth_of(dubbed, film, 0), mouth_of(own(film), film, 0)) < 20
+    assert torch.equal(dubbed[0], dubbed[1])
+
+
 def test_the_calmest_shut_mouth_is_the_reference(film):
     assert film.payload.reference.number in (0, 1, 2, 3)
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ...motion.edits import slice_frames
 from ...motion.types import Motion
+from ...runtime.errors import PlaymateError
 from ...runtime.progress import Progress, report
 from ..film import Film
 from . import expression, film_teeth, film_warp, topology
@@ -78,10 +79,16 @@ def prepare(film: Film, bridge, progress: Progress = None) -> Film:
 
 def draw(renderer, film: Film, pictures: Iterator[tuple[int, Tensor]], motion: Motion, scope: str,
          batch_size: int | None, progress: Progress) -> Iterator[Tensor]:
-    """Yields [B, H, W, 3] float32 frames; see ``render.film.FilmRenderer``."""
+    """Yields [B, H, W, 3] float32 frames; see ``render.film.FilmRenderer``.
+
+    Raises:
+        PlaymateError: a film that this renderer has not prepared.
+    """
     total, done = len(motion), 0
     report(progress, 0, total)
     face: FilmFace | None = film.payload
+    if not isinstance(face, FilmFace) and (face is not None or bool(film.seen.any())):
+        raise PlaymateError("This film was prepared for another renderer; prepare it again for the one that draws it.")
     device, bridge = renderer.device, renderer.bridge
     motion = motion.to("cpu")
     if face is not None:
@@ -264,7 +271,7 @@ def _cover(canvas: Canvas, actor: Actor, ring: np.ndarray, left: tuple[Grid, Ten
     oval = wanted[list(topology.OVAL), :2].double().numpy()
     cover = cover * smoothstep(-film_warp.signed_distance(nodes, oval) / size / WITHIN)
     if below is not None:
-        cover = cover * smoothstep(((nodes - below) @ canvas.down / size + 0.05) / 0.10)
+        cover = cover * smoothstep(((nodes - below) @ canvas.down / size + 0.02) / 0.10)
     fields = torch.cat([origin.T, cover[None], distance[None]]).reshape(1, 4, grid.rows, grid.columns)
     device = canvas.picture.device
     pixels = Grid(box[0] + 0.5, box[1] + 0.5, 1, r1 - r0, c1 - c0).nodes_tensor(device)[None]

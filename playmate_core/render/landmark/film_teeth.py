@@ -35,6 +35,9 @@ DROP = 0.12
 """How much darker it must be below the biting edge than above it, as a share of the teeth's light."""
 UNEVEN = 0.0045
 """Units by which a row's edge may leave a plain bow, on average: what is rougher is lower teeth or a lip."""
+EDGES = (0.038, 0.066)
+"""Where an upper row's edge may lie below the closed lips' line, units: the mesh reads a raised lip's place a little
+wrongly, and a row that is hidden for it leaves the lower one alone in the dark."""
 CUT = 0.015
 """A lip that covers the edge makes it seem higher: by how much, units, a row may lie above the lowest one seen."""
 
@@ -225,5 +228,6 @@ def _upper_row(seen: Seen, row: torch.Tensor, gain: np.ndarray) -> tuple[torch.T
     colour = drawn[..., :3] * (1 - share) + film * share
     alpha = drawn[..., 3] * (1 - side) + np.minimum(crown, smoothstep((at_y[:, None] + 0.19) / 0.03)) * side
     out = np.concatenate([colour, alpha[..., None]], -1)
-    return torch.from_numpy(out).permute(2, 0, 1)[None].float().contiguous(), mouth.UPPER_EDGE + level
+    row = torch.from_numpy(out).permute(2, 0, 1)[None].float().contiguous()
+    return row, float(np.clip(mouth.UPPER_EDGE + level, *EDGES))
 

@@ -77,7 +77,7 @@ def carried(nodes: Tensor, source: Tensor, target: Tensor, weight: Tensor, size:
     reach = side + (below - side) * smoothstep((cosine - 0.4) / 0.5)
     fade = (1 - smoothstep(beyond / reach)) * smoothstep((felt - 0.03) / 0.12)
     if scope == "mouth":
-        fade = fade * smoothstep(((nodes - target[1]) @ down / size + 0.10) / 0.15)
+        fade = fade * smoothstep(((nodes - target[1]) @ down / size + 0.04) / 0.12)
     return offset * fade[:, None]
 
 
