@@ -25,7 +25,7 @@ def plain_articulation(share=0.5, width_gain=1.3, channels=CONFIG.features_dim) 
 def test_open_lips_go_half_way_to_the_regression():
     face = torch.zeros(4, 63)
     face[:, 0] = torch.tensor([2 * OPEN_GAP, 2 * OPEN_GAP, OPEN_GAP / 2, 0.0])
-    moved = plain_articulation()(face, torch.tensor([0.10, 0.02, 0.10, 0.10]))
+    moved = plain_articulation()(face, torch.tensor([0.10, 0.02, 0.10, 0.10])[:, None])
     assert float(moved[0, 0]) == pytest.approx(OPEN_GAP + 0.05, abs=1e-5)
     assert float(moved[1, 0]) == pytest.approx(OPEN_GAP + 0.01, abs=1e-5)
     assert 0 < float(moved[2, 0] - face[2, 0]) < 0.5 * (0.10 - OPEN_GAP / 2)
@@ -35,9 +35,23 @@ def test_open_lips_go_half_way_to_the_regression():
 def test_width_moves_further_and_nothing_else_does():
     face = torch.randn(5, 63) * 0.01
     face[:, 0] = -0.001
-    moved = plain_articulation()(face, torch.full((5,), 0.1))
+    moved = plain_articulation()(face, torch.full((5, 1), 0.1))
     assert torch.allclose(moved[:, 1], 1.3 * face[:, 1], atol=1e-5)
     assert torch.equal(moved[:, 2:], face[:, 2:]) and torch.equal(moved[:, 0], face[:, 0])
+
+
+def test_width_follows_its_own_regression_where_lips_part():
+    face = torch.zeros(2, 63)
+    face[:, 0] = torch.tensor([2 * OPEN_GAP, 0.0])
+    face[:, 1] = 0.02
+    said = Articulation(**{**plain_articulation(share=0.0, width_gain=1.5).tensors(),
+                           "width_weight": torch.zeros(2 * REACH + 1, CONFIG.features_dim),
+                           "width_bias": torch.tensor([-0.04]), "width_share": torch.tensor([0.5])})
+    expected = said.expected(torch.randn(2, CONFIG.features_dim))
+    assert torch.allclose(expected[:, 1], torch.full((2,), -0.04))
+    moved = said(face, expected)
+    assert torch.allclose(moved[:, 1], torch.tensor([1.5 * -0.01, 1.5 * 0.02]), atol=1e-6)
+    assert torch.equal(moved[:, 2:], face[:, 2:])
 
 
 def test_the_regression_hears_its_neighbours_and_holds_the_ends():

@@ -112,7 +112,8 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[Denoiser, MotionStatistics
         wanted["emotion.means"] = (len(EMOTIONS), EXPRESSION_DIM)
     regressed = any(key.startswith("articulation.") for key in tensors)
     if regressed:
-        wanted |= {f"articulation.{k}": v for k, v in Articulation.shapes(config.features_dim).items()}
+        shapes = Articulation.shapes(config.features_dim, "articulation.width_weight" in tensors)
+        wanted |= {f"articulation.{k}": v for k, v in shapes.items()}
     _check(path.name, wanted, tensors)
     denoiser.load_state_dict(_part(tensors, "denoiser."))
     statistics = MotionStatistics(**_part(tensors, "statistics."))

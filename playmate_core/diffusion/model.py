@@ -121,7 +121,7 @@ class PlaymateMotionModel(WindowedMotionModel):
         windows = sample_windows(self.denoiser, audio, person, guidance, settings.seed, progress, self.controller,
                                  None if emotion is None else emotion.weights, self.acceleration)
         expected = (None if self.articulation is None or not len(features) else
-                    self.articulation.gap(features.features))
+                    self.articulation.expected(features.features))
         rate = self._scale("blinks", None, 0.0, MAX_RATE)
         blinker = Blinker(rate, settings.seed, len(features)) if rate else None
         return self._decoded(windows, settings.head_motion, emotion, expected, blinker)
