@@ -36,7 +36,7 @@ from .motion.types import Motion
 from .render.base import Appearance
 from .render.cast import Cast, composed, drawn_on_film, look_at, looks_at, shares
 from .render.film import check_scope
-from .render.takes import Take, film_at, pictures_of, spoken_at
+from .render.takes import Take, check_renderer, film_at, pictures_of, spoken_at
 from .runtime.devices import each_with_a_core_left_free
 from .runtime.progress import Progress, report
 from .speech.prosody import loudness as levels
@@ -193,8 +193,8 @@ def _on_film(models: Models, cast: Cast, batch_size: int | None, progress: Progr
     check_scope(scope)
     films = [film_at(models.renderer, appearance.film, check_size(size)) for appearance in cast.appearances]
     motions = [spoken_at(motion, take) for _, motion in cast.members]
-    drawn = drawn_on_film(models.renderer, films, motions, pictures_of(films[0].pictures, take.numbers), scope,
-                          batch_size)
+    drawn = drawn_on_film(check_renderer(models.renderer), films, motions,
+                          pictures_of(films[0].pictures, take.numbers), scope, batch_size)
     return each_with_a_core_left_free(_counted(drawn, len(take), progress))
 
 

@@ -67,7 +67,7 @@ def extract_film(models: Models, pictures: FilmPictures, policy: str = "largest"
     from .face.views import bounds
     from .render.takes import pictures_of
 
-    check_renderer(models.renderer)
+    renderer = check_renderer(models.renderer)
     pictures = _at_most(pictures, check_size(size))
     expected = pictures.total
     followed = follow_film(models.face, pictures, pictures.fps, total=expected, policy=policy, index=index,
@@ -75,7 +75,7 @@ def extract_film(models: Models, pictures: FilmPictures, policy: str = "largest"
     count, fps = len(followed.times), average_rate(followed.times, pictures.fps)
     film = Film(pictures, followed.times, fps, followed.size, followed.landmarks, followed.blendshapes, followed.seen,
                 followed.shot, motion_of(followed, models.bridge, fps))
-    film = models.renderer.prepare_film(film, lambda done, total: report(progress, count + done * count // max(
+    film = renderer.prepare_film(film, lambda done, total: report(progress, count + done * count // max(
         total, 1), 2 * count))
     number = clear_picture(followed, models.bridge)
     _, picture = next(pictures_of(pictures, torch.tensor([number])))

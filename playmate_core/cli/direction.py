@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Mapping
 
 from ..emotion.plan import EmotionPlan
 from ..media.rates import exact_rate
@@ -46,7 +46,7 @@ class Direction:
     fps: float
     pose: PoseRequest | None
     pose_axes: tuple | None
-    pose_modes: object
+    pose_modes: str | Mapping[str, str]
     gaze: GazeKeyframes | None
     emotion: EmotionPlan | None
     kept: Motion | None

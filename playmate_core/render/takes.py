@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from ..motion.resampling import at_times, joined
 from ..motion.types import KEYPOINTS, Motion
 from ..runtime.errors import PlaymateError
 from ..runtime.progress import Progress
-from .film import Film, check_scope
+from .film import Film, FilmRenderer, check_scope
 
 FILM_LENGTHS = ("hold", "loop", "ping-pong", "cut")
 """What is done when film and speech last differently. A shorter film holds its last picture, starts again, or runs
@@ -177,7 +178,8 @@ def pictures_of(pictures: Iterable[tuple[float, Tensor]], numbers: Tensor) -> It
         PlaymateError: the film gives fewer pictures than when it was followed.
     """
     wanted, index = numbers.tolist(), 0
-    stream, at, picture = None, -1, None
+    picture: Tensor | None = None
+    stream, at = None, -1
     while index < len(wanted):
         number = wanted[index]
         if number == at and picture is not None:
@@ -188,7 +190,7 @@ def pictures_of(pictures: Iterable[tuple[float, Tensor]], numbers: Tensor) -> It
             stop = index + 1
             while stop < len(wanted) and wanted[stop] <= wanted[stop - 1]:
                 stop += 1
-            size = max(BYTES_AT_ONCE // max(picture.nbytes, 1), 1)
+            size = max(BYTES_AT_ONCE // max(0 if picture is None else picture.nbytes, 1), 1)
             for begin in range(index, stop, size):
                 part = wanted[begin:min(begin + size, stop)]
                 held = _piece(pictures, part[-1], part[0])
@@ -284,8 +286,13 @@ def draw_take(renderer, film: Film, motion: Motion, take: Take, scope: str = "mo
                                 batch_size=batch_size, progress=progress)
 
 
-def check_renderer(renderer) -> None:
-    """Raises PlaymateError where a renderer draws on portraits only."""
+def check_renderer(renderer: Any) -> FilmRenderer:
+    """``renderer`` itself.
+
+    Raises:
+        PlaymateError: it draws on portraits only.
+    """
     if not hasattr(renderer, "render_film"):
         raise PlaymateError(f"The {renderer.name} renderer draws on pictures only, not on films; choose another pack, "
                             "or take a picture out of the film.")
+    return renderer

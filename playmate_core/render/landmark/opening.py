@@ -396,7 +396,7 @@ def _frame(upper: Tensor, lower: Tensor, pixels: Tensor, rest_gap: Tensor, carri
     if carried is not None:
         # In the corners skin is one.
         mean, half = (further[0] + further[1]) / 2, (further[1] - further[0]) / 2 * meeting
-        further = [mean - half, mean + half, *_rounding(*tables, length, place)]
+        further = [mean - half, mean + half, *_rounding(tables[0], tables[1], length, place)]
     # One softness for both edges: where they meet, their ramps must add up to one.
     drawn = tables if carried is None else [tables[0] + further[2], tables[1] + further[3]]
     slopes = [torch.gradient(table, dim=1)[0] * (TABLE - 1) / length for table in drawn]
