@@ -279,6 +279,9 @@ class LandmarkRenderer:
             return picture
         alpha = stage.alpha_texture.read_at(torch.addcmul(stage.on_texture, offset, stage.texture_scale))
         rest = stage.alpha[stage.y0:stage.y0 + stage.size[0], stage.x0:stage.x0 + stage.size[1]]
+        # Frame by frame, so that one at rest has the portrait's own alpha bit for bit in whatever batch it is.
+        moved = (back.abs().amax(1, keepdim=True) > 2e-4).float()
+        moved = (grid.sample_at(moved, stage.on_grid.expand(frames, -1, -1, -1)) > 0).float()
         return torch.cat([picture, alpha * moved + rest * (1 - moved)], 1)
 
     def _mouth(self, picture: Tensor, stage: Stage, clip: Clip, back: Tensor) -> None:
