@@ -289,7 +289,8 @@ def motion_extractor(source: Models | str, device: str | torch.device = "cpu") -
 
 def extract_appearance(models: Models, image: Tensor, policy: str = "largest", index: int = 0,
                        mask: Tensor | None = None, *, box: Tensor | None = None, points: Tensor | None = None,
-                       size: int = SIZE, ground: Tensor | None = None, notify: Callable[[str], None] = log.warning) -> Appearance:
+                       size: int = SIZE, ground: Tensor | None = None,
+                       notify: Callable[[str], None] = log.warning) -> Appearance:
     """Finds the face to animate and prepares it for the renderer, a face that lies set upright for it.
 
     Args:

@@ -209,8 +209,8 @@ class LandmarkRenderer:
         clip = perform(turning, self.bridge, prepared.frame, prepared.shape, speaks=False)
         stage = self._stage(appearance, obedience.TEST_REACH)
         # One at a time: a batch's memory, which depends on the picture's size, is nobody's to halve here.
-        return torch.cat([self.tracker(self._draw(stage, clip[number:number + 1].to(self.device))[..., :3], appearance.face)
-                          for number in range(len(poses))])
+        frames = (self._draw(stage, clip[number:number + 1].to(self.device)) for number in range(len(poses)))
+        return torch.cat([self.tracker(frame[..., :3], appearance.face) for frame in frames])
 
     def _stage(self, appearance: Appearance, reach: float) -> Stage:
         image, prepared = appearance.image.to(self.device), appearance.payload.to(self.device)
