@@ -22,7 +22,7 @@ def drawn(models, appearance, motion, *, batch_size=None, **options):
 
 
 def keyed(picture, hidden):
-    """A picture cut out round its middle, with a soft edge, and the colour ``hidden`` where it is wholly transparent."""
+    """A picture cut out round its middle, with a soft edge, and the colour ``hidden`` where it is transparent."""
     height, width = picture.shape[:2]
     y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
     alpha = ((0.7 - torch.hypot(x, y)) * 20).clamp(0, 1)[..., None]

@@ -33,7 +33,8 @@ def add_animate_command(commands) -> None:
     command.add_argument("portrait", help="picture or film with a face")
     command.add_argument("audio", nargs="?", default=None,
                          help="sound or video file with speech; left out where each --speaker brings one")
-    command.add_argument("-o", "--output", required=True, help="video to write (.mp4, .mov or .mkv; with --background transparent .webm or .mov)")
+    command.add_argument("-o", "--output", required=True,
+                         help="video to write (.mp4, .mov or .mkv; with --background transparent .webm or .mov)")
     add_knobs(command)
     add_film_options(command)
     add_cast_options(command)

@@ -24,7 +24,8 @@ def add_render_command(commands) -> None:
     command.add_argument("portrait", help="picture or film with a face")
     command.add_argument("motion", help=".safetensors, or LivePortrait's .pkl")
     command.add_argument("-o", "--output", required=True,
-                         help="video to write (.mp4, .mov or .mkv; with --background transparent .webm or .mov), or a folder for a PNG of every frame")
+                         help="video to write (.mp4, .mov or .mkv; with --background transparent .webm or .mov), or "
+                              "a folder for a PNG of every frame")
     command.add_argument("--audio", default=None, metavar="FILE", help="the film's sound; silent if left out")
     command.add_argument("--length", default="motion",
                          help="how long the film lasts when motion and sound differ: as the motion; cut ends with the "
