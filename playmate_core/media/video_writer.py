@@ -129,7 +129,8 @@ class _Writer:
         self.done = 0
 
     def write(self, pixels: np.ndarray) -> int:
-        """Encodes [B, H, W, 3] or, with alpha, [B, H, W, 4] uint8 and the sound up to there; returns how many frames are written in all."""
+        """Encodes [B, H, W, 3] uint8, or 4 channels with alpha, and the sound up to there; returns how many
+        frames are written in all."""
         import av
 
         if self.stream is None:
