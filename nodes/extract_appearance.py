@@ -47,6 +47,10 @@ class ExtractAppearance(Node):
                                 tooltip="More exact than face_box, for animals and drawings: left eye, right eye, tip "
                                         "of the nose, left and right corner of the mouth as the picture shows them, "
                                         "'x y; x y; x y; x y; x y' in pixels. Empty: not used."),
+                io.Mask.Input("ground", optional=True,
+                              tooltip="Where the ground is transparent: 1 there and 0 on the person, as Load Image's "
+                                      "MASK has it of a picture with alpha. Resized to the picture. A picture of 4 "
+                                      "channels brings its own. An empty mask counts as none."),
             ],
             outputs=[sockets.Appearance.Output("appearance", display_name="appearance",
                                                tooltip="The portrait and what the renderer needs of it.")],
@@ -59,11 +63,14 @@ class ExtractAppearance(Node):
 
     @classmethod
     def execute(cls, models, image, face, face_index, image_index, mask=None, face_box="",
-                face_points="") -> io.NodeOutput:
+                face_points="", ground=None) -> io.NodeOutput:
         check_cancelled()
         chosen = picture(image, image_index)
         if mask is not None:
             mask = _mask(mask, image_index, chosen.shape[0], chosen.shape[1])
+        if ground is not None:
+            ground = masks(ground, "ground")
+            ground = ground[min(image_index, len(ground) - 1)]
         box, points = _marks(face_box, face_points, mask)
         if _asks_for_mask(face_box) and points is None and mask is None:
             raise PlaymateError("face_box is 'mask', but no mask is painted; connect one, or give the box in pixels.")
@@ -74,7 +81,7 @@ class ExtractAppearance(Node):
                          (points is not None, "face_box", "beside face_points, which are more exact"))
         say(notes)
         return io.NodeOutput(pipeline.extract_appearance(models, chosen, policy=face, index=face_index, mask=mask,
-                                                         box=box, points=points,
+                                                         box=box, points=points, ground=ground,
                                                          notify=lambda note: say([*notes, note])))
 
 

@@ -40,6 +40,10 @@ class RenderFrames(Node):
             outputs=[
                 io.Image.Output("images", display_name="images", tooltip="All frames, in order."),
                 io.Float.Output("fps", display_name="fps", tooltip="Frames a second, for Create Video."),
+                io.Mask.Output("mask", display_name="mask",
+                               tooltip="Where every frame is transparent: 1 on the ground, 0 on the person, as Load "
+                                       "Image's MASK; it moves with the head. Empty for an opaque portrait. images "
+                                       "then have the colours without a ground, for Join Image with Alpha."),
             ],
         )
 
@@ -61,21 +65,26 @@ class RenderFrames(Node):
             # An IMAGE batch knows no times: a film of a varying rate becomes a steady one.
             take = film_pipeline.film_take(appearance, motion, film_length, fps=0)
             frames, fps = len(take), take.fps
-        _check_memory(frames, height, width)
+        keyed = appearance.alpha is not None
+        _check_memory(frames, height, width, 4 if keyed else 3)
         notes = cls.idle({"scope": scope, "film_length": film_length}, sockets.idle_on_pictures(appearance))
         say([note for note in (*notes, pipeline.size_note(appearance, size)) if note])
         images = torch.empty(frames, height, width, 3)
+        # One zero stands for all pixels of all frames where nothing is transparent.
+        mask = torch.empty(frames, height, width) if keyed else torch.zeros(1, 1, 1).expand(frames, height, width)
         done = 0
         for batch in render_frames(models, everybody, batch_size or None, progress(), size=size, take=take,
-                                   scope=scope):
-            images[done:done + len(batch)] = batch.cpu()
+                                   scope=scope, alpha=keyed):
+            images[done:done + len(batch)] = batch[..., :3].cpu()
+            if keyed:
+                mask[done:done + len(batch)] = 1.0 - batch[..., 3].cpu()
             done += len(batch)
-        return io.NodeOutput(images, float(fps))
+        return io.NodeOutput(images, float(fps), mask)
 
 
-def _check_memory(frames: int, height: int, width: int) -> None:
+def _check_memory(frames: int, height: int, width: int, channels: int = 3) -> None:
     """An IMAGE holds every frame as float32: better a sentence than a system out of memory."""
-    needed = frames * height * width * 3 * 4
+    needed = frames * height * width * channels * 4
     free = comfy.model_management.get_free_memory(torch.device("cpu"))
     if needed > 0.9 * free:
         raise PlaymateError(f"{frames} frames of {width}x{height} need {needed / 1e9:.1f} GB as IMAGE and "

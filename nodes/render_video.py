@@ -11,15 +11,18 @@ from comfy_api.latest import InputImpl, io
 from ..playmate_core import film_pipeline, pipeline
 from ..playmate_core.cast import cast_with, fit_cast, render_frames
 from ..playmate_core.media.film_sound import seconds_of
+from ..playmate_core.media.grounds import TRANSPARENT, Background, parse_colour
+from ..playmate_core.media.pictures import check_image
 from ..playmate_core.media.sizes import SIZE
 from ..playmate_core.media.video_writer import write_video
 from ..playmate_core.motion.lengths import SOUND_LENGTHS
 from ..playmate_core.render.film import SCOPES
 from ..playmate_core.render.takes import FILM_LENGTHS
+from ..playmate_core.runtime.errors import PlaymateError
 from . import sockets
 from .host import check_cancelled, one_of, progress
 from .node import Node, say, verdict
-from .values import sound
+from .values import picture, sound
 
 
 class RenderVideo(Node):
@@ -50,33 +53,71 @@ class RenderVideo(Node):
                                        "until the sound ends."),
                 *sockets.film_inputs(),
                 sockets.cast_input(),
+                io.String.Input("background", default="", optional=True,
+                                tooltip="Behind a portrait with a transparent ground: a colour such as #00b140 or "
+                                        "white; transparent keeps it in a WebM video (VP9). Empty is white. Does "
+                                        "nothing on an opaque portrait."),
+                io.Image.Input("background_image", optional=True,
+                               tooltip="A picture behind a portrait with a transparent ground, made to cover; goes "
+                                       "before background."),
             ],
             outputs=[io.Video.Output("video", display_name="video",
                                      tooltip="The video with its sound, in ComfyUI's temp folder until it is saved.")],
         )
 
     @classmethod
-    def validate_inputs(cls, size=None, length=None, scope=None, film_length=None) -> bool | str:
+    def validate_inputs(cls, size=None, length=None, scope=None, film_length=None, background=None) -> bool | str:
         return verdict(sockets.size_error(size), one_of(length, SOUND_LENGTHS, "length"),
-                       one_of(scope, SCOPES, "scope"), one_of(film_length, FILM_LENGTHS, "film_length"))
+                       one_of(scope, SCOPES, "scope"), one_of(film_length, FILM_LENGTHS, "film_length"),
+                       background_error(background))
 
     @classmethod
     def execute(cls, models, appearance, motion, crf, batch_size, audio=None, size=SIZE,
-                length=SOUND_LENGTHS[0], scope=SCOPES[0], film_length=FILM_LENGTHS[0], cast=None) -> io.NodeOutput:
+                length=SOUND_LENGTHS[0], scope=SCOPES[0], film_length=FILM_LENGTHS[0], cast=None,
+                background="", background_image=None) -> io.NodeOutput:
         heard = None if audio is None else sound(audio)
         everybody, note = fit_cast(cast_with(appearance, motion, cast), seconds_of(heard), length)
         appearance, motion = everybody.members[0]
         take = None if appearance.film is None else film_pipeline.film_take(appearance, motion, film_length)
-        notes = cls.idle({"scope": scope, "film_length": film_length}, sockets.idle_on_pictures(appearance))
+        notes = cls.idle({"scope": scope, "film_length": film_length, "background": background},
+                         sockets.idle_on_pictures(appearance),
+                         (appearance.alpha is None, "background", "behind an opaque portrait; give Extract Appearance "
+                          "a picture with alpha, or a ground"))
         fps = motion.fps if take is None else take.fps
         say([told for told in (*notes, note, pipeline.size_note(appearance, size, fps)) if told])
-        path = os.path.join(folder_paths.get_temp_directory(), f"playmate_{uuid.uuid4().hex}.mp4")
-        frames = render_frames(models, everybody, batch_size or None, _cancel, size=size, take=take, scope=scope)
+        behind = _behind(background, background_image) if appearance.alpha is not None else None
+        alpha = behind is not None and behind.transparent
+        path = os.path.join(folder_paths.get_temp_directory(),
+                            f"playmate_{uuid.uuid4().hex}.{'webm' if alpha else 'mp4'}")
+        frames = render_frames(models, everybody, batch_size or None, _cancel, size=size, take=take, scope=scope,
+                               alpha=behind is not None)
+        if behind is not None:
+            frames = behind.behind(frames)
         if take is None:
-            write_video(path, frames, motion.fps, len(motion), audio=heard, crf=crf, progress=progress())
+            write_video(path, frames, motion.fps, len(motion), audio=heard, crf=crf, progress=progress(), alpha=alpha)
         else:
             film_pipeline.write_take(path, frames, take, heard, crf=crf, progress=progress())
         return io.NodeOutput(InputImpl.VideoFromFile(path))
+
+
+def background_error(text: str | None) -> str | None:
+    """What is wrong with a background's text."""
+    text = (text or "").strip()
+    if not text or text.lower() == TRANSPARENT or parse_colour(text) is not None:
+        return None
+    return (f"background is {text!r}; give '{TRANSPARENT}', a colour such as '#00b140' or 'white', or nothing. A "
+            "picture goes into background_image.")
+
+
+def _behind(background: str | None, image) -> Background | None:
+    if image is not None:
+        return Background(picture=check_image(picture(image, 0)))
+    if (error := background_error(background)) is not None:
+        raise PlaymateError(error)
+    text = (background or "").strip()
+    if not text:
+        return None
+    return Background(transparent=True) if text.lower() == TRANSPARENT else Background(picture=parse_colour(text))
 
 
 def _cancel(done: int, total: int) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from . import film_pipeline, pipeline
+from .media.grounds import on_white, opaque
 from .media.pictures import smaller
 from .media.sizes import SIZE, check_size
 from .media.sound import read_audio
@@ -150,21 +151,24 @@ def fit_cast(cast: Cast, seconds: float | None, length: str = SOUND_LENGTHS[0]) 
 
 
 def render_frames(models: Models, cast: Cast, batch_size: int | None = None, progress: Progress = None, *,
-                  size: int = SIZE, take: Take | None = None, scope: str = "mouth") -> Iterator[Tensor]:
+                  size: int = SIZE, take: Take | None = None, scope: str = "mouth",
+                  alpha: bool = False) -> Iterator[Tensor]:
     """Yields [B, H, W, 3] float32 sRGB 0..1 of everybody, ``cast.frames`` frames in order; on a film, the take's.
 
     Args:
         size: as for ``pipeline.render_frames``.
         take, scope: on a film, as for ``film_pipeline.film_frames``.
+        alpha: yields [B, H, W, 4], as ``pipeline.render_frames`` does; a film is opaque.
 
     Raises:
         PlaymateError: as ``pipeline.render_frames``.
     """
     cast = cast.in_step()
     if cast.appearance.film is not None:
-        return _on_film(models, cast, batch_size, progress, size, take, scope)
+        drawn = _on_film(models, cast, batch_size, progress, size, take, scope)
+        return map(opaque, drawn) if alpha else drawn
     if len(cast) == 1:
-        return pipeline.render_frames(models, *cast.members[0], batch_size, progress, size=size)
+        return pipeline.render_frames(models, *cast.members[0], batch_size, progress, size=size, alpha=alpha)
     done = [0] * len(cast)
 
     def counted(number: int):
@@ -173,15 +177,20 @@ def render_frames(models: Models, cast: Cast, batch_size: int | None = None, pro
             report(progress, min(done), total)
         return count
 
-    layers = [pipeline.render_frames(models, appearance, motion, batch_size, counted(number), size=size)
+    first = cast.appearance
+    keyed = first.alpha is not None  # then everybody is drawn with alpha, whatever is asked: white has no outline
+    layers = [pipeline.render_frames(models, appearance, motion, batch_size, counted(number), size=size, alpha=keyed)
               for number, (appearance, motion) in enumerate(cast.members)]
-    picture = cast.appearance.image
+    picture = first.image if not keyed else torch.cat([first.stage.colours, first.alpha[..., None]], -1)
     own, (height, width) = tuple(picture.shape[:2]), pipeline.frame_size(cast.appearance, size)
     if own != (height, width):
         picture = smaller(picture, height, width)
     scale = torch.tensor([width / own[1], height / own[0], 1.0])
     places = [appearance.face.landmarks.float().cpu() * scale for appearance in cast.appearances]
-    return composed(picture, layers, shares(places, height, width))
+    frames = composed(picture, layers, shares(places, height, width))
+    if keyed:
+        return frames if alpha else map(on_white, frames)
+    return map(opaque, frames) if alpha else frames
 
 
 def _on_film(models: Models, cast: Cast, batch_size: int | None, progress: Progress, size: int, take: Take | None,

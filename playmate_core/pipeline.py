@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from .emotion.overlay import LAID_OVER, lay_emotion_over
+from .media.grounds import filled, on_white, opaque, transparency
 from .media.pictures import check_image
 from .media.sizes import SIZE, check_size, plays_everywhere
 from .media.sound_file import SoundFile
@@ -288,17 +289,20 @@ def motion_extractor(source: Models | str, device: str | torch.device = "cpu") -
 
 def extract_appearance(models: Models, image: Tensor, policy: str = "largest", index: int = 0,
                        mask: Tensor | None = None, *, box: Tensor | None = None, points: Tensor | None = None,
-                       size: int = SIZE, notify: Callable[[str], None] = log.warning) -> Appearance:
+                       size: int = SIZE, ground: Tensor | None = None,
+                       notify: Callable[[str], None] = log.warning) -> Appearance:
     """Finds the face to animate and prepares it for the renderer, a face that lies set upright for it.
 
     Args:
-        image: [H, W, C] or [H, W], float 0..1 or uint8.
+        image: [H, W, C] or [H, W], float 0..1 or uint8. One with alpha keeps it.
         policy: ``"largest"``, ``"left"``, ``"right"`` or ``"index"`` (left to right) when there are several faces.
         index: which face, counted from 0, for the index policy.
         mask: [H, W]; only a face under it is taken.
         box: [4] left, top, width and height in pixels of a face that the detector does not find; nothing is detected.
         points: [5, 2] both eyes, nose and corners of the mouth in pixels (``face.manual``); goes before ``box``.
         size: longest side of the frames that will most likely be asked for; another one is prepared when it is.
+        ground: [h, w] of any size, 1 where the portrait's ground is transparent, as ComfyUI's masks have it, beside
+            the picture's own alpha.
         notify: given once, in sentences, what will not look right: an average face where the mesh sees nothing in the
             place that was marked, a covered mouth or covered or shut eyes.
 
@@ -309,6 +313,10 @@ def extract_appearance(models: Models, image: Tensor, policy: str = "largest", i
     from .face.cover import notes
     from .face.manual import AVERAGE, face_at_points, face_in_box
 
+    alpha, colours = transparency(image, ground), None
+    if alpha is not None:
+        colours = filled(image, alpha)
+        image = on_white(torch.cat([colours, alpha[..., None]], -1))
     image = check_image(image)
     if points is not None or box is not None:
         face, seen = face_in_box(models.face, image, box) if points is None else \
@@ -319,7 +327,7 @@ def extract_appearance(models: Models, image: Tensor, policy: str = "largest", i
     said = notes(models.face, image, face) if seen else [AVERAGE]
     if said:
         notify(" ".join(said))
-    return prepare(models.renderer, image, face, size)
+    return prepare(models.renderer, image, face, size, alpha, colours)
 
 
 def encode_audio(models: Models, audio: AudioSource, progress: Progress = None) -> SpeechFeatures:
@@ -433,7 +441,7 @@ def size_note(appearance: Appearance, size: int = SIZE, fps: float | None = None
 
 def render_frames(models: Models, appearance: Appearance, motion: Motion, batch_size: int | None = None,
                   progress: Progress = None, *, size: int = SIZE, scope: str = "mouth", film_length: str = "hold",
-                  start: int = 0, stop: int | None = None) -> Iterator[Tensor]:
+                  start: int = 0, stop: int | None = None, alpha: bool = False) -> Iterator[Tensor]:
     """Yields [B, H, W, 3] float32 sRGB 0..1, len(motion) frames in order.
 
     Args:
@@ -442,6 +450,8 @@ def render_frames(models: Models, appearance: Appearance, motion: Motion, batch_
             ``render.takes.FILM_LENGTHS``). Its frames are ``film_pipeline.film_take``'s, at the film's own times.
         start, stop: only these frames of a portrait's motion (``stop`` not included, None: to the end), drawn as they
             are when all are: what is decided for a clip as a whole is decided by the whole motion.
+        alpha: yields [B, H, W, 4] with straight alpha, 1 throughout for an opaque portrait. Otherwise a transparent
+            ground is white.
 
     Raises:
         PlaymateError: the appearance was prepared by another renderer, a size that cannot be drawn, or frames that
@@ -452,11 +462,15 @@ def render_frames(models: Models, appearance: Appearance, motion: Motion, batch_
                             f"{models.renderer.name} is loaded; extract it again with these models.")
     if (film := appearance.film) is not None:
         take = plan_take(film, motion.duration, film_length)
-        return each_with_a_core_left_free(draw_take(models.renderer, film, motion, take, scope, size=check_size(size),
-                                                    batch_size=batch_size, progress=progress))
+        drawn = draw_take(models.renderer, film, motion, take, scope, size=check_size(size), batch_size=batch_size,
+                          progress=progress)
+        return each_with_a_core_left_free(map(opaque, drawn) if alpha else drawn)
     stage = stage_of(models.renderer, appearance, size)
     batches = models.renderer.render(stage.appearance, motion, batch_size=batch_size, progress=progress,
                                      part=part_of(motion, start, stop))
-    return each_with_a_core_left_free(turned_back(batches, stage.turns))
+    frames = turned_back(batches, stage.turns)
+    if appearance.alpha is None:
+        return each_with_a_core_left_free(map(opaque, frames) if alpha else frames)
+    return each_with_a_core_left_free(frames if alpha else map(on_white, frames))
 
 

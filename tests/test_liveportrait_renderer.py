@@ -237,3 +237,19 @@ def test_frames_drawn_apart_are_those_of_the_whole(models, appearance):
     for part in (range(0, 2), range(2, 5), range(5, 6)):
         assert torch.allclose(draw(models.renderer, appearance, motion, batch_size=2, part=part),
                               whole[part.start:part.stop], atol=2e-4)
+
+
+def test_alpha_follows_the_head(models, portrait):
+    """The networks draw no alpha: it takes the head's movement as a whole, and rest keeps it bit for bit."""
+    alpha = torch.zeros(*portrait.shape[:2], 1)
+    alpha[:, portrait.shape[1] // 3:] = 1
+    appearance = pipeline.extract_appearance(models, torch.cat([portrait, alpha], -1))
+    rest = torch.cat(list(pipeline.render_frames(models, appearance, Motion.rest(2), alpha=True)))
+    assert torch.equal(rest[1, ..., 3], alpha[..., 0])
+    turned = replace(Motion.rest(2), translation=torch.tensor([[0.0, 0.0, 0.0], [0.2, 0.0, 0.0]]))
+    frames = torch.cat(list(pipeline.render_frames(models, appearance, turned, 2, alpha=True)))
+    one = torch.cat(list(pipeline.render_frames(models, appearance, turned, 1, alpha=True)))
+    assert frames.shape == (2, *portrait.shape[:2], 4)
+    assert torch.allclose(one[..., 3], frames[..., 3], atol=1e-4)
+    assert float(frames[1, ..., 3].min()) >= 0 and float((frames[1, ..., 3] - alpha[..., 0]).abs().max()) > 0.5
+    assert torch.allclose(frames[1, :, -1, 3], alpha[:, -1, 0], atol=1e-4)  # nothing comes in from outside

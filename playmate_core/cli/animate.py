@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Iterator
 from ..media.sizes import check_size
 from ..runtime.errors import PlaymateError
 from .animate_options import add_knobs
+from .background_option import background_of, laid_on, suffixes, tell_if_opaque
 from .cast_option import CastRequest, add_cast_options, cast_of, motion_files, sound_files
 from .drawing_option import check_drawing
 from .film_option import add_film_options, check_film_options, dub
@@ -19,6 +20,7 @@ from .progress_bar import ProgressBar
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..media.grounds import Background
     from ..motion.types import Motion
 
 log = logging.getLogger(__name__)
@@ -31,7 +33,8 @@ def add_animate_command(commands) -> None:
     command.add_argument("portrait", help="picture or film with a face")
     command.add_argument("audio", nargs="?", default=None,
                          help="sound or video file with speech; left out where each --speaker brings one")
-    command.add_argument("-o", "--output", required=True, help="video to write (.mp4, .mov or .mkv)")
+    command.add_argument("-o", "--output", required=True,
+                         help="video to write (.mp4, .mov or .mkv; with --background transparent .webm or .mov)")
     add_knobs(command)
     add_film_options(command)
     add_cast_options(command)
@@ -48,7 +51,6 @@ def run_animate(args: argparse.Namespace) -> Path:
     from ..media.film_pictures import is_film
     from ..media.output import check_output, refuse_same
     from ..media.sound_file import open_sound
-    from ..media.video_writer import SUFFIXES
     from .direction import Direction
     from .parts_option import LongFilm
     from .portrait_option import PortraitRequest, parse_face
@@ -56,16 +58,18 @@ def run_animate(args: argparse.Namespace) -> Path:
     # What the user typed is checked before minutes are spent on it.
     check_size(args.size)
     check_drawing(args)
-    inputs = (args.portrait, args.audio, args.from_motion, args.pose, args.motion_model, args.mask)
-    check_output(args.output, "video", SUFFIXES, inputs=inputs)
+    inputs = (args.portrait, args.audio, args.from_motion, args.pose, args.motion_model, args.mask, args.ground,
+              args.background)
+    filmed = is_film(args.portrait)
+    background = background_of(args, filmed)
+    check_output(args.output, "video", suffixes(args), inputs=inputs)
     if args.motion_out:
         check_motion_out(args, inputs)
         refuse_same(args.output, args.motion_out)
-    filmed = is_film(args.portrait)
     check_film_options(args, filmed)
     direction, film, people = Direction.parse(args), LongFilm(args), CastRequest.parse(args)
     if people is not None:
-        return _run_cast(args, people, filmed)
+        return _run_cast(args, people, filmed, background)
     options, portrait = parse_options(args), None if filmed else PortraitRequest.parse(args)
     # One reader for the speech encoder and the film: the same track, the same clock, one warning.
     sound = open_sound(args.audio)
@@ -77,6 +81,7 @@ def run_animate(args: argparse.Namespace) -> Path:
     if portrait is None:
         return dub(args, models, direction, sound, *parse_face(args.face), save_motion_as)
     appearance = portrait.appearance(models)
+    tell_if_opaque(appearance, background)
     motion = film.motion(lambda: direction.motion(models, appearance, sound))
     if args.motion_out:
         save_motion_as(motion, args.motion_out)
@@ -85,21 +90,23 @@ def run_animate(args: argparse.Namespace) -> Path:
         log.warning(note)
 
     def frames(start: int, stop: int) -> Iterator[Tensor]:
-        return pipeline.render_frames(models, appearance, motion, args.batch_size or None, size=args.size, start=start,
-                                      stop=stop)
+        return laid_on(pipeline.render_frames(models, appearance, motion, args.batch_size or None, size=args.size,
+                                              start=start, stop=stop, alpha=background is not None), background)
 
     return film.write(frames, motion, sound)
 
 
-def _run_cast(args: argparse.Namespace, people: CastRequest, filmed: bool) -> Path:
+def _run_cast(args: argparse.Namespace, people: CastRequest, filmed: bool, background: Background | None) -> Path:
     """The same with several people in the picture or film."""
     from .. import cast, film_pipeline, pipeline
     from ..media.output import check_output, refuse_same
     from ..media.pictures import read_image
-    from ..media.video_writer import SUFFIXES, write_video
+    from ..media.video_writer import write_video
 
     inputs = (args.portrait, args.pose, args.motion_model, *sound_files(people, args))
-    check_output(args.output, "video", SUFFIXES, inputs=inputs)
+    if args.ground is not None:
+        raise PlaymateError("--ground is for one person; with --speaker give a picture that has alpha itself.")
+    check_output(args.output, "video", suffixes(args), inputs=inputs)
     kept = motion_files(people, args) if args.motion_out else []
     for path in kept:
         check_output(path, "motion", inputs=inputs)
@@ -114,9 +121,11 @@ def _run_cast(args: argparse.Namespace, people: CastRequest, filmed: bool) -> Pa
         log.warning(note)
     progress = ProgressBar("drawing")
     if not filmed:
-        frames = cast.render_frames(models, everybody, args.batch_size or None, size=args.size)
+        tell_if_opaque(everybody.appearance, background)
+        frames = laid_on(cast.render_frames(models, everybody, args.batch_size or None, size=args.size,
+                                            alpha=background is not None), background)
         return write_video(args.output, frames, everybody.fps, everybody.frames, audio=sound, crf=args.crf,
-                           progress=progress)
+                           progress=progress, alpha=background is not None and background.transparent)
     first = everybody.in_step().members[0][1]
     take = film_pipeline.film_take(everybody.appearance, first, args.film_length,
                                    fps=None if args.fps is None else everybody.fps)

@@ -120,4 +120,4 @@ def add_part_option(command: argparse.ArgumentParser) -> None:
     command.add_argument("--part", type=float, default=PART, metavar="SECONDS",
                          help="films longer than two parts are drawn part by part in a hidden folder beside the film; "
                               "stopped and started again, the same command goes on from the last whole part; 0 draws "
-                              "every film in one go")
+                              "every film in one go, as films with a transparent ground are anyway")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..runtime.errors import PlaymateError
+from .background_option import add_background_options
 
 
 def add_drawing_options(command: argparse.ArgumentParser) -> None:
@@ -13,6 +14,7 @@ def add_drawing_options(command: argparse.ArgumentParser) -> None:
                          help="quality of the H.264 picture, 0 to 51: 16 is very good, lower is larger, 28 is small")
     command.add_argument("--batch-size", type=int, default=0,
                          help="frames drawn at once; 0 lets the renderer choose, fewer need less memory")
+    add_background_options(command)
 
 
 def check_drawing(args: argparse.Namespace) -> None:

@@ -27,6 +27,7 @@ class PortraitRequest:
         mask: [H, W] over the face, or None.
         box, points: where the face is, or None.
         size: longest side of the frames.
+        ground: [h, w] 1 where the portrait's ground is transparent, or None.
     """
 
     image: Tensor
@@ -36,6 +37,7 @@ class PortraitRequest:
     box: Tensor | None
     points: Tensor | None
     size: int
+    ground: Tensor | None = None
 
     @staticmethod
     def parse(args: argparse.Namespace) -> PortraitRequest:
@@ -57,7 +59,9 @@ class PortraitRequest:
             if mask is None:
                 raise PlaymateError("--face-box is mask, but there is no --mask; give one, or the box in pixels.")
             box = mask_box(mask)
-        return PortraitRequest(image, policy, index, mask, box, points, args.size)
+        ground = getattr(args, "ground", None)
+        return PortraitRequest(image, policy, index, mask, box, points, args.size,
+                               None if ground is None else read_ground(ground))
 
     def appearance(self, models: Models) -> Appearance:
         """The face, ready to be drawn.
@@ -68,12 +72,24 @@ class PortraitRequest:
         from .. import pipeline
 
         return pipeline.extract_appearance(models, self.image, policy=self.policy, index=self.index, mask=self.mask,
-                                           box=self.box, points=self.points, size=self.size)
+                                           box=self.box, points=self.points, size=self.size, ground=self.ground)
 
 
 def parse_face(text: str) -> tuple[str, int]:
     """``(policy, index)`` of ``--face``."""
     return ("index", int(text)) if text.lstrip("-").isdigit() else (text, 0)
+
+
+def read_ground(path: str) -> Tensor:
+    """[h, w] of a ground's picture: its alpha where it has one, else its brightness.
+
+    Raises:
+        PlaymateError: no picture.
+    """
+    from ..media.pictures import read_image
+
+    picture = read_image(path)
+    return picture[..., 3] if picture.shape[-1] == 4 else picture.mean(-1)
 
 
 def read_mask(path: str, size: tuple[int, int]) -> Tensor | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..media.sizes import check_size
 from .animate_options import add_model_options, add_portrait_options
+from .background_option import background_of, laid_on, suffixes, tell_if_opaque
 from .drawing_option import add_drawing_options, check_drawing
 from .film_option import add_film_options, check_film_options
 from .liveportrait_option import add_liveportrait_options, parse_options, with_options
@@ -23,7 +24,8 @@ def add_render_command(commands) -> None:
     command.add_argument("portrait", help="picture or film with a face")
     command.add_argument("motion", help=".safetensors, or LivePortrait's .pkl")
     command.add_argument("-o", "--output", required=True,
-                         help="video to write (.mp4, .mov or .mkv), or a folder for a PNG of every frame")
+                         help="video to write (.mp4, .mov or .mkv; with --background transparent .webm or .mov), or "
+                              "a folder for a PNG of every frame")
     command.add_argument("--audio", default=None, metavar="FILE", help="the film's sound; silent if left out")
     command.add_argument("--length", default="motion",
                          help="how long the film lasts when motion and sound differ: as the motion; cut ends with the "
@@ -48,20 +50,21 @@ def run_render(args: argparse.Namespace) -> Path:
     from ..media.output import check_output
     from ..media.picture_files import check_folder, write_pictures
     from ..media.sound_file import open_sound
-    from ..media.video_writer import SUFFIXES, write_video
+    from ..media.video_writer import write_video
     from ..motion.files import load_motion
     from ..motion.lengths import fit_sound
     from .portrait_option import PortraitRequest, parse_face
 
     check_size(args.size)
     check_drawing(args)
-    pictures = not Path(args.output).suffix
+    pictures, filmed = not Path(args.output).suffix, is_film(args.portrait)
+    background = background_of(args, filmed)
     if pictures:
         check_folder(args.output)
         args.product = "pictures"
     else:
-        check_output(args.output, "video", SUFFIXES, inputs=(args.portrait, args.motion, args.audio, args.mask))
-    filmed = is_film(args.portrait)
+        check_output(args.output, "video", suffixes(args), inputs=(args.portrait, args.motion, args.audio, args.mask,
+                                                                   args.ground, args.background))
     check_film_options(args, filmed)
     options, portrait = parse_options(args), None if filmed else PortraitRequest.parse(args)
     sound = None if args.audio is None else open_sound(args.audio)
@@ -75,7 +78,9 @@ def run_render(args: argparse.Namespace) -> Path:
     if portrait is not None:
         appearance = portrait.appearance(models)
         fps, total = motion.fps, len(motion)
-        frames = pipeline.render_frames(models, appearance, motion, args.batch_size or None, size=args.size)
+        tell_if_opaque(appearance, background)
+        frames = laid_on(pipeline.render_frames(models, appearance, motion, args.batch_size or None, size=args.size,
+                                                alpha=background is not None), background)
     else:
         appearance = film_pipeline.extract_film(models, film_pipeline.open_film(args.portrait), *parse_face(args.face),
                                                 size=args.size, progress=ProgressBar("following"))
@@ -90,4 +95,5 @@ def run_render(args: argparse.Namespace) -> Path:
         return write_pictures(args.output, frames, total, progress)
     if take is not None:
         return film_pipeline.write_take(args.output, frames, take, sound, crf=args.crf, progress=progress)
-    return write_video(args.output, frames, fps, total, audio=sound, crf=args.crf, progress=progress)
+    return write_video(args.output, frames, fps, total, audio=sound, crf=args.crf, progress=progress,
+                       alpha=background is not None and background.transparent)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..runtime.errors import PlaymateError
 from ..runtime.progress import Progress, report
+from .alpha_video import ALPHA_SUFFIXES, add_alpha_stream, alpha_frame, check_alpha_name
 from .film_sound import FilmSound, SoundSource, film_sound
 from .output import LEAST_SPACE, check_output
 from .rates import exact_rate
@@ -31,7 +32,7 @@ THREADS = 4
 
 
 def write_video(path: str | os.PathLike, frames: Iterable[Tensor], fps: float, total_frames: int,
-                audio: SoundSource = None, *, crf: int = 16, progress: Progress = None) -> Path:
+                audio: SoundSource = None, *, crf: int = 16, progress: Progress = None, alpha: bool = False) -> Path:
     """Encodes frames as they come, with the sound beside them.
 
     The file appears under its name only when it is whole; on any failure or cancel nothing is left.
@@ -45,6 +46,8 @@ def write_video(path: str | os.PathLike, frames: Iterable[Tensor], fps: float, t
             counts from ``Clock.zero``, as speech features and motion that were read from it do.
         crf: H.264 quality, 0 (lossless) to 51.
         progress: called with (frames written, total_frames).
+        alpha: frames are [B, H, W, 4], straight alpha, and stay so; ``path`` ends in one of
+            ``alpha_video.ALPHA_SUFFIXES``.
 
     Returns:
         The path written.
@@ -55,7 +58,9 @@ def write_video(path: str | os.PathLike, frames: Iterable[Tensor], fps: float, t
     """
     import av
 
-    path, rate = check_output(path, "video", SUFFIXES), exact_rate(fps)
+    if alpha:
+        check_alpha_name(Path(path))
+    path, rate = check_output(path, "video", ALPHA_SUFFIXES if alpha else SUFFIXES), exact_rate(fps)
     if total_frames < 1:
         raise PlaymateError("There are no frames to write; give a motion of at least one frame.")
     seconds = float(total_frames / rate)
@@ -91,7 +96,7 @@ def encode(path: Path, frames: Iterable[Tensor], rate: Fraction, total: int, sou
     with new_container(path) as container:
         # One batch is encoded while the next is drawn: the encoder does not hold Python's lock.
         with ThreadPoolExecutor(1) as pool:
-            writer, pending = _Writer(container, rate, sound, crf, repeatable), None
+            writer, pending = _Writer(container, rate, sound, crf, repeatable, path), None
             for batch in frames:
                 pixels = _to_uint8(batch)
                 if pending is not None:
@@ -109,29 +114,36 @@ def new_container(path: Path):
     """An ``av.container.OutputContainer`` to be filled and closed; films for the web begin with their index."""
     import av
 
-    options = {} if path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
+    options = {} if path.suffix.lower() in (".mkv", ".webm") else {"movflags": "+faststart"}
     return av.open(f"file:{path}", "w", options=options)
 
 
 class _Writer:
     """An open container with its picture and sound streams; the streams are made when the first frames are known."""
 
-    def __init__(self, container, rate: Fraction, sound: FilmSound | None, crf: int, repeatable: bool) -> None:
+    def __init__(self, container, rate: Fraction, sound: FilmSound | None, crf: int, repeatable: bool,
+                 path: Path) -> None:
+        self.path = path
         self.container, self.rate, self.crf, self.repeatable, self.sound = container, rate, crf, repeatable, sound
         self.stream = self.track = None
         self.done = 0
 
     def write(self, pixels: np.ndarray) -> int:
-        """Encodes [B, H, W, 3] uint8 and the sound up to there; returns how many frames are written in all."""
+        """Encodes [B, H, W, 3] uint8, or 4 channels with alpha, and the sound up to there; returns how many
+        frames are written in all."""
         import av
 
         if self.stream is None:
-            self._open(pixels.shape[2], pixels.shape[1])
+            self._open(pixels.shape[2], pixels.shape[1], pixels.shape[3] == 4)
         for picture in pixels:
-            frame = av.VideoFrame.from_ndarray(_even(picture), format="rgb24")
-            frame.pts = self.done
             # The stream says BT.709, so the conversion must be that too, or players show other colours.
-            self.container.mux(self.stream.encode(frame.reformat(format="yuv420p", dst_colorspace="ITU709")))
+            if picture.shape[-1] == 4:
+                frame = alpha_frame(_even(picture), self.stream.pix_fmt)
+            else:
+                frame = av.VideoFrame.from_ndarray(_even(picture), format="rgb24").reformat(
+                    format="yuv420p", dst_colorspace="ITU709")
+            frame.pts, frame.time_base = self.done, 1 / self.rate
+            self.container.mux(self.stream.encode(frame))
             self.done += 1
         self.track.feed(self.done / self.rate)
         return self.done
@@ -141,8 +153,11 @@ class _Writer:
         self.track.finish()
         self.container.mux(self.stream.encode(None))
 
-    def _open(self, width: int, height: int) -> None:
-        self.stream = _video_stream(self.container, self.rate, width, height, self.crf, self.repeatable)
+    def _open(self, width: int, height: int, alpha: bool) -> None:
+        if alpha:
+            self.stream = add_alpha_stream(self.container, self.path, self.rate, width, height, self.crf)
+        else:
+            self.stream = _video_stream(self.container, self.rate, width, height, self.crf, self.repeatable)
         self.track = SoundTrack(self.container, self.sound)
 
 

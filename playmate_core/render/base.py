@@ -26,6 +26,8 @@ class Appearance:
         renderer: name of the renderer that prepared it.
         payload: whatever that renderer keeps (mesh, textures, feature volume); None where a ``stage`` is drawn.
         stage: what is drawn instead, where the face lies or ``image`` is larger than a film should be.
+        alpha: [H, W] float32 how opaque ``image`` is, 0 to 1, where it has a transparent ground; ``image`` is then the
+            portrait on white, and a ``stage`` is drawn that has the colours without it. None is opaque.
         film: what is drawn on, where the portrait is a film; ``image`` and ``face`` are then one clear picture of it.
     """
 
@@ -37,6 +39,7 @@ class Appearance:
     payload: Any = field(repr=False, default=None)
     stage: Stage | None = field(repr=False, default=None)
     film: Film | None = field(repr=False, default=None)
+    alpha: Tensor | None = field(repr=False, default=None)
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,13 @@ class Stage:
     Attributes:
         appearance: what the renderer draws.
         turns: by how many quarters, against the clock, the portrait was turned for it.
+        colours: [H, W, 3] the portrait in its own size and position without white behind it, where it has alpha:
+            what lies under transparent pixels goes on from those beside them (``media.grounds.filled``).
     """
 
     appearance: Appearance
     turns: int
+    colours: Tensor | None = field(repr=False, default=None)
 
 
 def check_request(renderer: str, appearance: Appearance, batch_size: int | None) -> None:
@@ -92,6 +98,7 @@ class Renderer(Protocol):
                progress: Progress = None, part: range | None = None) -> Iterator[Tensor]:
         """Yields frame batches [B, H, W, 3] float32 sRGB 0..1, len(motion) frames in all, in order.
 
+        Of an appearance with alpha they are [B, H, W, 4]: its alpha, straight, moved as the picture is.
         With ``part``, of :func:`part_of`, only those frames, drawn as they are when all are.
         """
         ...

@@ -20,22 +20,24 @@ from ..media.sizes import SIZE, check_size
 from .base import Appearance, Renderer, Stage
 
 
-def prepare(renderer: Renderer, image: Tensor, face: Face, size: int = SIZE) -> Appearance:
+def prepare(renderer: Renderer, image: Tensor, face: Face, size: int = SIZE, alpha: Tensor | None = None,
+            colours: Tensor | None = None) -> Appearance:
     """A portrait made ready for ``renderer`` at ``size``; another size may still be asked of :func:`stage_of`.
 
     Args:
         image: [H, W, 3] float32 sRGB 0..1.
         face: the face to animate.
         size: longest side of what is drawn, pixels; 0 keeps the portrait's.
+        alpha, colours: [H, W] and [H, W, 3] of a portrait with a transparent ground, see ``render.base``.
 
     Raises:
         PlaymateError: as the renderer's ``prepare``.
     """
     turns, longest = _quarters(face), _longest(image, size)
-    if not turns and longest == max(image.shape[:2]):
+    if alpha is None and not turns and longest == max(image.shape[:2]):
         return renderer.prepare(image, face)
-    stage = _set(renderer, image, face, turns, longest)
-    return replace(stage.appearance, image=image, face=face, payload=None, stage=stage)
+    stage = _set(renderer, image if alpha is None else colours, face, turns, longest, alpha)
+    return replace(stage.appearance, image=image, face=face, payload=None, stage=stage, alpha=alpha)
 
 
 def stage_of(renderer: Renderer, appearance: Appearance, size: int = SIZE) -> Stage:
@@ -48,7 +50,8 @@ def stage_of(renderer: Renderer, appearance: Appearance, size: int = SIZE) -> St
     ready = Stage(appearance, 0) if appearance.stage is None else appearance.stage
     if max(ready.appearance.image.shape[:2]) == longest:
         return ready
-    return _set(renderer, appearance.image, appearance.face, ready.turns, longest)
+    image = appearance.image if ready.colours is None else ready.colours
+    return _set(renderer, image, appearance.face, ready.turns, longest, appearance.alpha)
 
 
 def drawn_size(image: Tensor, size: int) -> tuple[int, int]:
@@ -59,7 +62,7 @@ def drawn_size(image: Tensor, size: int) -> tuple[int, int]:
 
 
 def turned_back(batches: Iterator[Tensor], turns: int) -> Iterator[Tensor]:
-    """Frames [B, h, w, 3] of a stage as they belong to the portrait, [B, H, W, 3]."""
+    """Frames [B, h, w, C] of a stage as they belong to the portrait, [B, H, W, C]."""
     for frames in batches:
         yield torch.rot90(frames, -turns, (1, 2)).contiguous() if turns else frames
 
@@ -74,17 +77,22 @@ def _quarters(face: Face) -> int:
     return round(eye_angle(face.landmarks) / (math.pi / 2)) % 4
 
 
-def _set(renderer: Renderer, image: Tensor, face: Face, turns: int, longest: int) -> Stage:
+def _set(renderer: Renderer, image: Tensor, face: Face, turns: int, longest: int,
+         alpha: Tensor | None = None) -> Stage:
     height, width = image.shape[:2]
+    colours = None if alpha is None else image
     if longest != max(height, width):
         rows, columns = drawn_size(image, longest)
         image = smaller(image, rows, columns)
+        alpha = None if alpha is None else smaller(alpha[..., None], rows, columns)[..., 0]
         face = _moved(face, torch.diag(torch.tensor([columns / width, rows / height])), longest / max(height, width))
     for _ in range(turns):
         # To the left: x becomes y, y the distance from what was the right edge.
         face = _moved(face, torch.tensor([[0.0, 1.0], [-1.0, 0.0]]), 1.0, (0.0, float(image.shape[1])))
         image = torch.rot90(image, 1, (0, 1)).contiguous()
-    return Stage(renderer.prepare(image, face), turns)
+        alpha = None if alpha is None else torch.rot90(alpha, 1, (0, 1)).contiguous()
+    made = renderer.prepare(image, face)
+    return Stage(made if alpha is None else replace(made, alpha=alpha), turns, colours)
 
 
 def _moved(face: Face, matrix: Tensor, scale: float, shift: tuple[float, float] = (0.0, 0.0)) -> Face:

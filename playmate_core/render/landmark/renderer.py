@@ -25,7 +25,7 @@ from . import eye, film_draw, lids, lips, mouth, obedience, opening, portrait, s
 from .clip import FREE_VIEW, Clip, perform, plan, requested_turn
 from .grid import smoothstep
 from .head import ClipField, cut
-from .warp import displacement, invert, with_slopes
+from .warp import Texture, displacement, invert, with_slopes
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,8 @@ class Stage:
         on_texture: [1, h, w, 2] its pixels in the coordinates of the texture, -1..1; texture_scale: [2].
         field: the head's nodes; nodes: [N, 2].
         mouth_around, eye_around: what the openings' nodes take over.
+        alpha, alpha_texture: [H, W] of a portrait with a transparent ground, and the part of it that can move, at the
+            places of the picture's texture; or None.
     """
 
     image: Tensor
@@ -66,6 +68,8 @@ class Stage:
     nodes: Tensor
     mouth_around: opening.Surround
     eye_around: tuple
+    alpha: Tensor | None = None
+    alpha_texture: Texture | None = None
 
 
 class LandmarkRenderer:
@@ -205,12 +209,18 @@ class LandmarkRenderer:
         clip = perform(turning, self.bridge, prepared.frame, prepared.shape, speaks=False)
         stage = self._stage(appearance, obedience.TEST_REACH)
         # One at a time: a batch's memory, which depends on the picture's size, is nobody's to halve here.
-        return torch.cat([self.tracker(self._draw(stage, clip[number:number + 1].to(self.device)), appearance.face)
-                          for number in range(len(poses))])
+        frames = (self._draw(stage, clip[number:number + 1].to(self.device)) for number in range(len(poses)))
+        return torch.cat([self.tracker(frame[..., :3], appearance.face) for frame in frames])
 
     def _stage(self, appearance: Appearance, reach: float) -> Stage:
         image, prepared = appearance.image.to(self.device), appearance.payload.to(self.device)
-        return self.staged(image, prepared, cut(prepared.field, prepared.frame, reach, self.device))
+        stage = self.staged(image, prepared, cut(prepared.field, prepared.frame, reach, self.device))
+        if appearance.alpha is None:
+            return stage
+        alpha, texture = appearance.alpha.to(self.device), prepared.texture
+        rows, columns = (1 + (side - 1) // texture.factor for side in texture.pixels.shape[2:])
+        part = alpha[texture.y0:texture.y0 + rows, texture.x0:texture.x0 + columns, None]
+        return replace(stage, alpha=alpha, alpha_texture=Texture.of(part, texture.x0, texture.y0))
 
     def staged(self, image: Tensor, prepared: portrait.Prepared, field: ClipField) -> Stage:
         """A stage that draws what ``field``'s nodes cover of ``image`` [H, W, 3]."""
@@ -229,7 +239,8 @@ class LandmarkRenderer:
                      tuple(opening.Surround.of(s, field) for s in prepared.eye_openings))
 
     def _draw(self, stage: Stage, clip: Clip) -> Tensor:
-        out = stage.image.expand(len(clip.moves), -1, -1, -1).clone()
+        still = stage.image if stage.alpha is None else torch.cat([stage.image, stage.alpha[..., None]], -1)
+        out = still.expand(len(clip.moves), -1, -1, -1).clone()
         if bool(clip.moves.any()):
             rows, columns = stage.size
             picture = self.moving_part(stage, clip)
@@ -237,8 +248,8 @@ class LandmarkRenderer:
         return out
 
     def moving_part(self, stage: Stage, clip: Clip, mouth_only: bool = False) -> Tensor:
-        """[B, 3, h, w] the stage's part of the portrait in the frames of ``clip``; with ``mouth_only`` its eyes are
-        neither drawn nor its skin creased."""
+        """[B, 3, h, w] the stage's part of the portrait in the frames of ``clip``, [B, 4, h, w] where it has alpha;
+        with ``mouth_only`` its eyes are neither drawn nor its skin creased."""
         frames, prepared = len(clip.moves), stage.prepared
         field, grid = stage.field, stage.field.grid
         expression = clip.landmarks.new_zeros(frames, len(stage.nodes), 3)
@@ -264,7 +275,14 @@ class LandmarkRenderer:
         if not mouth_only:
             prepared.skin.shade(picture, clip.landmarks, offset, (stage.x0, stage.y0), float(back.abs().max()),
                                 self.wrinkles)
-        return picture
+        if stage.alpha is None:
+            return picture
+        alpha = stage.alpha_texture.read_at(torch.addcmul(stage.on_texture, offset, stage.texture_scale))
+        rest = stage.alpha[stage.y0:stage.y0 + stage.size[0], stage.x0:stage.x0 + stage.size[1]]
+        # Frame by frame, so that one at rest has the portrait's own alpha bit for bit in whatever batch it is.
+        moved = (back.abs().amax(1, keepdim=True) > 2e-4).float()
+        moved = (grid.sample_at(moved, stage.on_grid.expand(frames, -1, -1, -1)) > 0).float()
+        return torch.cat([picture, alpha * moved + rest * (1 - moved)], 1)
 
     def _mouth(self, picture: Tensor, stage: Stage, clip: Clip, back: Tensor) -> None:
         prepared, size = stage.prepared, stage.prepared.frame.size

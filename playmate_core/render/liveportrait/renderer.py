@@ -29,6 +29,7 @@ from .animate import LIP, Latents, Options, animate, animate_animal
 from .attempts import Retry, attempt
 from .checkpoint import Networks
 from .crop import CROP_SIZE, Square, square_of_mesh
+from .ground import MovedGround
 from .memory import batch_that_fits, bytes_for, most_frames
 from .paste import Placement, warp
 from .source import WarpSource
@@ -72,6 +73,7 @@ class Stage:
         keypoints: [T, K, 3], or None where nothing moves.
         source: what W needs of the portrait.
         batch_size: frames at once.
+        ground: the portrait's alpha, or None where it is opaque.
     """
 
     picture: Tensor
@@ -79,6 +81,7 @@ class Stage:
     keypoints: Tensor | None
     source: WarpSource
     batch_size: int
+    ground: MovedGround | None = None
 
 
 @dataclass
@@ -243,7 +246,8 @@ class LivePortraitRenderer:
             while done < total:
                 frames, count = None, 1
                 if stage is None:
-                    stage, retry = attempt(partial(self._stage, prepared, motion, part, batch_size), self.device)
+                    stage, retry = attempt(partial(self._stage, prepared, motion, part, batch_size, appearance.alpha),
+                                           self.device)
                 if stage is not None:
                     count = min(stage.batch_size, total - done)
                     frames, retry = attempt(partial(self._draw_frames, stage, done, count), self.device, count)
@@ -263,7 +267,8 @@ class LivePortraitRenderer:
                 # A host sees the weights only, not what a graph holds for its own.
                 self._let_go()
 
-    def _stage(self, prepared: Prepared, motion: Motion, part: range, batch_size: int | None) -> Stage:
+    def _stage(self, prepared: Prepared, motion: Motion, part: range, batch_size: int | None,
+               alpha: Tensor | None = None) -> Stage:
         """Everything that stays the same over the frames of a motion, on the device, with the keypoints of ``part``."""
         picture, placement = prepared.picture.to(self.device), prepared.placement.to(self.device)
         total = len(part)
@@ -275,13 +280,17 @@ class LivePortraitRenderer:
             batch_size = batch_that_fits(self.device, self.dtype, picture.shape[1:])
         batch_size = min(batch_size, total)
         self._make_ready(batch_size)
-        return Stage(picture, placement, keypoints, prepared.warp.to(self.device, self.dtype), batch_size)
+        ground = None if alpha is None else MovedGround.of(alpha.to(self.device), placement, self.side,
+                                                           prepared.source.keypoints())
+        return Stage(picture, placement, keypoints, prepared.warp.to(self.device, self.dtype), batch_size, ground)
 
     def _draw_frames(self, stage: Stage, start: int, count: int) -> Tensor:
         if stage.keypoints is None:
-            return stage.picture.permute(1, 2, 0).expand(count, -1, -1, -1).clone()
-        crops = self._crops(stage.source, stage.keypoints[start:start + count], stage.batch_size)
-        return stage.placement.paste(crops, stage.picture)
+            frames = stage.picture.permute(1, 2, 0).expand(count, -1, -1, -1).clone()
+            return frames if stage.ground is None else stage.ground.with_alpha(frames, None)
+        keypoints = stage.keypoints[start:start + count]
+        frames = stage.placement.paste(self._crops(stage.source, keypoints, stage.batch_size), stage.picture)
+        return frames if stage.ground is None else stage.ground.with_alpha(frames, keypoints)
 
     def smaller(self, count: int) -> int:
         """How many frames to draw at once after ``count`` were too many; room is made for them."""
