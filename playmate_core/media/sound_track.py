@@ -21,7 +21,9 @@ class SoundTrack:
     def __init__(self, container, sound: FilmSound | None) -> None:
         self._container, self._sound, self._stream, self._samples = container, sound, None, 0
         if sound is not None:
-            self._stream = container.add_stream("aac", rate=sound.rate)
+            opus = container.format.name == "webm"  # which takes no AAC; Opus knows few rates
+            self._stream = container.add_stream("libopus", rate=48000) if opus else container.add_stream(
+                "aac", rate=sound.rate)
             self._stream.layout = "mono" if sound.channels == 1 else "stereo"
             self._stream.bit_rate = sound.bit_rate
 

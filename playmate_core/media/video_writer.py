@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
-from typing import Iterable
+from typing import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -18,17 +19,18 @@ from ..runtime.errors import PlaymateError
 from ..runtime.progress import Progress, report
 from .film_sound import FilmSound, SoundSource, film_sound
 from .output import LEAST_SPACE, check_output
-from .rates import exact_rate
+from .rates import Stamps, exact_rate, stamps
 from .sound_track import SoundTrack
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = (".mp4", ".mov", ".mkv")
+SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
 """Kinds of films that are written."""
 
 
 def write_video(path: str | os.PathLike, frames: Iterable[Tensor], fps: float, total_frames: int,
-                audio: SoundSource = None, *, crf: int = 16, progress: Progress = None) -> Path:
+                audio: SoundSource = None, *, crf: int = 16, progress: Progress = None,
+                times: Sequence[Fraction | float] | None = None) -> Path:
     """Encodes frames as they come, with the sound beside them.
 
     The file appears under its name only when it is whole; on any failure or cancel nothing is left.
@@ -42,27 +44,30 @@ def write_video(path: str | os.PathLike, frames: Iterable[Tensor], fps: float, t
             counts from ``Clock.zero``, as speech features and motion that were read from it do.
         crf: H.264 quality, 0 (lossless) to 51.
         progress: called with (frames written, total_frames).
+        times: ``total_frames`` seconds since the film's beginning, rising, for a varying rate; by default the frames
+            follow each other at ``fps``. The last lasts ``1 / fps``. MKV and WebM count in milliseconds.
 
     Returns:
         The path written.
 
     Raises:
-        PlaymateError: an unknown suffix, no frames, a sound that cannot be read, a folder that cannot be written, or a
-            full disk.
+        PlaymateError: an unknown suffix, no frames, times that do not rise or are not one a frame, a sound that cannot
+            be read, a folder that cannot be written, or a full disk.
     """
     import av
 
     path, rate = check_output(path, "video", SUFFIXES), exact_rate(fps)
     if total_frames < 1:
         raise PlaymateError("There are no frames to write; give a motion of at least one frame.")
-    seconds = float(total_frames / rate)
+    clock = None if times is None else stamps(times, total_frames)
+    seconds = float(total_frames / rate if clock is None else clock[0][-1] * clock[1] + 1 / rate)
     sound = film_sound(audio, seconds)
     # The sound's size is known beforehand, the picture's is not: a still one takes next to nothing.
     check_output(path, "video", needed=LEAST_SPACE + (0 if sound is None else round(seconds * sound.bit_rate / 8)))
     temporary = path.with_name(f".{os.getpid()}-{os.urandom(4).hex()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        encode(temporary, frames, rate, total_frames, sound, crf, progress)
+        encode(temporary, frames, rate, total_frames, sound, crf, progress, clock=clock)
         os.replace(temporary, path)
     except (OSError, av.error.FFmpegError, UnicodeEncodeError) as error:  # the last: a folder's name in bytes
         reason = getattr(error, "strerror", None) or str(error)
@@ -75,11 +80,12 @@ def write_video(path: str | os.PathLike, frames: Iterable[Tensor], fps: float, t
 
 
 def encode(path: Path, frames: Iterable[Tensor], rate: Fraction, total: int, sound: FilmSound | None, crf: int,
-           progress: Progress = None, threads: int = 0) -> None:
+           progress: Progress = None, threads: int = 0, clock: Stamps | None = None) -> None:
     """Writes a film under the very name it is given; arguments as of :func:`write_video`.
 
     Args:
         threads: of the encoder; 0 leaves that to it. Another number may give other pictures.
+        clock: of ``rates.stamps``; by default the frames follow each other at ``rate``.
 
     Raises:
         OSError, av.error.FFmpegError: a full disk and the like.
@@ -88,7 +94,7 @@ def encode(path: Path, frames: Iterable[Tensor], rate: Fraction, total: int, sou
     with new_container(path) as container:
         # One batch is encoded while the next is drawn: the encoder does not hold Python's lock.
         with ThreadPoolExecutor(1) as pool:
-            writer, pending = _Writer(container, rate, sound, crf, threads), None
+            writer, pending = _Writer(container, rate, sound, crf, threads, clock), None
             for batch in frames:
                 pixels = _to_uint8(batch)
                 if pending is not None:
@@ -106,16 +112,19 @@ def new_container(path: Path):
     """An ``av.container.OutputContainer`` to be filled and closed; films for the web begin with their index."""
     import av
 
-    options = {} if path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
+    options = {} if path.suffix.lower() in (".mkv", ".webm") else {"movflags": "+faststart"}
     return av.open(f"file:{path}", "w", options=options)
 
 
 class _Writer:
     """An open container with its picture and sound streams; the streams are made when the first frames are known."""
 
-    def __init__(self, container, rate: Fraction, sound: FilmSound | None, crf: int, threads: int) -> None:
+    def __init__(self, container, rate: Fraction, sound: FilmSound | None, crf: int, threads: int,
+                 clock: Stamps | None = None) -> None:
         self.container, self.rate, self.crf, self.threads, self.sound = container, rate, crf, threads, sound
         self.stream = self.track = None
+        self.clock = (None, 1 / rate) if clock is None else clock
+        self.step = max(1, round(1 / rate / self.clock[1]))
         self.done = 0
 
     def write(self, pixels: np.ndarray) -> int:
@@ -126,35 +135,62 @@ class _Writer:
             self._open(pixels.shape[2], pixels.shape[1])
         for picture in pixels:
             frame = av.VideoFrame.from_ndarray(_even(picture), format="rgb24")
-            frame.pts = self.done
+            frame.pts, frame.time_base = self._stamp(self.done), self.clock[1]
+            frame.duration = self._stamp(self.done + 1) - frame.pts
             # The stream says BT.709, so the conversion must be that too, or players show other colours.
-            self.container.mux(self.stream.encode(frame.reformat(format="yuv420p", dst_colorspace="ITU709")))
+            self._mux(self.stream.encode(frame.reformat(format="yuv420p", dst_colorspace="ITU709")))
             self.done += 1
-        self.track.feed(self.done / self.rate)
+        self.track.feed(self._stamp(self.done) * self.clock[1])
         return self.done
+
+    def _mux(self, packets) -> None:
+        if self.clock[0] is not None:
+            for packet in packets:  # not every encoder hands on how long a frame lasts
+                number = bisect.bisect_left(self.clock[0], packet.pts)
+                packet.duration = self._stamp(number + 1) - self._stamp(number)
+        self.container.mux(packets)
+
+    def _stamp(self, number: int) -> int:
+        """When a frame begins, in ticks; frames that were not announced go on at the rate."""
+        known, _ = self.clock
+        if known is None:
+            return number
+        return known[number] if number < len(known) else known[-1] + self.step * (number - len(known) + 1)
 
     def finish(self) -> None:
         """Writes what is left of the sound and what the encoders still hold."""
         self.track.finish()
-        self.container.mux(self.stream.encode(None))
+        self._mux(self.stream.encode(None))
 
     def _open(self, width: int, height: int) -> None:
-        self.stream = _video_stream(self.container, self.rate, width, height, self.crf)
+        self.stream = _video_stream(self.container, self.rate, self.clock[1], width, height, self.crf)
+        if self.clock[0] is not None:
+            # Frames that wait for later ones make the length of the last one unclear where the rate varies.
+            self.stream.codec_context.max_b_frames = 0
         if self.threads:
             self.stream.codec_context.thread_count = self.threads
         self.track = SoundTrack(self.container, self.sound)
 
 
-def _video_stream(container, rate: Fraction, width: int, height: int, crf: int):
+def _video_stream(container, rate: Fraction, tick: Fraction, width: int, height: int, crf: int):
     import av
 
+    if container.format.name == "webm":
+        options = {"crf": str(min(2 * crf, 63)), "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}
+        stream = container.add_stream("libvpx-vp9", rate=rate, options=options)
+        stream.bit_rate = 0
+        return _describe(stream, tick, width, height)
     try:
         stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "veryfast"})
     except (ValueError, av.error.FFmpegError):  # a PyAV built without x264
         logger.info("H.264 by x264 is not in this PyAV; writing MPEG-4 part 2.")
         stream = container.add_stream("mpeg4", rate=rate, options={"q:v": "3"})
+    return _describe(stream, tick, width, height)
+
+
+def _describe(stream, tick: Fraction, width: int, height: int):
     stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
-    stream.codec_context.time_base = 1 / rate
+    stream.codec_context.time_base = stream.time_base = tick
     stream.codec_context.color_primaries = stream.codec_context.color_trc = stream.codec_context.colorspace = 1
     stream.codec_context.color_range = 1
     return stream
