@@ -55,3 +55,23 @@ def test_times_that_cannot_be_are_refused(tmp_path, times):
 def test_televisions_rates_are_exact():
     ticks, tick = stamps([Fraction(n * 1001, 24000) for n in range(24000)], 24000)
     assert ticks[-1] * tick == Fraction(23999 * 1001, 24000)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_sound_keeps_step_with_varying_frames(tmp_path, suffix):
+    rate, at = 24000, 1.2
+    sound = torch.zeros(1, 2 * rate)
+    sound[0, round(at * rate):][:240] = 0.9
+    times = [n / 25 + n % 3 / 200 for n in range(50)]
+    frames = (torch.full((1, 32, 48, 3), float(time >= at)) for time in times)
+    path = write_video(tmp_path / f"film{suffix}", frames, 25, 50, (sound, rate), times=times)
+    with av.open(str(path)) as container:
+        flash = next(frame.time for frame in container.decode(video=0) if frame.to_ndarray(format="gray").mean() > 128)
+    heard = []
+    with av.open(str(path)) as container:
+        for frame in container.decode(audio=0):
+            loud = abs(frame.to_ndarray().astype(float)).reshape(-1)
+            loud = loud > 0.3
+            if loud.any():
+                heard.append(frame.time + int(loud.argmax()) / frame.sample_rate)
+    assert abs(heard[0] - at) < 0.02 and abs(flash - min(time for time in times if time >= at)) < 0.002
