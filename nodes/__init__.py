@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .add_to_cast import AddToCast
 from .audio_encoder import AudioEncoder
 from .blend_motion import BlendMotion
 from .blendshape_sliders import BlendshapeSliders
@@ -14,6 +15,7 @@ from .extract_appearance import ExtractAppearance
 from .extract_film import ExtractFilm
 from .eyes import Eyes
 from .folders import register_folders
+from .listen import Listen
 from .liveportrait_options import LivePortraitOptions
 from .load_models import LoadModels
 from .load_motion import LoadMotion
@@ -30,6 +32,7 @@ from .render_video import RenderVideo
 from .retime_motion import RetimeMotion
 from .save_motion import SaveMotion
 from .smooth_motion import SmoothMotion
+from .split_speakers import SplitSpeakers
 
 NODES: list[type[io.ComfyNode]] = [
     LoadModels,
@@ -55,6 +58,9 @@ NODES: list[type[io.ComfyNode]] = [
     SaveMotion,
     PreviewMotion,
     LivePortraitOptions,
+    SplitSpeakers,
+    Listen,
+    AddToCast,
     RenderFrames,
     RenderVideo,
 ]

@@ -7,6 +7,7 @@ import torch
 from comfy_api.latest import io
 
 from ..playmate_core import film_pipeline, pipeline
+from ..playmate_core.cast import cast_with, render_frames
 from ..playmate_core.media.sizes import SIZE
 from ..playmate_core.render.film import SCOPES
 from ..playmate_core.render.takes import FILM_LENGTHS
@@ -34,6 +35,7 @@ class RenderFrames(Node):
                              tooltip="Frames drawn at once. 0 lets the renderer choose; fewer need less memory."),
                 sockets.size_input(),
                 *sockets.film_inputs(),
+                sockets.cast_input(),
             ],
             outputs=[
                 io.Image.Output("images", display_name="images", tooltip="All frames, in order."),
@@ -48,7 +50,9 @@ class RenderFrames(Node):
 
     @classmethod
     def execute(cls, models, appearance, motion, batch_size, size=SIZE, scope=SCOPES[0],
-                film_length=FILM_LENGTHS[0]) -> io.NodeOutput:
+                film_length=FILM_LENGTHS[0], cast=None) -> io.NodeOutput:
+        everybody = cast_with(appearance, motion, cast).in_step()
+        appearance, motion = everybody.members[0]
         if not len(motion):
             raise PlaymateError("The motion has no frames; give one that lasts at least one frame.")
         frames, fps, (height, width) = len(motion), motion.fps, pipeline.frame_size(appearance, size)
@@ -62,10 +66,8 @@ class RenderFrames(Node):
         say([note for note in (*notes, pipeline.size_note(appearance, size)) if note])
         images = torch.empty(frames, height, width, 3)
         done = 0
-        drawn = pipeline.render_frames(models, appearance, motion, batch_size or None, progress(), size=size) \
-            if take is None else film_pipeline.film_frames(models, appearance, motion, take, scope, batch_size or None,
-                                                           progress(), size=size)
-        for batch in drawn:
+        for batch in render_frames(models, everybody, batch_size or None, progress(), size=size, take=take,
+                                   scope=scope):
             images[done:done + len(batch)] = batch.cpu()
             done += len(batch)
         return io.NodeOutput(images, float(fps))

@@ -9,10 +9,11 @@ import folder_paths
 from comfy_api.latest import InputImpl, io
 
 from ..playmate_core import film_pipeline, pipeline
+from ..playmate_core.cast import cast_with, fit_cast, render_frames
 from ..playmate_core.media.film_sound import seconds_of
 from ..playmate_core.media.sizes import SIZE
 from ..playmate_core.media.video_writer import write_video
-from ..playmate_core.motion.lengths import SOUND_LENGTHS, fit_sound
+from ..playmate_core.motion.lengths import SOUND_LENGTHS
 from ..playmate_core.render.film import SCOPES
 from ..playmate_core.render.takes import FILM_LENGTHS
 from . import sockets
@@ -48,6 +49,7 @@ class RenderVideo(Node):
                                        "with the shorter of the two; hold, loop and mirror continue a shorter motion "
                                        "until the sound ends."),
                 *sockets.film_inputs(),
+                sockets.cast_input(),
             ],
             outputs=[io.Video.Output("video", display_name="video",
                                      tooltip="The video with its sound, in ComfyUI's temp folder until it is saved.")],
@@ -60,20 +62,19 @@ class RenderVideo(Node):
 
     @classmethod
     def execute(cls, models, appearance, motion, crf, batch_size, audio=None, size=SIZE,
-                length=SOUND_LENGTHS[0], scope=SCOPES[0], film_length=FILM_LENGTHS[0]) -> io.NodeOutput:
+                length=SOUND_LENGTHS[0], scope=SCOPES[0], film_length=FILM_LENGTHS[0], cast=None) -> io.NodeOutput:
         heard = None if audio is None else sound(audio)
-        motion, note = fit_sound(motion, seconds_of(heard), length)
+        everybody, note = fit_cast(cast_with(appearance, motion, cast), seconds_of(heard), length)
+        appearance, motion = everybody.members[0]
         take = None if appearance.film is None else film_pipeline.film_take(appearance, motion, film_length)
         notes = cls.idle({"scope": scope, "film_length": film_length}, sockets.idle_on_pictures(appearance))
         fps = motion.fps if take is None else take.fps
         say([told for told in (*notes, note, pipeline.size_note(appearance, size, fps)) if told])
         path = os.path.join(folder_paths.get_temp_directory(), f"playmate_{uuid.uuid4().hex}.mp4")
+        frames = render_frames(models, everybody, batch_size or None, _cancel, size=size, take=take, scope=scope)
         if take is None:
-            frames = pipeline.render_frames(models, appearance, motion, batch_size or None, _cancel, size=size)
             write_video(path, frames, motion.fps, len(motion), audio=heard, crf=crf, progress=progress())
         else:
-            frames = film_pipeline.film_frames(models, appearance, motion, take, scope, batch_size or None, _cancel,
-                                               size=size)
             film_pipeline.write_take(path, frames, take, heard, crf=crf, progress=progress())
         return io.NodeOutput(InputImpl.VideoFromFile(path))
 

@@ -22,6 +22,16 @@ Motion = io.Custom("PLAYMATE_MOTION")
 Emotion = io.Custom("PLAYMATE_EMOTION")
 """``emotion.plan.EmotionPlan``, or a schedule's text: it has no length until it meets a voice."""
 
+Cast = io.Custom("PLAYMATE_CAST")
+"""``render.cast.Cast``"""
+
+
+def cast_input():
+    """What both nodes that draw take besides one person."""
+    return Cast.Input("cast", optional=True,
+                      tooltip="Other people of the same picture, from Add To Cast, drawn together with appearance and "
+                              "motion. Who is in the cast already is not drawn twice.")
+
 
 def size_input():
     """The knob of both nodes that draw."""

@@ -21,12 +21,14 @@ if str(ROOT) not in sys.path:
 
 
 SLOW = ("test_acceleration.py::test_compiled", "test_bad_inputs", "test_corpus_", "test_devices",
-        "test_diffusion_bundled", "test_face_analyzer", "test_render_landmark",
+        "test_diffusion_bundled", "test_face_analyzer", "test_film_pipeline", "test_nodes_films",
+        "test_render_landmark",
         "test_diffusion_sampler.py::test_memory", "test_driving.py::test_template_clips_left_out",
         "test_emotions_rendered", "test_evaluation_command", "test_liveportrait_full_size",
         "test_liveportrait_stacked_planes", "test_motion_eyes.py::test_rendered", "test_pose_obedience",
         "test_render_tracked", "test_apple", "test_cover", "test_gpu_check", "test_joyvasa_parity", "test_laboratory",
-        "test_liveportrait_devices", "test_looks", "test_media_sync", "test_staging", "test_two_devices",
+        "test_liveportrait_devices", "test_long_film", "test_looks", "test_media_sync", "test_parts", "test_staging",
+        "test_two_devices",
         "test_speech_encoder", "test_training_")
 """How the names of tests begin that take seconds each, or belong to the laboratory: ``make check`` leaves them out."""
 

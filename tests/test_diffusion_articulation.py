@@ -85,3 +85,13 @@ def test_long_speech_is_the_same_in_windows():
     said = plain_articulation()
     features = torch.randn(100, CONFIG.features_dim)
     assert torch.allclose(said.gap(features)[20:60], said.gap(features[10:80])[10:50], atol=1e-5)
+
+
+def test_long_speech_is_heard_piece_by_piece(monkeypatch):
+    from playmate_core.diffusion import articulation
+
+    said, features = plain_articulation(), torch.randn(50, CONFIG.features_dim)
+    said = Articulation(**{**said.tensors(), "weight": torch.randn(said.weight.shape)})
+    whole = said.gap(features)
+    monkeypatch.setattr(articulation, "AT_ONCE", 8)
+    assert torch.allclose(said.gap(features), whole, atol=1e-4, rtol=1e-4)

@@ -155,6 +155,29 @@ def test_out_of_memory_halves_the_batch(models, walking, monkeypatch):
     assert sizes == [3, 1, 1, 1]
 
 
+def test_what_the_device_lacks_is_done_on_the_cpu(small_liveportrait, models, walking, monkeypatch):
+    """From the first frame on that could not be drawn; nothing is drawn twice or left out."""
+    from playmate_core.render.liveportrait import attempts
+
+    renderer = pipeline._liveportrait("liveportrait", models.bridge, torch.device("cpu"), small_liveportrait)
+    renderer = renderer.with_options(Options())
+    draw_crops, calls = LivePortraitRenderer._crops, []
+
+    def lacking(self, source, keypoints, batch_size):
+        calls.append(len(keypoints))
+        if len(calls) == 2:
+            raise RuntimeError("operator is not implemented")
+        return draw_crops(self, source, keypoints, batch_size)
+
+    left = []
+    monkeypatch.setattr(attempts, "told_to_leave", lambda error, device, name: "implemented" in str(error))
+    monkeypatch.setattr(LivePortraitRenderer, "_leave_device", lambda self: left.append(self))
+    wanted = draw(renderer, walking, speaking(3), "mouth", [0, 1, 3], batch_size=1)
+    monkeypatch.setattr(LivePortraitRenderer, "_crops", lacking)
+    assert torch.equal(draw(renderer, walking, speaking(3), "mouth", [0, 1, 3], batch_size=1), wanted)
+    assert calls == [1, 1, 1, 1] and left == [renderer]
+
+
 def latents(count: int, seed: int) -> Latents:
     random = torch.Generator().manual_seed(seed)
 

@@ -227,3 +227,13 @@ def test_what_places_keypoints_is_not_rounded(models, portrait, monkeypatch):
         for hook in hooks:
             hook.remove()
     assert seen and not any(seen) and torch.backends.cudnn.allow_tf32
+
+
+def test_frames_drawn_apart_are_those_of_the_whole(models, appearance):
+    """Lips that only a later frame moves are shut in all of them."""
+    motion = moving(6)
+    motion = replace(motion, expression=motion.expression * (torch.arange(6) >= 4)[:, None, None])
+    whole = draw(models.renderer, appearance, motion, batch_size=2)
+    for part in (range(0, 2), range(2, 5), range(5, 6)):
+        assert torch.allclose(draw(models.renderer, appearance, motion, batch_size=2, part=part),
+                              whole[part.start:part.stop], atol=2e-4)

@@ -196,6 +196,17 @@ def test_the_upper_lip_stops_below_the_nose_as_a_whole(portrait):
     assert columns[:, 0] == pytest.approx(torch.full((4,), -0.4)), "the corners are beside the nose"
 
 
+def test_the_upper_lip_keeps_its_arch_below_the_nose(portrait):
+    shape, up = portrait.payload.shape, torch.zeros(1, 478, 3)
+    arch = -0.4 * torch.linspace(0, torch.pi, 11).sin()
+    for row in topology.LIPS_UPPER_ROWS:
+        up[0, list(row), 1] = arch
+    for row in topology.LIPS_UPPER_ROWS:
+        found = shape.unfolded(up)[0, list(row), 1]
+        assert found[5] == pytest.approx(-shape.rise, abs=1e-3) and found[0] == 0
+        assert (found / found[5]).numpy() == pytest.approx((arch / arch[5]).numpy(), abs=1e-3), "an arch, not a box"
+
+
 def test_a_speaking_clip_closes_an_open_mouth(renderer, bridge):
     image, face = drawn_face(open_mouth=0.12)
     appearance = renderer.prepare(image, face)
@@ -205,6 +216,24 @@ def test_a_speaking_clip_closes_an_open_mouth(renderer, bridge):
     dark = (frames[:, y - 10:y + 14, x - 4:x + 5].mean(-1) < 0.28).float().sum(1).mean(-1)
     assert dark[0] < 2.5, "the lips meet"
     assert dark[1] > dark[0] + 2, "and open again"
+
+
+def test_what_is_held_counts_from_the_portraits_own_mouth(renderer, bridge):
+    image, face = drawn_face(open_mouth=0.12)
+    appearance = renderer.prepare(image, face)
+    frame, shape = appearance.payload.frame, appearance.payload.shape
+    wide = gap_latent(bridge, 0.1)
+    held, spoken = motion_of([wide, wide]), motion_of([gap_latent(bridge, 0.0), wide])
+    wholes = [plan(motion, bridge, frame) for motion in (held, spoken)]
+    assert [whole.closes for whole in wholes] == [False, True] and all(whole.speaks for whole in wholes)
+    moved = [perform(motion, bridge, frame, shape, whole.speaks, None, whole.closes).landmarks[-1]
+             for motion, whole in zip((held, spoken), wholes, strict=True)]
+    more = [float(part[14, 1] - part[13, 1]) / frame.size for part in moved]
+    assert more[0] - more[1] == pytest.approx(0.12, abs=0.02), "speech takes the own gap out, an edit adds to it"
+    drawn = [next(iter(renderer.render(appearance, motion)))[-1] for motion in (held, spoken)]
+    x, y = (int(v) for v in face.landmarks[[13, 14], :2].mean(0))
+    dark = [(picture[y - 14:y + 22, x - 4:x + 5].mean(-1) < 0.4).float().sum(0).mean() for picture in drawn]
+    assert dark[0] > dark[1] + 2
 
 
 def test_a_closed_mouth_stays_closed_when_only_the_head_moves(renderer, bridge):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from playmate_core.face import geometry
-from playmate_core.render.landmark import edges, mouth, opening, refine, teeth, topology
+from playmate_core.render.landmark import edges, lips, mouth, opening, refine, teeth, topology
 from playmate_core.render.landmark.grid import Grid, locate, polygon_distance, smooth
 from playmate_core.render.landmark.head import HeadFrame, limit_slope
 from playmate_core.render.landmark.palette import measure
@@ -255,11 +255,55 @@ def test_a_mouths_fields_carry_its_ring_as_the_landmarks_go():
     assert (read.numpy() - asked) == pytest.approx(np.zeros_like(asked), abs=0.15)
 
 
+def test_a_wide_open_mouth_is_drawn_round():
+    place, length = torch.linspace(0, 1, 101), torch.tensor([[100.0]])
+    roof = (1 - (2 * place - 1).abs())[None]
+    tilt = 5 * place[None]
+
+    def drawn(height, up, down):
+        upper, lower = tilt - up * height * roof, tilt + down * height * roof
+        return tuple(edge + more for edge, more in zip(
+            (upper, lower), opening._rounding(upper, lower, length, place), strict=True)), (upper, lower)
+
+    (upper, lower), (flat, under) = drawn(40.0, 0.4, 0.6)
+    gap = (lower - upper)[0]
+    assert gap[[0, -1]].numpy() == pytest.approx(np.zeros(2), abs=1e-4), "shut at its ends, however tilted"
+    assert gap[7] > 0.4 * 40 > 2 * float((under - flat)[0, 7]), "no pointed corner"
+    assert gap.max() == pytest.approx(40, rel=0.08) and (upper <= flat).all() and (lower >= under).all()
+    (upper, lower), (flat, under) = drawn(8.0, 0.4, 0.6)
+    assert torch.equal(upper, flat) and torch.equal(lower, under), "a slit is one"
+
+
+def test_a_turned_head_shows_the_teeth_of_its_near_side():
+    x = torch.linspace(-0.3, 0.3, 61)[None, None]
+    aside, lower = mouth._arch(x, torch.tensor([[0.0, 0.0]]))
+    assert aside.abs().max() < 1e-5 and not lower.any(), "from the front a row is a row"
+    aside, lower = mouth._arch(x, torch.tensor([[0.4, 0.2]]))
+    place = x - aside
+    back = teeth.ARCH_DEPTH * (1 - (1 - (place / teeth.ARCH_WIDTH) ** 2).sqrt())
+    near = x[0, 0] > -0.15
+    assert (place + 0.4 * back)[0, 0, near].numpy() == pytest.approx(x[0, 0, near].numpy(), abs=0.004)
+    assert aside[0, 0, -1] > 0.03 and aside[0, 0, 30] == pytest.approx(0, abs=1e-5) and (lower >= 0).all()
+
+
+def test_a_stroke_is_told_from_a_dimple():
+    line = np.stack([np.linspace(60, 140, 65), np.full(65, 100.0)], 1)
+    y = np.arange(200)[:, None] + 0.5
+
+    def beyond(width):
+        dark = 0.5 * np.exp(-0.5 * ((y - 100) / (width * 100 / 2.355)) ** 2)
+        image = np.repeat(np.repeat(0.8 - dark, 200, 1)[..., None], 3, 2)
+        return float(lips._width_beyond(image, line, 100.0))
+
+    assert beyond(0.02) < lips.DIMPLE < beyond(0.06)
+    assert beyond(0.02) == pytest.approx(0.02, abs=0.01) and beyond(0.06) == pytest.approx(0.06, abs=0.01)
+
+
 @pytest.mark.parametrize("apart", [False, True])
 def test_teeth_follow_a_grin_and_lips_that_rise_as_a_whole(apart):
     y, x = torch.meshgrid(torch.linspace(-0.4, 0.4, 161), torch.linspace(-0.4, 0.4, 161), indexing="ij")
     x, y = x[None], y[None]
-    inside = SimpleNamespace(unit=100.0, edge=mouth.UPPER_EDGE, apart=apart)
+    inside = SimpleNamespace(unit=100.0, edge=mouth.UPPER_EDGE, own=torch.ones(1) if apart else None)
 
     def lift(bend, raised):
         """How much higher teeth lie 0.25 from the middle and in it, in a mouth 0.6 wide and 0.08 high."""

@@ -55,6 +55,42 @@ def test_a_mouth_that_does_not_narrow_much_is_left_as_it_is():
     assert torch.allclose(purse(little)[:, lips], little[:, lips], atol=1e-4)
 
 
+def opened(gap: float, corners: float, width: float = 0.0) -> torch.Tensor:
+    """[1, 478, 3] lips ``gap`` apart whose corners lie ``corners`` of it below the upper lip's edge."""
+    out = narrowed(-width)
+    level = SHAPE[13, 1] + corners * gap
+    for row, middle in ((topology.LIPS_INNER_UPPER, 0.0), (topology.LIPS_INNER_LOWER, gap)):
+        at = np.linspace(-1, 1, len(row)) ** 2
+        wanted = (SHAPE[13, 1] + middle) * (1 - at) + level * at
+        out[0, list(row), 1] = torch.from_numpy(wanted - SHAPE[list(row), 1]).float()
+    return out
+
+
+def edges_of(displacement: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """y [11] of the upper and of the lower lip's inner edge."""
+    y = SHAPE[:, 1] + displacement[0, :, 1].numpy()
+    return y[list(topology.LIPS_INNER_UPPER)], y[list(topology.LIPS_INNER_LOWER)]
+
+
+def test_corners_sink_in_a_mouth_that_is_wide_open():
+    purse = pursing.Pursing.of(SHAPE)
+    flat = opened(0.25, 0.1)
+    upper, lower = edges_of(purse.rounded(flat))
+    gap = lower[5] - upper[5]
+    assert (upper[[0, -1]] - upper[5]) / gap == pytest.approx([pursing.SUNK] * 2, abs=0.02)
+    assert gap == pytest.approx(0.25, abs=1e-5) and (np.diff(upper)[:5] < 0).all(), "an arch"
+    assert (lower - upper)[1:-1] == pytest.approx((edges_of(flat)[1] - edges_of(flat)[0])[1:-1], abs=1e-5)
+    beside = [43, 273]
+    assert (purse.rounded(flat)[0, beside, 1] > 0.005).all(), "the skin beside them goes along"
+
+
+def test_slits_smiles_and_shut_lips_are_not_rounded():
+    purse = pursing.Pursing.of(SHAPE)
+    still = torch.zeros(1, topology.LANDMARKS, 3)
+    for left in (still, opened(0.05, 0.1), opened(0.25, -0.15), opened(0.25, 0.55)):
+        assert torch.equal(purse.rounded(left), left)
+
+
 def test_the_narrower_the_request_the_narrower_the_mouth():
     purse = pursing.Pursing.of(SHAPE)
     widths = [width(purse(narrowed(share))) for share in np.linspace(0, 0.9, 19)]

@@ -248,4 +248,5 @@ def test_render_video_writes_at_its_size(tmp_path, portrait, monkeypatch):
         with av.open(video) as container:
             stream = container.streams.video[0]
             assert (stream.width, stream.height) == (116, 128)
-        assert [i.id for i in render.define_schema().inputs][-2:] == ["size", "length"], "new ones come last"
+        order = [i.id for i in render.define_schema().inputs]
+        assert order[-4:] == ["size", "length", "scope", "film_length"], "new ones come last"

@@ -28,14 +28,14 @@ def pick(motion: Motion, frames: Sequence[int]) -> Motion:
 
 
 def decisive(motion: Motion, bridge) -> list[int]:
-    """The frames by which a renderer judges a whole clip: the head moved farthest, and the mouth moved most."""
+    """The frames by which a renderer judges a whole clip: the head moved farthest, the mouth moved most and least."""
     neutral = motion.neutral
     turn = (motion.rotation - neutral.rotation).norm(dim=1) * (math.pi / 180)
     shift = bridge.head_shift(motion.translation - neutral.translation, neutral.scale).norm(dim=1)
     # The crown lies about 1.6 outer-eye distances from the centre of turns.
     moved = 1.6 * turn + shift + 1.6 * (motion.scale[:, 0] / neutral.scale[0] - 1).abs()
     lips = bridge.displacement(motion.expression_offset)[:, list(LIPS)].norm(dim=-1).amax(1)
-    return [int(moved.argmax()), int(lips.argmax())]
+    return [int(moved.argmax()), int(lips.argmax()), int(lips.argmin())]
 
 
 def draw(models: pipeline.Models, appearance: Appearance, motion: Motion, frames: Sequence[int],

@@ -18,7 +18,7 @@ from playmate_core.motion.types import Motion
 from playmate_core.render.base import Appearance
 
 from . import published
-from .drawing import Box, draw, drawn_at, face_box, mouth_box
+from .drawing import Box, draw, drawn_at, face_box, mouth_box, pick
 from .sheet import Row, as_picture, save, tile
 
 SECONDS, MOMENTS, SEED = 4.0, (1.8, 3.0), 1
@@ -71,7 +71,8 @@ def single_latents(models: pipeline.Models, out: Path, width: int = TILE) -> Pat
     for edited in [*published.single_latents(), *published.sliders()]:
         appearance = pipeline.extract_appearance(models, edited.source)
         box = face_box(appearance.face.landmarks, tuple(edited.source.shape[:2]))
-        ours = draw(models, appearance, edited.motion, range(len(edited.motion)))
+        # Each alone: every one is a picture of its own.
+        ours = [draw(models, appearance, pick(edited.motion, [number]), [0])[0] for number in range(len(edited.motion))]
         theirs = [tile(picture, _own_box(models, picture, box), width) for picture in edited.pictures]
         rows += [f"{edited.name}: LivePortrait (first: the source)",
                  Row([tile(edited.source, box, width), *theirs], ["source", *edited.words]),

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Iterator
 from ..media.sizes import check_size
 from ..runtime.errors import PlaymateError
 from .animate_options import add_knobs
+from .cast_option import CastRequest, add_cast_options, cast_of, motion_files, sound_files
 from .drawing_option import check_drawing
 from .film_option import add_film_options, check_film_options, dub
 from .liveportrait_option import parse_options, with_options
+from .progress_bar import ProgressBar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,10 +29,12 @@ def add_animate_command(commands) -> None:
     command = commands.add_parser("animate", help="portrait and voice to video",
                                   formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     command.add_argument("portrait", help="picture or film with a face")
-    command.add_argument("audio", help="sound or video file with speech")
+    command.add_argument("audio", nargs="?", default=None,
+                         help="sound or video file with speech; left out where each --speaker brings one")
     command.add_argument("-o", "--output", required=True, help="video to write (.mp4, .mov or .mkv)")
     add_knobs(command)
     add_film_options(command)
+    add_cast_options(command)
     command.set_defaults(run=run_animate)
 
 
@@ -59,7 +63,9 @@ def run_animate(args: argparse.Namespace) -> Path:
         refuse_same(args.output, args.motion_out)
     filmed = is_film(args.portrait)
     check_film_options(args, filmed)
-    direction, film = Direction.parse(args), LongFilm(args)
+    direction, film, people = Direction.parse(args), LongFilm(args), CastRequest.parse(args)
+    if people is not None:
+        return _run_cast(args, people, filmed)
     options, portrait = parse_options(args), None if filmed else PortraitRequest.parse(args)
     # One reader for the speech encoder and the film: the same track, the same clock, one warning.
     sound = open_sound(args.audio)
@@ -83,6 +89,40 @@ def run_animate(args: argparse.Namespace) -> Path:
                                       stop=stop)
 
     return film.write(frames, motion, sound)
+
+
+def _run_cast(args: argparse.Namespace, people: CastRequest, filmed: bool) -> Path:
+    """The same with several people in the picture or film."""
+    from .. import cast, film_pipeline, pipeline
+    from ..media.output import check_output, refuse_same
+    from ..media.pictures import read_image
+    from ..media.video_writer import SUFFIXES, write_video
+
+    inputs = (args.portrait, args.pose, args.motion_model, *sound_files(people, args))
+    check_output(args.output, "video", SUFFIXES, inputs=inputs)
+    kept = motion_files(people, args) if args.motion_out else []
+    for path in kept:
+        check_output(path, "motion", inputs=inputs)
+    refuse_same(args.output, *kept)
+    options = parse_options(args)
+    picture = film_pipeline.open_film(args.portrait) if filmed else read_image(args.portrait, args.image_index)
+    models = with_options(pipeline.load_models(args.pack, device=args.device, motion_model=args.motion_model,
+                                               speech_encoder=args.speech_encoder, acceleration=args.acceleration,
+                                               wrinkles=args.wrinkles), options)
+    everybody, sound = cast_of(people, args, picture, models)
+    if note := pipeline.size_note(everybody.appearance, args.size, everybody.fps):
+        log.warning(note)
+    progress = ProgressBar("drawing")
+    if not filmed:
+        frames = cast.render_frames(models, everybody, args.batch_size or None, size=args.size)
+        return write_video(args.output, frames, everybody.fps, everybody.frames, audio=sound, crf=args.crf,
+                           progress=progress)
+    first = everybody.in_step().members[0][1]
+    take = film_pipeline.film_take(everybody.appearance, first, args.film_length,
+                                   fps=None if args.fps is None else everybody.fps)
+    frames = cast.render_frames(models, everybody, args.batch_size or None, size=args.size, take=take,
+                                scope=args.scope)
+    return film_pipeline.write_take(args.output, frames, take, sound, crf=args.crf, progress=progress)
 
 
 def save_motion_as(motion: Motion, path: str) -> None:

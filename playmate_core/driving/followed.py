@@ -161,17 +161,17 @@ def clear_picture(face: FollowedFace, bridge: LatentBridge) -> int:
     numbers = inner.nonzero()[:, 0] if bool(inner.any()) else numbers
     own = face.sharpness[numbers] > 0  # not bridged
     numbers = numbers[own] if bool(own.any()) else numbers
-    blame = []
+    blame, eyes, unit = [], [], []
     for part in numbers.split(512):
         points = face.landmarks[part]
         pose = geometry.head_pose(points) / torch.tensor([12.0, 12.0, 20.0])
         calm = bridge.mahalanobis(bridge.from_blendshapes(face.blendshapes[part]).flatten(1)) / 0.5
         gap = geometry.lip_gap(points) / 0.04
         blame.append(pose.square().sum(-1) + calm.square() + gap.square())
+        eyes.append(geometry.eye_openness(points).mean(-1))
+        unit.append(geometry.outer_eye_distance(points))
     total = torch.cat(blame).double()
-    eyes = geometry.eye_openness(face.landmarks[numbers]).mean(-1)
-    unit = geometry.outer_eye_distance(face.landmarks[numbers])
-    for values, weight in ((eyes, 5.0), (unit, 2.0), (face.sharpness[numbers], 4.0)):
+    for values, weight in ((torch.cat(eyes), 5.0), (torch.cat(unit), 2.0), (face.sharpness[numbers], 4.0)):
         most = values.quantile(0.75).clamp_min(1e-6)
         total += (weight * (1 - values / most).clamp_min(0)).square()
     total += ((face.light[numbers] - 60).abs() / 30).square() * 0.5

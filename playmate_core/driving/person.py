@@ -2,8 +2,9 @@
 
 Places do not tell people apart: a cut puts another face where the first was, and two who cross change places. So the
 look of the face is kept: light and shade of its skin at the mesh's landmarks, less their slope, since the light may
-come from elsewhere; and the colours of skin and hair. In eleven clips any later picture of a face is nearer than 1.1
-to one of those kept before it, and other people are farther than 1.39 (see ``SAME``).
+come from elsewhere; the skin's colour; and the hair's against it, which a darker or warmer shot leaves as it is. In
+eleven clips the second half of each is nearer than 1.32 to pictures of the first, and other people are farther than
+1.5; the same pictures a third darker, or yellow as lamps make them, are nearer than 1.28 (see ``SAME``).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ..face.views import landmark_roi, nearest
 from ..media.colours import lab
 from .shots import CutFinder
 
-SAME = 1.25
+SAME = 1.35
 """Largest distance to a kept look at which a face is the same person's."""
 STEADY, STILL = 1.6, 0.3
 """The same for a face that was followed without a break and hardly changed since the picture before: its distance to
@@ -36,13 +37,21 @@ _MOVES = (*geometry.LIPS, *(index for eye in geometry.EYES for index in eye), *r
 _SKIN = tuple(index for index in range(468) if index not in _MOVES)
 _HAIR = (10, 338, 297, 332, 284, 251, 21, 54, 103, 67, 109)
 _OVER = 1.25  # how much farther from the glabella than the upper outline hair is looked for
-_SPREAD = (0.25, 6.0, 20.0)  # what counts as one: of 1 - correlation, of skin's and of hair's colour in CIELAB
+_SPREAD = (0.25, 9.0, 18.0)  # what counts as one: of 1 - correlation, of skin's and of hair's colour in CIELAB
+_LIGHT = 60.0  # lightness of the skin against which the hair's is seen
 
 
 @dataclass(frozen=True)
 class Look:
-    """Shade [N] of the skin without its slope, unit length; its median colour [2], and the hair's [M, 3] in CIELAB. For the
-    choice of a picture also the skin's lightness, 0 to 100, and the face's sharpness."""
+    """What of a face tells whose it is, and how good its picture is.
+
+    Attributes:
+        shade: [N] lightness of the skin at its landmarks without its slope, unit length.
+        skin: [2] the skin's median colour in CIELAB.
+        hair: [M, 3] the hair's against the skin's.
+        light: the skin's lightness, 0 to 100.
+        sharpness: spread of what changes from pixel to pixel.
+    """
 
     shade: Tensor
     skin: Tensor
@@ -143,8 +152,9 @@ def look_of(picture: Tensor, face: Face) -> Look:
     shade = skin[:, 0] - plane @ (fit @ skin[:, 0])
     middle = points[168]
     hair = _at(colours, middle + (points[list(_HAIR)] - middle) * _OVER)
-    return Look(shade / shade.norm().clamp_min(1e-6), skin.median(0).values[1:], hair,
-                float(skin[:, 0].median()), sharpness)
+    usual = skin.median(0).values
+    against = torch.cat([hair[:, :1] / usual[0].clamp_min(5) * _LIGHT, hair[:, 1:] - usual[1:]], 1)
+    return Look(shade / shade.norm().clamp_min(1e-6), usual[1:], against, float(usual[0]), sharpness)
 
 
 @lru_cache(maxsize=1)

@@ -26,7 +26,8 @@ MOST_TREMOR = 0.008
 MARGIN = 2.0
 """How much stronger than in calm pictures (in energy) tremor may be elsewhere."""
 _AROUND = 1.5  # pictures, standard deviation, over which energies are averaged
-_CHUNK = 512
+_CHUNK = 512  # pictures that are turned at once
+_AT_ONCE = 2  # landmarks that are smoothed at once: a convolution needs much more memory than its numbers
 _SHAPE_FRAMES = 256
 
 
@@ -108,12 +109,15 @@ def _steady_shape(run: Tensor, fps: float) -> None:
     lids = torch.zeros(len(mean), dtype=torch.bool)
     lids[[*(index for ring in (*geometry.EYES, *geometry.BROWS) for index in ring), *range(468, 478)]] = True
     for part, seconds in ((mouth, MOUTH_SECONDS), (lids & ~mouth, EYES_SECONDS), (~(mouth | lids), REST_SECONDS)):
-        indices = part.nonzero()[:, 0]
-        calm = torch.cat([gaussian_smooth(run[:, some].double(), seconds * fps).float()
-                          for some in indices.split(64)], 1)
-        off = (run[:, indices] - calm)[..., :2].square().sum(-1).mean(1).double()
-        weight = _movement(off).float()[:, None, None]
-        run[:, indices] = calm + weight * (run[:, indices] - calm)
+        pieces = part.nonzero()[:, 0].split(_AT_ONCE)
+        energy = torch.zeros(len(run), dtype=torch.float64)
+        for some in pieces:
+            off = run[:, some] - gaussian_smooth(run[:, some], seconds * fps)
+            energy += off[..., :2].square().sum(-1).sum(1).double()
+        weight = _movement(energy / int(part.sum())).float()[:, None, None]
+        for some in pieces:  # smoothed a second time, which needs no room for a long film's smooth copy
+            calm = gaussian_smooth(run[:, some], seconds * fps)
+            run[:, some] = calm + weight * (run[:, some] - calm)
 
 
 def _movement(energy: Tensor) -> Tensor:

@@ -29,10 +29,6 @@ from .sound_track import SoundTrack
 from .video_writer import SUFFIXES, encode, new_container
 
 FORMAT = "playmate-parts 1"
-THREADS = 4
-"""Of the encoder of a part: x264 gives other pictures on another number of threads, so the machine's cores must not
-choose it."""
-
 Frames = Callable[[int, int], Iterable[Tensor]]
 """From the first frame and the one after the last to batches [B, H, W, 3] of just those frames."""
 
@@ -141,7 +137,7 @@ def write_in_parts(parts: PartsFolder, frames: Frames, fps: float, total: int, a
             stop = min(start + each, total)
             with _whole_file(parts.part(start)) as temporary:
                 encode(temporary, frames(start, stop), rate, stop - start, None, crf,
-                       _onward(progress, start, total), THREADS)
+                       _onward(progress, start, total), repeatable=True)
             if _frames_of(parts.part(start)) != stop - start:
                 parts.part(start).unlink()
                 raise PlaymateError(f"The part of {path.name} from frame {start} on came out incomplete; run it again.")

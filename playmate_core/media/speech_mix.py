@@ -55,7 +55,8 @@ class SpeechMix:
         self._resampler: Resampler | None = None
         self._sound = np.empty(0, np.float32)
         self._stored = 0
-        self._most, self._aside = most, None
+        self._most = most
+        self._aside: StoredSamples | None = None
         self._seconds = 0.0
         self._holes = self._values = self._count = 0
 
@@ -99,7 +100,7 @@ class SpeechMix:
         if self._holes:
             log.warning("%s: %d samples were NaN or infinite and are silence now.", self._where, self._holes)
         self._sound.resize(self._stored, refcheck=False)
-        samples = torch.from_numpy(self._sound) if self._aside is None else self._aside
+        samples: Tensor | StoredSamples = torch.from_numpy(self._sound) if self._aside is None else self._aside
         # Part by part: a sum in double precision would first copy the whole sound.
         mean = sum(float(part.double().sum()) for part in samples.split(_PART)) / max(len(samples), 1)
         _change(samples, lambda part: part.sub_(mean))

@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
 """Kinds of films that are written."""
 
+THREADS = 4
+"""Of an encoder whose pictures must be repeatable: x264 gives others on another number, so cores must not choose it."""
+
 
 def write_video(path: str | os.PathLike, frames: Iterable[Tensor], fps: float, total_frames: int,
                 audio: SoundSource = None, *, crf: int = 16, progress: Progress = None,
@@ -80,11 +83,11 @@ def write_video(path: str | os.PathLike, frames: Iterable[Tensor], fps: float, t
 
 
 def encode(path: Path, frames: Iterable[Tensor], rate: Fraction, total: int, sound: FilmSound | None, crf: int,
-           progress: Progress = None, threads: int = 0, clock: Stamps | None = None) -> None:
+           progress: Progress = None, repeatable: bool = False, clock: Stamps | None = None) -> None:
     """Writes a film under the very name it is given; arguments as of :func:`write_video`.
 
     Args:
-        threads: of the encoder; 0 leaves that to it. Another number may give other pictures.
+        repeatable: the same frames give the same packets, whenever they are encoded.
         clock: of ``rates.stamps``; by default the frames follow each other at ``rate``.
 
     Raises:
@@ -94,7 +97,7 @@ def encode(path: Path, frames: Iterable[Tensor], rate: Fraction, total: int, sou
     with new_container(path) as container:
         # One batch is encoded while the next is drawn: the encoder does not hold Python's lock.
         with ThreadPoolExecutor(1) as pool:
-            writer, pending = _Writer(container, rate, sound, crf, threads, clock), None
+            writer, pending = _Writer(container, rate, sound, crf, repeatable, clock), None
             for batch in frames:
                 pixels = _to_uint8(batch)
                 if pending is not None:
@@ -119,9 +122,9 @@ def new_container(path: Path):
 class _Writer:
     """An open container with its picture and sound streams; the streams are made when the first frames are known."""
 
-    def __init__(self, container, rate: Fraction, sound: FilmSound | None, crf: int, threads: int,
+    def __init__(self, container, rate: Fraction, sound: FilmSound | None, crf: int, repeatable: bool,
                  clock: Stamps | None = None) -> None:
-        self.container, self.rate, self.crf, self.threads, self.sound = container, rate, crf, threads, sound
+        self.container, self.rate, self.crf, self.repeatable, self.sound = container, rate, crf, repeatable, sound
         self.stream = self.track = None
         self.clock = (None, 1 / rate) if clock is None else clock
         self.step = max(1, round(1 / rate / self.clock[1]))
@@ -163,34 +166,39 @@ class _Writer:
         self._mux(self.stream.encode(None))
 
     def _open(self, width: int, height: int) -> None:
-        self.stream = _video_stream(self.container, self.rate, self.clock[1], width, height, self.crf)
+        self.stream = _video_stream(self.container, self.rate, self.clock[1], width, height, self.crf, self.repeatable)
         if self.clock[0] is not None:
             # Frames that wait for later ones make the length of the last one unclear where the rate varies.
             self.stream.codec_context.max_b_frames = 0
-        if self.threads:
-            self.stream.codec_context.thread_count = self.threads
         self.track = SoundTrack(self.container, self.sound)
 
 
-def _video_stream(container, rate: Fraction, tick: Fraction, width: int, height: int, crf: int):
+def _video_stream(container, rate: Fraction, tick: Fraction, width: int, height: int, crf: int, repeatable: bool):
     import av
 
     if container.format.name == "webm":
         options = {"crf": str(min(2 * crf, 63)), "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}
         stream = container.add_stream("libvpx-vp9", rate=rate, options=options)
         stream.bit_rate = 0
-        return _describe(stream, tick, width, height)
+        return _describe(stream, tick, width, height, repeatable)
+    options = {"crf": str(crf), "preset": "veryfast"}
+    if repeatable:
+        # x264's macroblock tree reads memory that it has not written: small, smooth pictures come out otherwise when
+        # that memory held something else (seen with glibc's MALLOC_PERTURB_, with one thread too).
+        options["x264-params"] = "mbtree=0"
     try:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "veryfast"})
+        stream = container.add_stream("libx264", rate=rate, options=options)
     except (ValueError, av.error.FFmpegError):  # a PyAV built without x264
         logger.info("H.264 by x264 is not in this PyAV; writing MPEG-4 part 2.")
         stream = container.add_stream("mpeg4", rate=rate, options={"q:v": "3"})
-    return _describe(stream, tick, width, height)
+    return _describe(stream, tick, width, height, repeatable)
 
 
-def _describe(stream, tick: Fraction, width: int, height: int):
+def _describe(stream, tick: Fraction, width: int, height: int, repeatable: bool):
     stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
     stream.codec_context.time_base = stream.time_base = tick
+    if repeatable:
+        stream.codec_context.thread_count = THREADS
     stream.codec_context.color_primaries = stream.codec_context.color_trc = stream.codec_context.colorspace = 1
     stream.codec_context.color_range = 1
     return stream

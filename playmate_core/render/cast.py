@@ -1,8 +1,8 @@
 """Several people of one picture, each with a motion of their own: who they are, and how their drawings become one.
 
 Every renderer draws one face and whatever around it moves along, which may reach as far as the next head. So the
-picture is shared out between the faces: each pixel belongs to the nearest one, counted in sizes of the faces so that
-who sits in front has more room, with a soft border halfway. What a drawing changes counts only as far as the pixel is
+picture is shared out between the faces: each pixel belongs to the nearest one, or, where faces overlap, to the larger
+one, which is in front; with a soft border. What a drawing changes counts only as far as the pixel is
 its own. Pixels that no drawing changes stay what they are, bit for bit; and where one face owns a pixel alone, it is
 exactly what is drawn of that face by itself.
 """
@@ -28,6 +28,8 @@ from .film import Film, FilmRenderer
 
 BORDER = 0.35
 """Outer-eye distances over which one face's share passes into another's, on either side of the border."""
+HAIR = 0.3
+"""Outer-eye distances of hair and ears around a face: so much further reaches what is its own."""
 IN_FRONT = (1.15, 1.5)
 """How many times larger than another a face must be to lie in front of it where both overlap: begins, surely."""
 SAME_FACE = 0.5
@@ -174,14 +176,13 @@ def shares(landmarks: Sequence[Tensor], height: int, width: int) -> Tensor:
     y = (torch.arange(rows) + 0.5) * (height / rows)
     x = (torch.arange(columns) + 0.5) * (width / columns)
     places = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(-1, 2)
-    away = [_beyond(places, points[list(geometry.OVAL), :2].float().cpu()) / size
-            for points, size in zip(landmarks, sizes, strict=True)]
+    away = [_beyond(places, points[list(geometry.OVAL), :2].float().cpu()) for points in landmarks]
     owned = []
     for number, own in enumerate(away):
         share = torch.ones_like(own)
         for other, theirs in enumerate(away):
             if other != number:
-                share = share * _nearer(own, theirs, sizes[number] / sizes[other])
+                share = share * _nearer(own, theirs, sizes[number], sizes[other])
         owned.append(share)
     grid = torch.stack(owned)
     grid = (grid / grid.sum(0, keepdim=True).clamp_min(1e-6)).reshape(1, len(owned), rows, columns)
@@ -289,21 +290,32 @@ def _cut(share: Tensor) -> tuple[slice, slice, Tensor]:
     return found[0], found[1], share[found[0], found[1], None]
 
 
-def _nearer(own: Tensor, theirs: Tensor, larger: float) -> Tensor:
-    """0..1 how far places at distances ``own`` and ``theirs`` (outer-eye distances, below 0 inside) are one's own.
+def _nearer(own: Tensor, theirs: Tensor, size: float, their_size: float) -> Tensor:
+    """0..1 how far places at distances ``own`` and ``theirs`` from two faces (pixels, below 0 inside) are one's own.
 
     Args:
-        larger: one's own size over the other's. A face in front hides what is behind it: inside of it, the other's
-            outline does not count.
+        size, their_size: outer-eye distances, pixels. The larger face has more hair around it, and where both overlap,
+            it lies in front.
     """
+    unit, ratio = (size * their_size) ** 0.5, size / their_size
+    own, theirs = own / unit, theirs / unit
     low, high = IN_FRONT
-    ahead = min(max((max(larger, 1 / max(larger, 1e-6)) - low) / (high - low), 0.0), 1.0)
-    if larger > 1:
-        theirs = torch.where(theirs < 0, theirs * (1 - ahead), theirs)
+    ahead = min(max((max(ratio, 1 / ratio) - low) / (high - low), 0.0), 1.0)
+    if ratio > 1:
+        theirs = _hidden(theirs, own, ahead)
     else:
-        own = torch.where(own < 0, own * (1 - ahead), own)
-    t = ((theirs - own) / (2 * BORDER) + 0.5).clamp(0, 1)
+        own = _hidden(own, theirs, ahead)
+    hair = HAIR * (size - their_size) / unit
+    outside = (torch.minimum(own, theirs) / BORDER).clamp(0, 1)
+    t = ((theirs - own + hair * outside) / (2 * BORDER) + 0.5).clamp(0, 1)
     return t * t * (3 - 2 * t)
+
+
+def _hidden(away: Tensor, front: Tensor, ahead: float) -> Tensor:
+    """[N] distances ``away`` from a face that one at distances ``front`` hides as far as ``ahead`` (0..1) says: what
+    lies inside of both, or close to the border of the one in front, counts as outside of the hidden one."""
+    near = (1 - front / BORDER).clamp(0, 1) * ahead
+    return torch.where(away < 0, away * (1 - near) + near * BORDER * (-away / 0.15).clamp(0, 1), away)
 
 
 def _beyond(places: Tensor, ring: Tensor) -> Tensor:

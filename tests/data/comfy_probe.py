@@ -6,6 +6,7 @@ do: legal, but not in the form that core's own nodes give them.
 
 import asyncio
 import collections.abc
+import dataclasses
 import importlib
 import traceback
 from fractions import Fraction
@@ -179,4 +180,29 @@ class Film:
         return parts
 
 
-NODE_CLASS_MAPPINGS = {cls.__name__: cls for cls in (ProbeSound, ProbeImage, ProbeNumber, ProbeFilm)}
+class ProbeStandIn:
+    """Models whose renderer draws a film's own pictures."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("PLAYMATE_MODELS",), "give", "tests"
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802
+        return {"required": {"models": ("PLAYMATE_MODELS",)}}
+
+    def give(self, models):
+        return (dataclasses.replace(models, renderer=Projector(models.renderer)),)
+
+
+class Projector:
+    def __init__(self, renderer):
+        self.name, self.prepare, self.render = renderer.name, renderer.prepare, renderer.render
+
+    def prepare_film(self, film, progress=None):
+        return dataclasses.replace(film, payload=True)
+
+    def render_film(self, film, pictures, motion, scope, batch_size=None, progress=None):
+        for _, picture in pictures:
+            yield (picture.float() / 255 if picture.dtype == torch.uint8 else picture)[None]
+
+
+NODE_CLASS_MAPPINGS = {cls.__name__: cls for cls in (ProbeSound, ProbeImage, ProbeNumber, ProbeFilm, ProbeStandIn)}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from ...motion.edits import blend
-from ...motion.types import Motion
 from .step import MOTION_HELP, add_regions, add_step, regions_of
+
+if TYPE_CHECKING:
+    from ...motion.types import Motion
 
 
 def add(steps) -> None:
@@ -23,6 +25,7 @@ def add(steps) -> None:
 
 def change(args: argparse.Namespace, motion: Motion) -> Motion:
     """The two motions in one."""
+    from ...motion.edits import blend
     from ...motion.files import load_motion
 
     return blend(motion, load_motion(args.other), regions_of(args), args.length)

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from ...motion.sliders import APPLIES, SLIDERS, edit_expression, envelope, frame_envelope
-from ...motion.types import Motion
 from ...runtime.errors import PlaymateError
 from .step import add_step
+
+if TYPE_CHECKING:
+    from ...motion.types import Motion
+
+WHAT = {
+    "smile": "lifts the corners of the mouth: -0.3 to 1.3",
+    "eyebrow": "above 0 raises the brows, below 0 knits them: -10 to 15",
+    "blink": "below 0 shuts both eyes (about -12 is shut), above 0 opens them wide: -20 to 5",
+    "wink": "shuts the person's right eye: 0 to 25",
+    "pupil_x": "turns the eyes, above 0 to the right of the picture: -15 to 15",
+    "pupil_y": "turns the eyes, above 0 up: -15 to 15",
+    "aaa": "opens the jaw; below 0 presses the lips together: -30 to 120",
+    "eee": "widens the mouth, below 0 narrows it: -20 to 15",
+    "woo": "rounds the lips, below 0 stretches them: -20 to 15",
+}
+"""The sliders, ``motion.sliders.SLIDERS``."""
 
 
 def add(steps) -> None:
     """Adds the step."""
     command = add_step(steps, "expression", "changes the face by sliders or ARKit's blendshapes", change)
-    for name, (low, high) in SLIDERS.items():
-        command.add_argument(f"--{name.replace('_', '-')}", type=float, default=0.0, metavar="AMOUNT",
-                             help=f"{low:g} to {high:g}, 0 changes nothing")
+    for name, what in WHAT.items():
+        command.add_argument(f"--{name.replace('_', '-')}", type=float, default=0.0, metavar="AMOUNT", help=what)
     command.add_argument("--blendshapes", default="", metavar="WEIGHTS",
                          help="ARKit's, added to the sliders: 'mouthSmileLeft 0.5, jawOpen 0.2'")
     command.add_argument("--apply", default="whole",
@@ -33,6 +47,7 @@ def change(args: argparse.Namespace, motion: Motion) -> Motion:
     from ...face.arkit import ArkitShapes
     from ...face.blendshape_motion import expression_of
     from ...face.blendshape_names import parse_blendshapes
+    from ...motion.sliders import APPLIES, SLIDERS, edit_expression, envelope, frame_envelope
 
     if args.apply not in APPLIES:
         raise PlaymateError(f"--apply is {args.apply!r}; choose one of: {', '.join(APPLIES)}.")

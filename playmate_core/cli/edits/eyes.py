@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from ...motion.eyes import direct_eyes
-from ...motion.gaze import GazeKeyframes
-from ...motion.types import Motion
 from .step import add_step
+
+if TYPE_CHECKING:
+    from ...motion.types import Motion
 
 
 def add(steps) -> None:
@@ -32,6 +33,9 @@ def add(steps) -> None:
 
 def change(args: argparse.Namespace, motion: Motion) -> Motion:
     """The motion with its eyes directed."""
+    from ...motion.eyes import direct_eyes
+    from ...motion.gaze import GazeKeyframes
+
     gaze = GazeKeyframes.parse(args.gaze) if args.gaze.strip() else GazeKeyframes.constant(args.gaze_x, args.gaze_y)
     return direct_eyes(motion, blink_mode=args.blink_mode, blink_rate=args.blink_rate, seed=args.seed,
                        gaze_mode=args.gaze_mode, gaze=gaze, gaze_style=args.gaze_style, saccades=args.saccades,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from ...motion.edits import concatenate
-from ...motion.types import Motion
 from ...runtime.errors import PlaymateError
 from .step import MOTION_HELP, add_step
+
+if TYPE_CHECKING:
+    from ...motion.types import Motion
 
 
 def add(steps) -> None:
@@ -21,6 +23,7 @@ def add(steps) -> None:
 
 def change(args: argparse.Namespace, motion: Motion) -> Motion:
     """All of them, in order."""
+    from ...motion.edits import concatenate
     from ...motion.files import load_motion
 
     if not 0 <= args.crossfade <= 10:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from ...motion.loop import loop
-from ...motion.types import Motion
 from ...runtime.errors import PlaymateError
 from .step import add_step, seconds_of_sound
+
+if TYPE_CHECKING:
+    from ...motion.types import Motion
 
 
 def add(steps) -> None:
@@ -23,6 +25,8 @@ def add(steps) -> None:
 
 def change(args: argparse.Namespace, motion: Motion) -> Motion:
     """The motion, as often as it takes."""
+    from ...motion.loop import loop
+
     seconds = args.seconds if args.audio is None else seconds_of_sound(args.audio)
     frames = round(seconds * motion.fps)
     if frames < 1:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from ...motion.edits import keep_regions
-from ...motion.regions import REGIONS, check_regions
-from ...motion.types import Motion
-from .step import add_step
+from .step import PARTS, add_step
+
+if TYPE_CHECKING:
+    from ...motion.types import Motion
 
 
 def add(steps) -> None:
@@ -15,7 +16,7 @@ def add(steps) -> None:
     command = add_step(steps, "mask", "keeps some parts of a motion; the others rest, or come from another one", change,
                        ("background",))
     command.add_argument("--keep", default="pose", metavar="PARTS",
-                         help=f"which parts, separated by commas, out of {', '.join(REGIONS)}")
+                         help=f"which parts, separated by commas, out of {', '.join(PARTS)}")
     command.add_argument("--amount", type=float, default=1.0, help="how much of the kept parts, 0 to 1")
     command.add_argument("--background", default=None, metavar="MOTION",
                          help="what moves where nothing is kept; at rest if left out")
@@ -25,7 +26,9 @@ def add(steps) -> None:
 
 def change(args: argparse.Namespace, motion: Motion) -> Motion:
     """The kept parts over the background."""
+    from ...motion.edits import keep_regions
     from ...motion.files import load_motion
+    from ...motion.regions import check_regions
 
     kept = [part.strip() for part in args.keep.split(",") if part.strip()]
     check_regions(kept)

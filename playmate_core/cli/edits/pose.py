@@ -6,14 +6,19 @@ import argparse
 import logging
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ...motion.pose import MODES, POSE_AXES, override_pose, parse_axes
-from ...motion.types import Motion
 from ...runtime.errors import PlaymateError
 from ..animate_options import add_pose_options
 from .step import add_step
 
+if TYPE_CHECKING:
+    from ...motion.types import Motion
+
 log = logging.getLogger(__name__)
+
+AXES = ("pitch", "yaw", "roll", "x", "y", "scale")
+"""``motion.pose.POSE_AXES``."""
 
 
 def add(steps) -> None:
@@ -21,7 +26,7 @@ def add(steps) -> None:
     command = add_step(steps, "pose", "directs the head: fixed numbers, lists of numbers, keyframes, a preset, another "
                        "motion or a video", change, ("pose",))
     add_pose_options(command)
-    for axis in POSE_AXES:
+    for axis in AXES:
         command.add_argument(f"--{axis}", type=float, default=None, metavar="NUMBER",
                              help=f"fixed {axis}, counted from how the portrait looks")
     command.add_argument("--values", default=None, action="append", metavar="AXIS=FILE",
@@ -33,6 +38,7 @@ def change(args: argparse.Namespace, motion: Motion) -> Motion:
     """The motion with its head directed: numbers and lists of them for their axes, ``--pose`` for the others."""
     from ...face.analyzer import FaceAnalyzer
     from ...face.bridge import LatentBridge
+    from ...motion.pose import MODES, POSE_AXES, override_pose, parse_axes
     from ..pose_option import POSE_LENGTHS, length_note, parse_pose, read_pose
     from ..progress_bar import ProgressBar
 
@@ -67,8 +73,8 @@ def read_values(texts) -> dict[str, list[float]]:
     found = {}
     for text in texts:
         axis, equals, name = text.partition("=")
-        if not equals or axis.strip() not in POSE_AXES:
-            raise PlaymateError(f"--values {text!r}: write AXIS=FILE with an axis out of {', '.join(POSE_AXES)}.")
+        if not equals or axis.strip() not in AXES:
+            raise PlaymateError(f"--values {text!r}: write AXIS=FILE with an axis out of {', '.join(AXES)}.")
         try:
             words = re.split(r"[\s,;]+", Path(name.strip()).read_text(encoding="utf-8").strip())
             found[axis.strip()] = [float(word) for word in words if word]

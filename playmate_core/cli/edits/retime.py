@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from ...motion.edits import LENGTH_POLICIES, fit_length, resample, retime, slice_seconds
-from ...motion.types import Motion
 from ...runtime.errors import PlaymateError
 from .step import add_step, seconds_of_sound
+
+if TYPE_CHECKING:
+    from ...motion.types import Motion
 
 STRETCH = "stretch"
 
@@ -29,6 +31,8 @@ def add(steps) -> None:
 
 def change(args: argparse.Namespace, motion: Motion) -> Motion:
     """The motion in its new time."""
+    from ...motion.edits import LENGTH_POLICIES, fit_length, resample, retime, slice_seconds
+
     if args.fit not in (STRETCH, *LENGTH_POLICIES):
         raise PlaymateError(f"--fit is {args.fit!r}; choose one of: {', '.join((STRETCH, *LENGTH_POLICIES))}.")
     seconds = args.seconds if args.audio is None else seconds_of_sound(args.audio)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from ...motion.edits import blend, smooth
-from ...motion.types import Motion
 from .step import add_regions, add_step, regions_of
+
+if TYPE_CHECKING:
+    from ...motion.types import Motion
 
 LIVEPORTRAIT_VARIANCE = 3e-7
 """Of the Kalman smoother at strength 1, which is LivePortrait's own."""
@@ -25,5 +27,7 @@ def add(steps) -> None:
 
 def change(args: argparse.Namespace, motion: Motion) -> Motion:
     """The calmer motion."""
+    from ...motion.edits import blend, smooth
+
     calm = smooth(motion, args.seconds, args.method, observation_variance=LIVEPORTRAIT_VARIANCE * args.strength)
     return blend(motion, calm, regions_of(args))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
-from typing import Callable, Iterable
+from typing import TYPE_CHECKING, Callable, Iterable
 
-from ...motion.regions import REGIONS
-from ...motion.types import Motion
-
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from ...motion.types import Motion
 
 MOTION_HELP = ".safetensors, or LivePortrait's .pkl"
+PARTS = ("mouth", "eyes", "brows", "rest", "pose")
+"""Of the face, and the head's pose: ``motion.regions.REGIONS``."""
 REST = "rest"
 """In place of a motion file: one frame of a face at rest, as Expression Edit makes without a motion."""
 
@@ -59,19 +58,20 @@ def read_motion(path: str) -> Motion:
         PlaymateError: no motion file.
     """
     from ...motion.files import load_motion
+    from ...motion.types import Motion
 
     return Motion.rest(1) if path == REST and not Path(path).exists() else load_motion(path)
 
 
 def add_regions(command: argparse.ArgumentParser, default: float, what: str) -> None:
     """Adds a number from 0 to 1 for every part of the face; ``what`` it means, with {} for the part."""
-    for region in REGIONS:
+    for region in PARTS:
         command.add_argument(f"--{region}", type=float, default=default, metavar="AMOUNT", help=what.format(region))
 
 
 def regions_of(args: argparse.Namespace) -> dict[str, float]:
     """What the user asked for by part of the face."""
-    return {region: getattr(args, region) for region in REGIONS}
+    return {region: getattr(args, region) for region in PARTS}
 
 
 def seconds_of_sound(path: str | None) -> float | None:

@@ -59,23 +59,32 @@ class Plan:
     Attributes:
         speaks: the clip animates the mouth.
         reach: how far beyond the head its movement fades, outer-eye distances.
+        closes: the portrait's own mouth opening is taken out.
     """
 
     speaks: bool
     reach: float
+    closes: bool = True
 
 
 def plan(motion: Motion, bridge, frame: HeadFrame, response: Response | None = None) -> Plan:
     """Looks a whole motion through in pieces: memory does not grow with its length."""
     motion = motion.to("cpu")
     offsets = motion.expression_offset
-    speaks = any(expression.mouth_moves(bridge.displacement(offsets[start:start + 256]).cpu())
-                 for start in range(0, len(offsets), 256))
+    speaks, least, most = False, [], []
+    for start in range(0, len(offsets), 256):
+        displacement = bridge.displacement(offsets[start:start + 256]).cpu()
+        speaks = speaks or expression.mouth_moves(displacement)
+        parted = expression.parting(displacement)
+        least.append(parted.amin(0))
+        most.append(parted.amax(0))
+    held = bool(least) and expression.is_held(torch.stack(least).amin(0), torch.stack(most).amax(0))
     # The crown lies about 1.6 outer-eye distances from the centre of turns; a smooth fall from 1 to 0 over a width w
     # is 1.5 / w steep at most, so 2.4 times the largest shift leaves creases far away.
     pose = head_movement(motion, bridge, frame, response)
     shift = pose.shift.norm(dim=-1) / pose.size + (pose.scale - 1).abs() * 1.6
-    return Plan(speaks, float((pose.turn.norm(dim=-1) * 1.6 + shift).max()) * 2.4 if len(motion) else 0.0)
+    reach = float((pose.turn.norm(dim=-1) * 1.6 + shift).max()) * 2.4 if len(motion) else 0.0
+    return Plan(speaks, reach, speaks and not held)
 
 
 def _rotation_vector(quaternion: Tensor) -> Tensor:
@@ -129,12 +138,16 @@ def head_movement(motion: Motion, bridge, frame: HeadFrame, response: Response |
 
 
 def perform(motion: Motion, bridge, frame: HeadFrame, shape: expression.FaceShape, speaks: bool,
-            response: Response | None = None) -> Clip:
-    """What ``motion`` does to the portrait; computed on the CPU, whose arithmetic is the same everywhere."""
+            response: Response | None = None, closes: bool | None = None) -> Clip:
+    """What ``motion`` does to the portrait; computed on the CPU, whose arithmetic is the same everywhere.
+
+    Args:
+        speaks, closes: see :class:`Plan`; what speaks closes unless told otherwise.
+    """
     motion = motion.to("cpu")
     raw = bridge.displacement(motion.expression_offset).cpu()
     shut = expression.closure(raw, shape)
-    adapted = expression.adapt(raw, shape, shut, close_mouth=speaks)
+    adapted = expression.adapt(raw, shape, shut, close_mouth=speaks if closes is None else closes)
     pose = head_movement(motion, bridge, frame, response)
     jaw = expression.jaw(raw, shape)
     axes = torch.from_numpy(frame.rotation).float()

@@ -141,8 +141,8 @@ class FaceShape:
         lips = displacement[:, _LOWER_LIP, 1]
         pushed = (lips[:, None] - self.slack).amax(-1)
         out[..., 1] = torch.maximum(out[..., 1], pushed)
-        # The lip as a whole stops below the nose, all its rows alike and in its own shape: what it rises above its
-        # corners, which are beside the nose and do not stop, shrinks everywhere by one share.
+        # The lip as a whole stops below the nose, all its rows alike, and its corners, which are beside it, do not. It
+        # keeps its arch: what it rises above its corners shrinks everywhere by one share.
         outer = out[:, _UPPER_LIP[-1], 1]
         above = _line(outer) - outer
         too_far = (out[:, [_UNDER_NOSE], 1] - self.rise - outer)[:, 3:8].amax(1)
@@ -150,6 +150,11 @@ class FaceShape:
         for row in _UPPER_LIP:
             lip = out[:, row, 1]
             out[:, row, 1] = lip + share * (_line(lip) - lip).clamp_min(0)
+        # Where corners and lip rise together that is not enough.
+        too_far = out[:, [_UNDER_NOSE], 1] - self.rise - out[:, _UPPER_LIP[-1], 1]
+        stopped = too_far.clamp_min(0) * torch.linspace(0, torch.pi, too_far.shape[1], device=out.device).sin().sqrt()
+        for row in _UPPER_LIP:
+            out[:, row[1:-1], 1] += stopped[:, 1:-1]
         return out
 
     @property
@@ -178,7 +183,8 @@ def read_shape(shape: np.ndarray, bridge) -> FaceShape:
     return FaceShape(float(np.clip((width / USUAL_MOUTH_WIDTH) ** 0.3, 0.75, 1.03)), gap, closing, lips, tuple(lids),
                      torch.from_numpy(np.stack(openings).astype(np.float32)),
                      torch.tensor(widths, dtype=torch.float32), torch.from_numpy(_slack(shape).astype(np.float32)),
-                     _brow_gain(shape, _drawn(height)), float(0.5 * max(shape[0, 1] - shape[2, 1], 0.02)), pursing.Pursing.of(shape))
+                     _brow_gain(shape, _drawn(height)), float(0.5 * max(shape[0, 1] - shape[2, 1], 0.02)),
+                     pursing.Pursing.of(shape))
 
 
 def _drawn(height: float) -> float:
@@ -224,14 +230,27 @@ def _closing(opening: np.ndarray, lips: tuple, bridge) -> Tensor:
     return movement + upper(UPPER_SHARE * left[None])[0] - lower((1 - UPPER_SHARE) * left[None])[0]
 
 
+def parting(displacement: Tensor) -> Tensor:
+    """[T, 11] by how much the lips part more than in the portrait, of a clip's landmark displacement [T, 478, 3]."""
+    upper, lower = list(topology.LIPS_INNER_UPPER), list(topology.LIPS_INNER_LOWER)
+    return displacement[:, lower, 1] - displacement[:, upper, 1]
+
+
 def mouth_moves(displacement: Tensor) -> bool:
     """Whether a clip's landmark displacement [T, 478, 3] speaks: whether its lips part or meet.
 
     Brows, gaze and lips that only follow a neighbour leave a portrait's parted lips as they are.
     """
-    upper, lower = list(topology.LIPS_INNER_UPPER), list(topology.LIPS_INNER_LOWER)
-    parted = (displacement[:, lower, 1] - displacement[:, upper, 1]).abs()
-    return bool(len(displacement)) and float(parted.max()) > QUIET
+    return bool(len(displacement)) and float(parting(displacement).abs().max()) > QUIET
+
+
+def is_held(least: Tensor, most: Tensor) -> bool:
+    """Whether lips that part by ``least`` to ``most`` [11] in the course of a clip hold one expression.
+
+    Speech counts from shut lips, and what a portrait's own are apart must be taken out of it. Whoever asks for a smile
+    that stays, of one picture or throughout, counts from the portrait as it is: its lips part further.
+    """
+    return float((most - least).max()) <= QUIET
 
 
 def closure(displacement: Tensor, shape: FaceShape) -> Tensor:

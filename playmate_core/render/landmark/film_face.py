@@ -13,8 +13,11 @@ import torch
 from torch import Tensor
 
 from ...face import geometry
+from ...motion.geometry import euler_degrees, rotation_matrix
+from ...motion.types import Motion
 from ..film import Film
 from . import topology
+from .clip import requested_turn
 from .expression import CLOSED_GAP
 from .grid import smoothstep
 
@@ -22,6 +25,8 @@ PIECE = 256
 """Pictures whose numbers are worked out at once."""
 NOSE = (1, 2, 98, 327, 4, 5)
 """What stands still over a mouth that speaks: where the mesh sees it beside the head's pose, the mouth is too."""
+FARTHEST = 18.0
+"""Degrees by which a head turns at most from where its picture shows it."""
 LIPS = sorted(set(sum((list(row) for row in topology.LIPS_UPPER_ROWS + topology.LIPS_LOWER_ROWS), [])))
 SMOOTHING = 1.0
 """Standard deviation, pictures, by which the film's own movement of jaw and cheeks is evened out."""
@@ -37,6 +42,19 @@ def lower_face(shape: Tensor) -> Tensor:
     weight = weight * smoothstep(away / 0.30)
     weight[topology.MESH_POINTS:] = 0
     return weight
+
+
+def weights(shape: Tensor, scope: str) -> Tensor:
+    """[478] how much of a landmark's movement is the motion's, 0..1, in one of ``render.film.SCOPES``."""
+    low = lower_face(shape)
+    if scope == "mouth":
+        return low
+    if scope == "all":
+        return torch.ones(topology.LANDMARKS)
+    # The face's outline above the jaw is the head's.
+    rim = list(topology.OVAL[:9] + topology.OVAL[-9:])
+    inner = smoothstep((shape[:, None, :2] - shape[None, rim, :2]).norm(dim=-1).amin(1) / 0.20)
+    return torch.maximum(low, inner)
 
 
 @dataclass(frozen=True)
@@ -78,8 +96,8 @@ def movement(film: Film, numbers: Tensor, neutral: Tensor, bridge) -> tuple[Tens
         numbers: [T] int64, pictures of the film.
 
     Returns:
-        (displacement from the neutral face [T, 478, 3], by how much the mesh is beside the head [T, 1, 3], the pictures'
-        faces without tremble).
+        (displacement from the neutral face [T, 478, 3], by how much the mesh is beside the head [T, 1, 3], the
+        pictures' faces without tremble).
     """
     reach = round(3 * SMOOTHING)
     needed, place = torch.unique(torch.cat([(numbers + k).clamp(0, len(film) - 1) for k in range(-reach, reach + 1)]),
@@ -98,6 +116,18 @@ def movement(film: Film, numbers: Tensor, neutral: Tensor, bridge) -> tuple[Tens
     plain, drift = (torch.einsum("kt,ktnc->tnc", share, table[place]) for table in (plain, drift))
     now = place[reach]
     return plain, drift, Placed(neutral + plain + drift, placed.axes[now], placed.origin[now])
+
+
+def velocity(film: Film, numbers: Tensor) -> Tensor:
+    """[T, 2] pixels by which the head moves from one picture to the next, nothing across cuts; ``numbers`` [T]."""
+    rigid = list(geometry.RIGID)
+    here = film.landmarks[numbers][:, rigid, :2].mean(1)
+    steps = []
+    for step in (-1, 1):
+        there = (numbers + step).clamp(0, len(film) - 1)
+        same = (film.shot[there] == film.shot[numbers]) & film.seen[there] & film.seen[numbers]
+        steps.append(step * (film.landmarks[there][:, rigid, :2].mean(1) - here) * same[:, None])
+    return (steps[0] + steps[1]) / 2
 
 
 @dataclass(frozen=True)
@@ -147,10 +177,52 @@ def survey(film: Film) -> Survey:
         speed[1:] += step
         speed[:-1] += step
     cost = ((gap - CLOSED_GAP).clamp_min(0) / 0.01 + unlike / 0.02 + turned / 10 + speed / 0.02
-            + (eye.median() - eye).clamp_min(0) / 0.04)
+            + (eye.quantile(0.75) - eye).clamp_min(0) / 0.04)
     width = (mouth[:, 0] - mouth[:, 10]).norm(dim=-1)
     teeth = gap.clamp_max(0.16) + 0.5 * (width - width.median()).clamp(-0.1, 0.1) - turned / 200 - speed
     return Survey(numbers, gap, teeth, cost, angle)
+
+
+@dataclass(frozen=True)
+class Stance:
+    """How the head stands in the film by and large.
+
+    Attributes:
+        angles: [3] degrees; size: pixels of a unit; origin: [3] pixels.
+    """
+
+    angles: Tensor
+    size: float
+    origin: Tensor
+
+
+def stance(film: Film, neutral: Tensor) -> Stance:
+    """The medians over at most 400 pictures."""
+    numbers = torch.nonzero(film.seen).flatten()
+    some = numbers[torch.linspace(0, len(numbers) - 1, min(len(numbers), 400)).round().long()]
+    placed = Placed.of(film.landmarks[some], neutral)
+    size = placed.axes.norm(dim=-1).mean(-1)
+    angles = euler_degrees((placed.axes / size[:, None, None]).double())
+    return Stance(angles.median(0).values, float(size.median()), placed.origin.median(0).values)
+
+
+def turned(placed: Placed, stand: Stance, motion: Motion, bridge) -> Placed:
+    """Faces whose heads stand as the film's does by and large and move as ``motion`` says.
+
+    A head can only be turned so far from where its picture shows it; what is asked beyond eases off.
+    """
+    size = placed.axes.norm(dim=-1).mean(-1)
+    own = euler_degrees((placed.axes / size[:, None, None]).double())
+    asked = stand.angles + requested_turn(motion).double() - own
+    angles = own + FARTHEST * torch.tanh(asked / FARTHEST)
+    shift = bridge.head_shift(motion.translation - motion.neutral.translation, motion.neutral.scale) * stand.size
+    scale = motion.scale[:, 0] / motion.neutral.scale[0] * stand.size / size
+    scale = torch.exp(0.2 * torch.tanh(scale.log() / 0.2)) * size
+    away = stand.origin[:2] + shift - placed.origin[:, :2]
+    far = away.norm(dim=-1, keepdim=True).clamp_min(1e-6) / (0.5 * size[:, None])
+    origin = placed.origin.clone()
+    origin[:, :2] += away * torch.tanh(far) / far
+    return Placed(placed.own, rotation_matrix(angles).float() * scale[:, None, None], origin)
 
 
 def best(values: Tensor, count: int, apart: int) -> list[int]:

@@ -20,7 +20,7 @@ from ..film import Film
 from . import portrait, refine
 from .edges import luminance
 from .expression import CLOSED_GAP
-from .film_face import Survey, best, lower_face
+from .film_face import Survey
 from .grid import Grid
 from .head import ClipField, HeadFrame, cut
 
@@ -28,7 +28,9 @@ CANDIDATES, APART = 10, 4
 """Pictures that are looked at, and how many lie between two of them."""
 ROOM = 1.0
 """Outer-eye distances about the face that the reference keeps."""
-AROUND = (0.34, 0.34, 0.34)
+BLACK = 0.11
+"""Light up to which a row of pixels belongs to a black bar."""
+AROUND = (0.46, 0.36, 0.36)
 """What is drawn about the lips: left and right, above, below."""
 
 
@@ -43,7 +45,6 @@ class Reference:
         field: its nodes about the mouth.
         landmarks: [478, 3] the face in it as drawn, pixels.
         neutral: [478, 3] the face with its mouth as the mesh saw it, head's frame; the mouth's own opening is in it.
-        weight: [478] how much of a landmark's movement is the mouth's.
     """
 
     number: int
@@ -52,7 +53,6 @@ class Reference:
     field: ClipField
     landmarks: Tensor
     neutral: Tensor
-    weight: Tensor
 
 
 @dataclass(frozen=True)
@@ -64,17 +64,24 @@ class Piece:
     landmarks: Tensor
 
 
-def pictures_of(film: Film, wanted: list[int], progress: Progress = None) -> dict[int, Piece]:
-    """The faces of some of the film's pictures; it is read up to the last of them."""
+def pictures_of(film: Film, wanted: list[int], progress: Progress = None) -> tuple[dict[int, Piece], tuple]:
+    """The faces of some of the film's pictures, and the box (x0, y0, x1, y1; pixels) in which these show anything: what
+    lies beyond is black bars. The film is read up to the last of them."""
     found: dict[int, Piece] = {}
+    rows, columns = torch.zeros(film.size[0]), torch.zeros(film.size[1])
     last = max(wanted)
     for number, (_, picture) in enumerate(film.pictures):
         report(progress, number, last + 1)
         if number in wanted:
             found[number] = _cut_out(number, picture, film.landmarks[number])
+            light = as_float(picture).cpu().amax(-1)
+            rows, columns = torch.maximum(rows, light.amax(1)), torch.maximum(columns, light.amax(0))
         if number >= last:
             break
-    return found
+    rows, columns = torch.nonzero(rows > BLACK).flatten(), torch.nonzero(columns > BLACK).flatten()
+    if not len(rows) or not len(columns):
+        return found, (0, 0, film.size[1], film.size[0])
+    return found, (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
 
 
 def _cut_out(number: int, picture: Tensor, landmarks: Tensor) -> Piece:
@@ -123,8 +130,7 @@ def build(piece: Piece, bridge) -> Reference:
         drawn = refine.fit_mouth(piece.image.numpy(), points, frame.size)
     neutral = torch.from_numpy(portrait.head_frame_shape(points, frame)).float()
     field = around_the_mouth(cut(prepared.field, frame, 0.5, "cpu"), drawn, frame)
-    return Reference(piece.number, piece.image, prepared, field, torch.from_numpy(drawn).float(), neutral,
-                     lower_face(neutral))
+    return Reference(piece.number, piece.image, prepared, field, torch.from_numpy(drawn).float(), neutral)
 
 
 def around_the_mouth(field: ClipField, landmarks: np.ndarray, frame: HeadFrame) -> ClipField:
@@ -145,11 +151,3 @@ def around_the_mouth(field: ClipField, landmarks: np.ndarray, frame: HeadFrame) 
     kept = rows >= 0
     return replace(field, grid=window, depth=field.depth[index], flat=field.flat[index], weight=field.weight[index],
                    border=field.border[:, index], rows=rows[kept], weights=field.weights[kept].contiguous())
-
-
-def find(film: Film, found: Survey, bridge, progress: Progress = None) -> Reference:
-    """The film's reference."""
-    candidates = best(found.cost, CANDIDATES, APART)
-    pieces = pictures_of(film, [int(found.numbers[k]) for k in candidates], progress)
-    return build(pieces[int(found.numbers[choose(found, pieces, candidates)])], bridge)
-

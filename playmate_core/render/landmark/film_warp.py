@@ -17,8 +17,10 @@ SOFT = 0.035
 """Distance, outer-eye distances, within which a landmark's own value counts for everything."""
 STEP = 0.035
 """Distance between nodes, outer-eye distances."""
-SIDEWAYS, DOWNWARD = 0.40, 0.75
+SIDEWAYS, DOWNWARD = 0.30, 0.70
 """How far beyond the face the movement of its outline dies away, outer-eye distances."""
+WHOLE = 0.85
+"""The same to all sides where the head moves as a whole."""
 
 
 def kernel(nodes: Tensor, points: Tensor, soft: float) -> Tensor:
@@ -52,25 +54,45 @@ def nodes_over(points: Tensor, margin: tuple, size: float, shape: tuple[int, int
     return Grid.cover((x0, y0, x1, y1), max(STEP * size, 1.0))
 
 
-def carried(nodes: Tensor, source: Tensor, target: Tensor, weight: Tensor, size: float, down: Tensor) -> Tensor:
+def carried(nodes: Tensor, source: Tensor, target: Tensor, weight: Tensor, size: float, down: Tensor,
+            scope: str) -> Tensor:
     """[N, 2] where ``nodes`` [N, 2] of the result come from in the film's picture, less where they are.
 
     Args:
         source, target: [468, 2] the mesh in the film's picture, and where it is wanted.
         weight: [468] how much of a landmark's movement counts; where it is nothing, nothing moves.
         down: [2] the head's downward direction.
+        scope: one of render.film.SCOPES.
     """
     share = kernel(nodes, target, SOFT * size)
-    values = torch.cat([source - target, weight[:, None]], 1)
-    found = share @ values
+    offset = share @ (source - target)
+    # What moves must not reach far into what does not: here the nearest landmarks decide alone.
+    nearest = share.square()
+    felt = (nearest @ weight) / nearest.sum(1)
     ring = target[list(topology.OVAL)].double().numpy()
     beyond = torch.from_numpy(polygon_distance(nodes.double().numpy(), ring)).float() / size
-    centre = target[list(topology.OVAL)].mean(0)
-    aside = nodes - centre
+    aside = nodes - target[list(topology.OVAL)].mean(0)
     cosine = (aside @ down) / aside.norm(dim=1).clamp_min(1e-3)
-    reach = SIDEWAYS + (DOWNWARD - SIDEWAYS) * smoothstep((cosine - 0.4) / 0.5)
-    fade = (1 - smoothstep(beyond / reach)) * smoothstep((found[:, 2] - 0.03) / 0.12)
-    return found[:, :2] * fade[:, None]
+    side, below = (WHOLE, WHOLE) if scope == "all" else (SIDEWAYS, DOWNWARD)
+    reach = side + (below - side) * smoothstep((cosine - 0.4) / 0.5)
+    fade = (1 - smoothstep(beyond / reach)) * smoothstep((felt - 0.03) / 0.12)
+    if scope == "mouth":
+        fade = fade * smoothstep(((nodes - target[1]) @ down / size + 0.04) / 0.12)
+    return offset * fade[:, None]
+
+
+def held(nodes: Tensor, bounds: tuple[int, int, int, int], size: float) -> Tensor:
+    """[N, 2] factors on movement that keep the borders x0, y0, x1, y1 of what is shown where they are."""
+    x0, y0, x1, y1 = bounds
+    x, y = nodes.unbind(1)
+    room = torch.stack([torch.minimum(x - x0, x1 - x), torch.minimum(y - y0, y1 - y)], 1)
+    return smoothstep((room - 1) / (0.35 * size))
+
+
+def eye_ring(landmarks: Tensor, side: int) -> np.ndarray:
+    """[R, 2] the lids' edge as a closed ring, the left (0) or the right (1) one in the picture."""
+    points = landmarks[:, :2].double().numpy()
+    return np.concatenate([points[list(topology.EYES_UPPER[side])], points[list(topology.EYES_LOWER[side])][-2:0:-1]])
 
 
 def lip_ring(landmarks: Tensor) -> np.ndarray:

@@ -25,8 +25,8 @@ BEYOND = 0.06
 """How far the shadow goes on beyond the corners, outer-eye distances: drawn mouths end in a stroke, photographs in a
 dimple, and both are longer than the opening of the mesh."""
 STROKE, DIMPLE = 0.024, 0.032
-"""Widths of what is dark beyond the corners, outer-eye distances, up to which it is a drawn stroke, which is filled, and
-from which it is a photograph's dimple: that stays where the corner goes, or a pale ring is left of it."""
+"""Widths of what is dark beyond the corners, outer-eye distances: up to the first it is a drawn stroke and is filled,
+from the second a photograph's dimple, which goes along with the corner: filled, it leaves a pale ring."""
 BRIGHTEST = 2.4
 """By what a shadow's own colour may be multiplied; blacker ones have none."""
 
@@ -55,9 +55,13 @@ def parted(image: np.ndarray, landmarks: np.ndarray, edges: np.ndarray, size: fl
     for part, sign in ((0, 1.0), (1, -1.0)):
         beyond = (heights(points, edges[part]) * sign).reshape(piece.shape[:2])
         distance = _distance(points, _drawn_on(edges[part], BEYOND * size)).reshape(piece.shape[:2])
+        chord = edges[part][-1] - edges[part][0]
+        length = max(float(np.linalg.norm(chord)), 1e-6)
+        along = (points - edges[part][0]) @ chord / length
+        inside = np.minimum(along, length - along).reshape(piece.shape[:2])
         outer = through(landmarks[list((topology.LIPS_OUTER_UPPER, topology.LIPS_OUTER_LOWER)[part]), :2])
         skin = heights(points, outer).reshape(piece.shape[:2]) * -sign
-        out.append(Texture.of(torch.from_numpy(_filled(piece, beyond, skin, distance, size, stroke)), c0, r0))
+        out.append(Texture.of(torch.from_numpy(_filled(piece, beyond, skin, distance, inside, size, stroke)), c0, r0))
     return out[0], out[1]
 
 
@@ -99,8 +103,8 @@ def _distance(points: np.ndarray, curve: np.ndarray) -> np.ndarray:
     return np.sqrt(best)
 
 
-def _filled(piece: np.ndarray, beyond: np.ndarray, skin: np.ndarray, distance: np.ndarray, size: float,
-            stroke: float) -> np.ndarray:
+def _filled(piece: np.ndarray, beyond: np.ndarray, skin: np.ndarray, distance: np.ndarray,
+            inside: np.ndarray, size: float, stroke: float) -> np.ndarray:
     """[h, w, 4] ``piece`` with the shadow at one lip's edge lit and the other side filled from that lip's, and how far
     that counts, 0..1, falling to nothing away from the edge.
 
@@ -108,6 +112,7 @@ def _filled(piece: np.ndarray, beyond: np.ndarray, skin: np.ndarray, distance: n
         beyond: [h, w] pixels by which a place lies on the other side of the edge; not finite beside its ends.
         skin: [h, w] pixels by which it lies beyond the lip's outer edge.
         distance: [h, w] pixels to the edge.
+        inside: [h, w] pixels by which it lies between the edge's ends; negative beside them.
         stroke: how far what is dark beyond the corners is to be filled, 0..1.
     """
     beyond, skin, distance = beyond / size, skin / size, distance / size
@@ -120,7 +125,8 @@ def _filled(piece: np.ndarray, beyond: np.ndarray, skin: np.ndarray, distance: n
     start, over = SHADOW
     close = smoothstep((REACH - distance) / (0.5 * REACH))
     shadow = np.zeros_like(light)
-    filled = blur(np.where(np.isfinite(beyond), 1.0, 0.2 + 0.8 * stroke), 0.010 * size, 0.010 * size)
+    # A dimple begins within the corner.
+    filled = 1 - 0.8 * (1 - stroke) * (1 - smoothstep((inside / size + 0.01) / 0.06))
     for _ in range(3):
         around = _spread(piece, clear * (1 - shadow) ** 2 + 1e-6, 0.030 * size)
         wanted = luminance(around)

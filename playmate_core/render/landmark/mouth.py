@@ -33,6 +33,9 @@ BEND = 0.45
 middle squared: so a grin shows teeth, not darkness, in its corners."""
 GUMS = 0.004
 """How much gum a raised lip shows above the front teeth, units."""
+OWN = 0.09
+"""Gap between a portrait's lips, outer-eye distances, from which what shows there is kept: of less, a wider mouth would
+show a slit with bits of lips round it, in the midst of drawn teeth."""
 ROLL = 0.016
 """How far the moist inside of a lip is seen to roll back into the mouth, outer-eye distances."""
 
@@ -113,11 +116,15 @@ def prepare(image: np.ndarray, landmarks: np.ndarray, frame: HeadFrame, palette:
     mesh = np.linalg.norm(through(landmarks[lower, :2]) - through(landmarks[upper, :2]), axis=1).max()
     apart = closing is not None and bool(mesh >= WIDE * size)
     if apart:
-        own, own_box = _own_mask(landmarks, edges, size, image.shape)
         gap = np.linalg.norm(edges[1] - edges[0], axis=1).max()
+        if gap > OWN * size:
+            own, own_box = _own_mask(landmarks, edges, size, image.shape)
         seen = _own_teeth(image, edges) if gap > 0.05 * size else None
         if seen is not None:
-            tooth, lowest = seen
+            shaded, lowest = seen
+            # Between lips that are hardly apart they lie in the shade, which is drawn on top.
+            lighter = max(1.0, 0.95 * float(luminance(tooth)) / max(float(luminance(shaded)), 1e-3))
+            tooth = np.clip(tooth + (shaded * lighter - tooth) * (1.0 if own is not None else 0.4), 0, 1)
             # Drawn teeth go on beside the portrait's own, not below them.
             edge = float(((lowest - origin[:2]) @ (down / unit)[:2]) / unit) - 0.012
     generator = torch.Generator().manual_seed(1)
@@ -224,7 +231,7 @@ def _smile(mouth: Mouth, opened: DrawnOpening, x: Tensor, y: Tensor) -> Tensor:
 
     A row that goes on beside the portrait's own teeth stays where they are.
     """
-    if mouth.apart:
+    if mouth.own is not None:
         return torch.zeros_like(x)
     middle = y - (opened.depth - opened.gap / 2) / mouth.unit
     mean = partial(_mean, opened)
@@ -241,6 +248,24 @@ def _smile(mouth: Mouth, opened: DrawnOpening, x: Tensor, y: Tensor) -> Tensor:
     return rise + lift[:, None, None]
 
 
+def _arch(x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """By how much teeth that are seen at ``x`` [B, h, w] lie aside and lower there than in a row that is flat.
+
+    Teeth run back along an arch: of a turned head's they show on the near side as far as the corner, and hide behind
+    the front teeth on the far side.
+
+    Args:
+        seen: [B, 2] where what lies one unit further back is seen, units.
+    """
+    tilt = seen.clamp(-0.6, 0.6)[:, :, None, None]
+    place = x
+    for _ in range(5):
+        share = (place / teeth.ARCH_WIDTH).clamp(-0.92, 0.92)
+        back = teeth.ARCH_DEPTH * (1 - (1 - share.square()).sqrt())
+        place = 0.4 * place + 0.6 * (x - tilt[:, 0] * back)
+    return x - place, 0.5 * tilt[:, 1] * back
+
+
 def paint(mouth: Mouth, opened: DrawnOpening, pose: Pose, jaw: Tensor, source: Texture) -> Tensor:
     """[B, 3, h, w] the inside of the mouth on the pixels of ``opened``.
 
@@ -248,13 +273,17 @@ def paint(mouth: Mouth, opened: DrawnOpening, pose: Pose, jaw: Tensor, source: T
         jaw: [B, 2] movement of the lower teeth, outer-eye distances.
     """
     frames = jaw.shape[0]
-    anchors = torch.stack([mouth.origin, mouth.origin + mouth.axes[0], mouth.origin + mouth.axes[1]])
+    inward = torch.linalg.cross(mouth.axes[0], mouth.axes[1]) / mouth.unit
+    anchors = torch.stack([mouth.origin, *(mouth.origin + axis for axis in (*mouth.axes, inward))])
     placed = rigid(anchors.expand(frames, -1, -1), pose)
     origin = placed[:, 0]
     basis = torch.stack([placed[:, 1] - origin, placed[:, 2] - origin], -1)
     local = (opened.pixels - origin[:, None, None]).unsqueeze(-1)
-    local = (inverse_2x2(basis)[:, None, None] @ local).squeeze(-1)
+    inverse = inverse_2x2(basis)
+    local = (inverse[:, None, None] @ local).squeeze(-1)
     x, y = local.unbind(-1)
+    seen = (inverse @ (placed[:, 3] - origin).unsqueeze(-1)).squeeze(-1)
+    aside, lower = _arch(x, seen)
     drop = (jaw * (mouth.size / mouth.unit))[:, :, None, None]
     # Where the lower lip's edge would uncover more of them, the lower teeth go down with it.
     lip_edge = _mean(opened, y + (opened.gap - opened.depth) / mouth.unit, 0.5)[:, None, None]
@@ -287,9 +316,10 @@ def paint(mouth: Mouth, opened: DrawnOpening, pose: Pose, jaw: Tensor, source: T
     groove = 1 - 0.12 * torch.exp(-((jaw_x / 0.030) ** 2)) * smoothstep(front / 0.08)
     light = 0.55 + 0.55 * smoothstep(front / (0.05 + 0.40 * deep))
     colour = colour + (gum * (light * groove)[:, None] - colour) * (0.92 * tongue)[:, None]
-    teeth_colour, alpha = _layer(mouth.lower, teeth.LOWER_BOX, jaw_x, jaw_y - LOWER_EDGE)
+    teeth_colour, alpha = _layer(mouth.lower, teeth.LOWER_BOX, jaw_x - aside, jaw_y - lower - LOWER_EDGE)
     colour = colour + (teeth_colour * 0.88 - colour) * alpha
-    teeth_colour, alpha = _layer(mouth.upper, teeth.UPPER_BOX, x, y - mouth.edge + _smile(mouth, opened, x, y))
+    teeth_colour, alpha = _layer(mouth.upper, teeth.UPPER_BOX, x - aside,
+                                 y - lower - mouth.edge + _smile(mouth, opened, x, y))
     # What is behind the upper row lies in its shadow.
     colour = colour * (1 - 0.35 * torch.exp(-(((y - mouth.edge) / 0.03).clamp_min(0) ** 2)))[:, None]
     colour = colour + (teeth_colour - colour) * alpha

@@ -415,9 +415,9 @@ def _frame(upper: Tensor, lower: Tensor, pixels: Tensor, rest_gap: Tensor, carri
 def _rounding(upper: Tensor, lower: Tensor, length: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
     """[B, Q] each: what brings the edges of a mouth, heights ``upper`` and ``lower`` [B, Q] in pixels, further apart.
 
-    Eleven points with straight lines between them end in corners of two flat sides, which as long as the mouth is a slit
-    is right; a mouth that is wide open is round, nearly an ellipse: open by 0.37 of its height at 0.07 of its length and
-    by 0.61 at 0.15 in tracked speakers, whose eleven points cut the corners a little.
+    Eleven points with straight lines between them end in corners of two flat sides. That is right for a slit; a mouth
+    that is wide open is round, nearly an ellipse: open by 0.37 of its height at 0.07 of its length and by 0.61 at 0.15
+    in tracked speakers, whose eleven points cut the corners a little.
 
     Args:
         length: [B, 1] from corner to corner, pixels; place: [Q] where the heights are, as a share of it.
@@ -426,8 +426,13 @@ def _rounding(upper: Tensor, lower: Tensor, length: Tensor, place: Tensor) -> tu
     height = (lower - upper).amax(1, keepdim=True)
     share = smoothstep((height / length - ROUND[0]) / (ROUND[1] - ROUND[0]))
     profile = (4 * place * (1 - place)).clamp_min(0) ** 0.55
-    top, bottom = (edge[:, middle].mean(1, keepdim=True) * profile - edge for edge in (upper, lower))
-    return share * top.clamp_max(0), share * bottom.clamp_min(0)
+    found = []
+    for edge in (upper, lower):
+        # From the corners' own heights: at the ends nothing may open, or a bar goes on beside the mouth.
+        chord = edge[:, :1] + (edge[:, -1:] - edge[:, :1]) * place
+        rise = (edge - chord)[:, middle].mean(1, keepdim=True)
+        found.append(chord + rise * profile - edge)
+    return share * found[0].clamp_max(0), share * found[1].clamp_min(0)
 
 
 def _softened(table: Tensor, sigma: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Lips that purse and round: how far a mouth narrows, lips that stay together, corners that sink, skin that comes along.
+"""Lips that purse and round: how far a mouth narrows, lips that stay together, corners that sink, skin that follows.
 
 The bridge is linear: what it takes off a wide mouth it takes off a small one, and in an "oo" of a loud speaker half of
 a small mouth would turn inside out. Real mouths gather: the further they are, the less they still narrow, the points

@@ -160,7 +160,7 @@ class LandmarkRenderer:
                 if done >= stop:
                     start, stop = done, min(done + FRAMES_AHEAD, total)
                     clip = perform(slice_frames(motion, part.start + start, part.start + stop), self.bridge,
-                                   prepared.frame, prepared.shape, whole.speaks, response)
+                                   prepared.frame, prepared.shape, whole.speaks, response, whole.closes)
                 count = min(batch_size, stop - done)
                 frames = self._draw(stage, clip[done - start:done - start + count].to(self.device))
             except (RuntimeError, TypeError, MemoryError) as error:
