@@ -1,4 +1,4 @@
-"""``python -m laboratory.benchmarks [speed|memory|films|liveportrait]``: the first two if none is named. No test is here."""
+"""``python -m laboratory.benchmarks [speed|memory|films|liveportrait]``: the first two if none is named."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ def main() -> int:
     parser.add_argument("which", nargs="*", choices=[[], "speed", "memory", "films", "liveportrait"],
                         help="speed and memory if none is named")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--minutes", type=float, default=10.0, help="length of the long audio or film of the benchmarks memory and films")
+    parser.add_argument("--minutes", type=float, default=10.0,
+                        help="length of the long audio or film of memory and films")
     args = parser.parse_args()
     which = args.which or ["speed", "memory"]
     sys.stdout.write(machine.describe() + "\n\n")

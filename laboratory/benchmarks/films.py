@@ -29,8 +29,8 @@ SIZE = (720, 1280)
 def run(minutes: float = 10.0, drawn: int = 24, size: tuple[int, int] = SIZE) -> None:
     """Prints both peaks and their difference."""
     short, long = (peak_megabytes(seconds, drawn, size) for seconds in (10.0, 60.0 * minutes))
-    sys.stdout.write(f"films of {size[1]} x {size[0]}: peak {short:.0f} MB for 10 s, {long:.0f} MB for {minutes:g} min: "
-                     f"{long - short:+.0f} MB\n")
+    sys.stdout.write(f"films of {size[1]} x {size[0]}: peak {short:.0f} MB for 10 s, {long:.0f} MB for {minutes:g} "
+                     f"min: {long - short:+.0f} MB\n")
 
 
 def peak_megabytes(seconds: float, drawn: int, size: tuple[int, int] = SIZE) -> float:

@@ -106,8 +106,8 @@ class VideoReader:
         if (decoding.bad or missing_bytes(self.source)) and not self._told:
             # Nothing failed in a file that only ends too early.
             where = time if decoding.first is None else decoding.first - zero
-            self._told.append(f"{name_of(self.source)} is damaged or cut off from about {max(where, 0.0):.2f} s on; the "
-                              f"{number} pictures that can be read are used.")
+            self._told.append(f"{name_of(self.source)} is damaged or cut off from about {max(where, 0.0):.2f} s on; "
+                              f"the {number} pictures that can be read are used.")
             logger.warning(self._told[-1])
 
 
