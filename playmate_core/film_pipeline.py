@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from dataclasses import replace
 from os import PathLike
@@ -121,7 +120,7 @@ def film_take(appearance: Appearance, motion: Motion, length: str = "hold", *, f
         PlaymateError: an appearance of a picture, an unknown length, or no motion.
     """
     film = _film_of(appearance)
-    if fps == 0 or (fps is None and not _writes_times()):
+    if fps == 0:
         fps = film.fps
     return plan_take(film, motion.duration, length, fps)
 
@@ -154,16 +153,9 @@ def write_take(path: str | PathLike, frames: Iterator[Tensor], take: Take, audio
     """Writes a take's frames at their own times; ``options`` and errors as of ``media.video_writer.write_video``."""
     from .media.video_writer import write_video
 
-    if not take.steady and _writes_times():
+    if not take.steady:
         options["times"] = take.times.tolist()
     return write_video(path, frames, take.fps, len(take), audio=audio, **options)
-
-
-def _writes_times() -> bool:
-    """Whether films of a varying rate can be written; else they become steady ones at their average rate."""
-    from .media.video_writer import write_video
-
-    return "times" in inspect.signature(write_video).parameters
 
 
 def _film_of(appearance: Appearance) -> Film:

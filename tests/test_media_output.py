@@ -102,7 +102,8 @@ def test_case_does_not_matter_where_files_are_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("target, words", [
-    ("out.gif", "end the name in .mp4, .mov or .mkv"), ("folder.mp4", "is a folder"), ("voice.wav/a.mp4", "is a file"),
+    ("out.gif", "end the name in .mp4, .mov, .mkv or .webm"), ("folder.mp4", "is a folder"),
+    ("voice.wav/a.mp4", "is a file"),
     ("/proc/nowhere/a.mp4", "could not be written"), ("x" * 300 + ".mp4", "could not be written"),
 ])
 def test_what_cannot_be_written_is_noticed_before_the_work(inputs, no_work, tmp_path, capsys, target, words):

@@ -13,6 +13,7 @@ from typing import Any, Callable
 
 from ..media.film_sound import SoundSource
 from ..media.output import check_output
+from ..media.parts import SUFFIXES as JOINED
 from ..media.parts import Frames, PartsFolder, write_in_parts
 from ..media.video_writer import write_video
 from ..motion.files import load_motion, save_motion
@@ -47,8 +48,8 @@ class LongFilm:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self._args, self._part = args, check_part(args.part)
-        self._alpha = is_transparent(args)
         self._output = check_output(args.output, "video", suffixes(args))
+        self._in_one_go = is_transparent(args) or self._output.suffix.lower() not in JOINED
         self._parts = PartsFolder(self._output)
         self._in_parts = False
 
@@ -66,9 +67,9 @@ class LongFilm:
                 return load_motion(self._parts.motion)
             self._parts.remove()
         motion = make()
-        if self._part and self._alpha and len(motion) > 2 * self._each(motion):
+        if self._part and self._in_one_go and len(motion) > 2 * self._each(motion):
             # VP9's alpha lies beside its packets, and ProRes would fill the disk twice.
-            log.warning("A film with a transparent ground is drawn in one go: stopped, it begins anew.")
+            log.warning("A film in WebM or with a transparent ground is drawn in one go: stopped, it begins anew.")
         elif self._part and len(motion) > 2 * self._each(motion):
             self._in_parts = True
             self._parts.begin(made_of or what_it_is_made_of(self._args))
@@ -90,7 +91,7 @@ class LongFilm:
         progress = ProgressBar("drawing")
         if not self._in_parts:
             path = write_video(self._output, frames(0, len(motion)), motion.fps, len(motion), audio=sound,
-                               crf=self._args.crf, progress=progress, alpha=self._alpha)
+                               crf=self._args.crf, progress=progress, alpha=is_transparent(self._args))
             self._parts.remove()  # of a film of this name that was stopped
             return path
         each = self._each(motion)

@@ -23,7 +23,7 @@ def check_alpha_name(path: Path) -> None:
                             "for browsers) or .mov (ProRes 4444, for editing), or choose a background.")
 
 
-def add_alpha_stream(container, path: Path, rate: Fraction, width: int, height: int, crf: int):
+def add_alpha_stream(container, path: Path, rate: Fraction, tick: Fraction, width: int, height: int, crf: int):
     """The picture stream of a film with alpha, and the pixel format of its frames.
 
     Raises:
@@ -43,7 +43,7 @@ def add_alpha_stream(container, path: Path, rate: Fraction, width: int, height: 
                             f"end the name in {'.mov' if web else '.webm'}.") from error
     stream.width, stream.height = width + width % 2, height + height % 2
     stream.pix_fmt = "yuva420p" if web else "yuva444p10le"
-    stream.codec_context.time_base = 1 / rate
+    stream.codec_context.time_base = stream.time_base = tick
     if web:
         stream.codec_context.bit_rate = 0  # constant quality
     stream.codec_context.color_primaries = stream.codec_context.color_trc = stream.codec_context.colorspace = 1

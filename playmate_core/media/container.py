@@ -64,16 +64,18 @@ class Decoding:
     Attributes:
         bad: packets left out after the first frame; before it a recording was only cut out of a stream.
         reason: what FFmpeg said of the last of them.
+        first: seconds on the stream's own clock from which on it is damaged; None where it is not, or has no clock.
     """
 
     def __init__(self, container, stream, most: int) -> None:
         self.bad, self.reason, self.most = 0, "", most
+        self.first: float | None = None
         self._packets = container.demux(stream)
 
     def __iter__(self) -> Iterator[Any]:
         import av
 
-        in_a_row, begun = 0, False
+        in_a_row, begun, time = 0, False, None
         while in_a_row < self.most:
             try:
                 packet = next(self._packets, None)
@@ -84,9 +86,10 @@ class Decoding:
                 return
             except av.error.FFmpegError as error:
                 self.bad, in_a_row, self.reason = self.bad + begun, in_a_row + 1, error.strerror or str(error)
+                self.first = time if begun and self.first is None else self.first
                 continue
             for frame in frames:
-                in_a_row, begun = 0, True
+                in_a_row, begun, time = 0, True, frame.time
                 yield frame
 
 

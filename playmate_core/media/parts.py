@@ -26,9 +26,12 @@ from .film_sound import FilmSound, SoundSource, film_sound
 from .output import LEAST_SPACE, check_output
 from .rates import exact_rate
 from .sound_track import SoundTrack
-from .video_writer import SUFFIXES, encode, new_container
+from .video_writer import encode, new_container
 
 FORMAT = "playmate-parts 1"
+SUFFIXES = (".mp4", ".mov", ".mkv")
+"""Kinds of films that are joined of parts; VP9 in WebM gives other pictures each time, so it is not."""
+
 Frames = Callable[[int, int], Iterable[Tensor]]
 """From the first frame and the one after the last to batches [B, H, W, 3] of just those frames."""
 

@@ -88,7 +88,7 @@ class VideoReader:
 
     def _decode(self) -> Iterator[Tuple[float, Any]]:
         """(seconds since ``start``, frame), from the key frame before ``start`` on."""
-        number = 0
+        number, time = 0, 0.0
         with open_media(self.source) as container:
             stream = best_stream(container, "video")
             stream.thread_type = "AUTO"
@@ -104,8 +104,10 @@ class VideoReader:
             raise PlaymateError(f"{name_of(self.source)} cannot be decoded ({decoding.reason or 'no pictures'}); "
                                 "convert it to MP4 with H.264 and try again.")
         if (decoding.bad or missing_bytes(self.source)) and not self._told:
-            self._told.append(f"{name_of(self.source)} is damaged or cut off; the {number} pictures that can be read "
-                              "are used.")
+            # Nothing failed in a file that only ends too early.
+            where = time if decoding.first is None else decoding.first - zero
+            self._told.append(f"{name_of(self.source)} is damaged or cut off from about {max(where, 0.0):.2f} s on; "
+                              f"the {number} pictures that can be read are used.")
             logger.warning(self._told[-1])
 
 
