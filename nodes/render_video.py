@@ -84,11 +84,12 @@ class RenderVideo(Node):
                          (appearance.alpha is None, "background", "behind an opaque portrait; give Extract Appearance "
                           "a picture with alpha, or a ground"))
         fps = motion.fps if take is None else take.fps
-        say([told for told in (*notes, note, pipeline.size_note(appearance, size, fps)) if told])
         behind = _behind(background, background_image) if appearance.alpha is not None else None
         alpha = behind is not None and behind.transparent
-        path = os.path.join(folder_paths.get_temp_directory(),
-                            f"playmate_{uuid.uuid4().hex}.{'webm' if alpha else 'mp4'}")
+        path = _kept() if alpha else os.path.join(folder_paths.get_temp_directory(), f"playmate_{uuid.uuid4().hex}.mp4")
+        notes += [f"The transparent film is kept as {os.path.basename(path)} in ComfyUI's output folder: Save Video "
+                  "writes MP4, which has no transparency."] if alpha else []
+        say([told for told in (*notes, note, pipeline.size_note(appearance, size, fps)) if told])
         frames = render_frames(models, everybody, batch_size or None, _cancel, size=size, take=take, scope=scope,
                                alpha=behind is not None)
         if behind is not None:
@@ -98,6 +99,16 @@ class RenderVideo(Node):
         else:
             film_pipeline.write_take(path, frames, take, heard, crf=crf, progress=progress())
         return io.NodeOutput(InputImpl.VideoFromFile(path))
+
+
+def _kept() -> str:
+    """A new name for a transparent film in ComfyUI's output folder."""
+    folder, name, counter, _, _ = folder_paths.get_save_image_path("playmate", folder_paths.get_output_directory())
+    path = os.path.join(folder, f"{name}_{counter:05}_.webm")
+    while os.path.exists(path):
+        counter += 1
+        path = os.path.join(folder, f"{name}_{counter:05}_.webm")
+    return path
 
 
 def background_error(text: str | None) -> str | None:

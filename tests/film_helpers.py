@@ -16,7 +16,7 @@ CODECS = {"mp4": ("libx264", "aac", 44100), "mov": ("mpeg4", "aac", 48000), "mkv
           "wmv": ("wmv2", "wmav2", 44100), "flv": ("flv", "mp3", 44100), "mpg": ("mpeg2video", "mp2", 48000)}
 """Picture, sound and sample rate of each container."""
 SIDE, FPS = 64, 25
-SMALL = SimpleNamespace(image=torch.zeros(32, 32, 3), film=None)
+SMALL = SimpleNamespace(image=torch.zeros(32, 32, 3), film=None, alpha=None)
 """Stands in for an appearance where nothing is drawn: what is asked of it is its picture's size."""
 
 

@@ -26,7 +26,8 @@ from `custom_nodes/ComfyUI-Playmate/workflows/inputs`.
 
 A third person: one more *Extract Appearance* (face = index), *Listen* and *Add To Cast*."""
 
-TITLES = {"LoadImage": "Load Image", "LoadAudio": "Load Audio", "SaveVideo": "Save Video"}
+TITLES = {"LoadImage": "Load Image", "LoadAudio": "Load Audio", "LoadVideo": "Load Video",
+          "SaveVideo": "Save Video"}
 COLOURS = ("#3f789e", "#3f7e5a", "#6f5a8e", "#7a6a4e", "#8a6a3a")
 GROUPS = (("1  Models, picture and sound", (20, 30, 440, 960)), ("2  Who, and who says what", (530, 30, 390, 960)),
           ("3  Perform", (990, 30, 390, 1040)), ("4  Listen to each other", (1450, 30, 390, 960)),
@@ -75,34 +76,35 @@ def nodes(image: str, audio: str, turns: str) -> list[dict]:
              {"models": (1, 0), "appearance": (6, 0), "motion": (13, 0), "audio": (3, 0), "cast": (14, 0)},
              (("video", "VIDEO"),)),
         node(16, "SaveVideo", (2330, 110), (440, 560),
-             {"filename_prefix": "video/Playmate", "format": "auto", "codec": "auto"}, {"video": (15, 0)}),
+             {"filename_prefix": "video/Playmate_dialogue", "format": "auto", "codec": "auto"}, {"video": (15, 0)}),
     ]
     return sorted(found, key=lambda one: one["id"])
 
 
-def workflow(parts: list[dict]) -> dict:
-    """The form that the front end saves."""
+def workflow(parts: list[dict], name: str = NAME, boxes=GROUPS) -> dict:
+    """The form that the front end saves; ``boxes``: title and (x, y, width, height) of its groups."""
     by_id = {part["id"]: part for part in parts}
     links: list[list] = []
     saved = []
     for order, part in enumerate(parts):
         inputs = []
-        for place, (name, (source, slot)) in enumerate(part["wires"].items()):
+        for place, (wire, (source, slot)) in enumerate(part["wires"].items()):
             kind = by_id[source]["outputs"][slot][1]
             links.append([len(links) + 1, source, slot, part["id"], place, kind])
-            inputs.append({"name": name, "type": kind, "link": len(links)})
+            widget = {"widget": {"name": wire}} if wire in part["widgets"] else {}
+            inputs.append({"name": wire, "type": kind, **widget, "link": len(links)})
         look = {"title": "Read me", "properties": {}, "color": "#432", "bgcolor": "#653"} \
             if part["type"] == "MarkdownNote" else {"properties": {"Node name for S&R": part["type"]}}
         saved.append({"id": part["id"], "type": part["type"], "pos": part["pos"], "size": part["size"], "flags": {},
                       "order": order, "mode": 0, "inputs": inputs, "outputs": [
-                          {"name": name, "type": kind, "links": []} for name, kind in part["outputs"]],
+                          {"name": output, "type": kind, "links": []} for output, kind in part["outputs"]],
                       **look, "widgets_values": list(part["widgets"].values())})
     places = {one["id"]: one for one in saved}
     for number, source, slot, *_ in links:
         places[source]["outputs"][slot]["links"].append(number)
     groups = [{"id": number + 1, "title": title, "bounding": list(box), "color": COLOURS[number], "font_size": 24,
-               "flags": {}} for number, (title, box) in enumerate(GROUPS)]
-    return {"id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"playmate/{NAME}")), "revision": 0,
+               "flags": {}} for number, (title, box) in enumerate(boxes)]
+    return {"id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"playmate/{name}")), "revision": 0,
             "last_node_id": parts[-1]["id"], "last_link_id": len(links), "nodes": saved, "links": links,
             "groups": groups, "config": {}, "extra": {"workflowRendererVersion": "LG"}, "version": 0.4}
 
@@ -116,6 +118,16 @@ def prompt(parts: list[dict], titles: dict[str, str]) -> dict:
         for part in parts if part["type"] != "MarkdownNote"}
 
 
+def save(folder: Path, name: str, parts: list[dict], boxes) -> None:
+    """Writes both forms of a workflow below ``folder``."""
+    schemas = json.loads((ROOT / "tests" / "data" / "node_schemas.json").read_text(encoding="utf-8"))
+    titles = {**TITLES, **{kind: schema["display_name"] for kind, schema in schemas.items()}}
+    (folder / "api").mkdir(parents=True, exist_ok=True)
+    for path, content in ((folder / f"{name}.json", workflow(parts, name, boxes)),
+                          (folder / "api" / f"{name}.json", prompt(parts, titles))):
+        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("image", help="file in workflows/inputs with two people")
@@ -123,13 +135,7 @@ def main() -> None:
     parser.add_argument("turns", help='who speaks when: "0 1; 3.2 2"; empty for stereo')
     parser.add_argument("--out", type=Path, default=ROOT / "workflows")
     args = parser.parse_args()
-    schemas = json.loads((ROOT / "tests" / "data" / "node_schemas.json").read_text(encoding="utf-8"))
-    titles = {**TITLES, **{kind: schema["display_name"] for kind, schema in schemas.items()}}
-    parts = nodes(args.image, args.audio, args.turns)
-    (args.out / "api").mkdir(parents=True, exist_ok=True)
-    for path, content in ((args.out / f"{NAME}.json", workflow(parts)),
-                          (args.out / "api" / f"{NAME}.json", prompt(parts, titles))):
-        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    save(args.out, NAME, nodes(args.image, args.audio, args.turns), GROUPS)
 
 
 if __name__ == "__main__":
