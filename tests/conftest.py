@@ -22,6 +22,7 @@ if str(ROOT) not in sys.path:
 
 SLOW = ("test_acceleration.py::test_compiled", "test_bad_inputs", "test_corpus_", "test_devices",
         "test_diffusion_bundled", "test_face_analyzer", "test_film_pipeline", "test_nodes_films",
+        "test_film_reading.py::test_a_dubbed_film",
         "test_render_landmark",
         "test_diffusion_sampler.py::test_memory", "test_driving.py::test_template_clips_left_out",
         "test_emotions_rendered", "test_evaluation_command", "test_liveportrait_full_size",

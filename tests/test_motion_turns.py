@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from playmate_core.media.gating import added, channel_of, gated, whole
+from playmate_core.media.gating import SpeakersSound, added, channel_of, gated, whole
 from playmate_core.media.sound_file import open_sound
 from playmate_core.motion.eyes import read_eyes
 from playmate_core.motion.listening import (
@@ -70,6 +70,24 @@ def test_sounds_are_added_at_the_higher_rate():
 def test_a_file_is_read_whole(voice_path):
     waveform, rate = whole(open_sound(str(voice_path)))
     assert waveform.shape[1] / rate == pytest.approx(6.0, abs=0.5) and float(waveform.abs().max()) > 0.05
+
+
+def test_a_speakers_sound_is_gated_while_it_is_read(voice_path, monkeypatch):
+    """Pieces of any length join to what gating the whole gives, and a channel is told of the others."""
+    from playmate_core.media import sound_file
+
+    waveform, rate = whole(open_sound(str(voice_path)))
+    # Turns begin and end on the pieces' borders, within fades of them, and elsewhere.
+    spans = [(0.0, 0.5), (1000 / rate * 40 + 0.004, 2.0), (3.0, waveform.shape[1] / rate)]
+    monkeypatch.setattr(sound_file, "BLOCK", 1000)
+    monkeypatch.setattr(sound_file, "KEPT", 0)
+    sound = open_sound(str(voice_path))
+    assert len(list(sound.blocks())) > 50
+    one = SpeakersSound.of(sound, waveform.shape[1] / rate, spans)
+    assert torch.allclose(whole(one)[0], gated(waveform, rate, spans), atol=1e-5)
+    assert torch.equal(whole(SpeakersSound.of(sound, 6.0, channel=0))[0], waveform[:1])
+    with pytest.raises(PlaymateError, match="none for speaker 2"):
+        whole(SpeakersSound.of(sound, 6.0, channel=1))
 
 
 def loud(*pieces):

@@ -219,7 +219,8 @@ def _everybody(appearances: Sequence[Appearance], loudness: Sequence[Tensor], mo
 
 def _sounds(request: CastRequest, audio: str | None) -> tuple[list, Any]:
     """(each speaker's sound, or None who has none; the film's)."""
-    from ..media.gating import added, channel_of, gated, whole
+    from ..media.film_sound import seconds_of
+    from ..media.gating import SpeakersSound, added, whole
     from ..media.sound_file import open_sound
 
     if audio is None:
@@ -227,17 +228,16 @@ def _sounds(request: CastRequest, audio: str | None) -> tuple[list, Any]:
         sounds = [None if speaker.audio is None else files[speaker.audio] for speaker in request.speakers]
         return sounds, next(iter(files.values())) if len(files) == 1 else added([whole(one) for one in files.values()])
     sound = open_sound(audio)
-    waveform, rate = whole(sound)
-    count = len(request.speakers)
+    seconds, count = seconds_of(sound) or 0.0, len(request.speakers)
     if request.turns is None:
-        if len(waveform) != 2 or count != 2:
-            raise PlaymateError(f"{sound.name} has {len(waveform)} channel{'s' if len(waveform) > 1 else ''} for "
+        if sound.channels != 2 or count != 2:
+            raise PlaymateError(f"{sound.name} has {sound.channels} channel{'s' if sound.channels > 1 else ''} for "
                                 f"{count} speakers; say with --turns who speaks when, such as --turns \"0 1; 3.2 2\", "
                                 "or give each of them a sound of their own.")
-        return [(channel_of(waveform, number), rate) for number in range(count)], sound
-    spans = [request.turns.spans(number, waveform.shape[1] / rate) for number in range(count)]
+        return [SpeakersSound.of(sound, seconds, channel=number) for number in range(count)], sound
+    spans = [request.turns.spans(number, seconds) for number in range(count)]
     for number, own in enumerate(spans):
         if not own:
             log.warning("Speaker %d (%s) has no turn within the %.2f s of %s and only listens.", number + 1,
-                        request.speakers[number].face, waveform.shape[1] / rate, sound.name)
-    return [(gated(waveform, rate, own), rate) if own else None for own in spans], sound
+                        request.speakers[number].face, seconds, sound.name)
+    return [SpeakersSound.of(sound, seconds, own) if own else None for own in spans], sound

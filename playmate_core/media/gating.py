@@ -2,19 +2,58 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from dataclasses import dataclass, fields
+from typing import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from ..runtime.errors import PlaymateError
+from ..runtime.progress import Progress
 from .sound_file import SoundFile
 
 FADE = 0.03
 """Seconds over which a speaker's sound comes and goes: a step would be heard by the encoder as a plosive."""
 
 
-def gated(waveform: Tensor, rate: int, spans: Sequence[tuple[float, float]], fade: float = FADE) -> Tensor:
+@dataclass(frozen=True)
+class SpeakersSound(SoundFile):
+    """One speaker's part of a file's sound, worked out while it is read: an hour is never held.
+
+    Attributes:
+        spans: (begin, end) seconds during which it is heard, in order and apart; None is always.
+        channel: the one that is heard; None is all.
+        whole: seconds of all the sound.
+    """
+
+    spans: tuple[tuple[float, float], ...] | None = None
+    channel: int | None = None
+    whole: float = 0.0
+
+    @staticmethod
+    def of(sound: SoundFile, whole: float, spans: Sequence[tuple[float, float]] | None = None,
+           channel: int | None = None) -> SpeakersSound:
+        """Of a file that may be shared: what is kept of a short one is decoded once for all."""
+        given = {each.name: getattr(sound, each.name) for each in fields(sound)}
+        if channel is not None:
+            given.update(channels=1, layout=())
+        return SpeakersSound(**given, spans=None if spans is None else tuple(spans), channel=channel, whole=whole)
+
+    def blocks(self, progress: Progress = None) -> Iterator[tuple[Tensor, int]]:
+        """As of ``SoundFile``."""
+        begin = 0.0
+        for block, rate in super().blocks(progress):
+            after = begin + block.shape[1] / rate
+            if self.channel is not None:
+                block = channel_of(block, self.channel)
+            if self.spans is not None:
+                block = gated(block, rate, self.spans, begin=begin, whole=self.whole)
+            yield block, rate
+            begin = after
+
+
+def gated(waveform: Tensor, rate: int, spans: Sequence[tuple[float, float]], fade: float = FADE, *,
+          begin: float = 0.0, whole: float | None = None) -> Tensor:
     """What is heard during ``spans``, silence elsewhere.
 
     Args:
@@ -22,19 +61,23 @@ def gated(waveform: Tensor, rate: int, spans: Sequence[tuple[float, float]], fad
         rate: samples a second.
         spans: (begin, end) seconds, in order and apart.
         fade: seconds of each fade, half of it on either side of a span's end.
+        begin, whole: of a piece of a longer sound, the seconds before it and those of all of it.
 
     Returns:
         [C, N].
     """
     length = waveform.shape[-1]
+    whole = length / rate if whole is None else whole
     gain = torch.zeros(length)
-    time = (torch.arange(length, dtype=torch.float64) + 0.5) / rate
-    for begin, end in spans:
+    time = (torch.arange(length, dtype=torch.float64) + 0.5) / rate + begin
+    for rises, falls in spans:
         # Half a fade more on either side: only samples that a span reaches are worked out.
-        first, last = max(0, int((begin - fade) * rate)), min(length, int((end + fade) * rate) + 1)
+        first, last = max(0, int((rises - begin - fade) * rate)), min(length, int((falls - begin + fade) * rate) + 1)
+        if last <= first:
+            continue
         near = time[first:last]
-        rise = (near - begin) / fade + 0.5 if begin > 0 else torch.ones_like(near)
-        fall = (end - near) / fade + 0.5 if end * rate < length - 1 else torch.ones_like(near)
+        rise = (near - rises) / fade + 0.5 if rises > 0 else torch.ones_like(near)
+        fall = (falls - near) / fade + 0.5 if falls < whole - 1 / rate else torch.ones_like(near)
         gain[first:last] = torch.maximum(gain[first:last], torch.minimum(rise, fall).clamp(0, 1).float())
     return torch.where(gain > 0, waveform * gain, torch.zeros_like(waveform))
 
