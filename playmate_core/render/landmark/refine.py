@@ -13,6 +13,8 @@ from .grid import smoothstep
 COLUMNS, ROWS = 121, 61
 HALF_WIDTH, HALF_HEIGHT = 0.52, 0.13
 """What is searched about the mesh's mouth, outer-eye distances."""
+ON_LINE = 0.028
+"""How far off the mesh's line the rest of a broken line may end, outer-eye distances."""
 LARGEST_SHIFT = 0.22
 
 
@@ -101,9 +103,10 @@ def fit_mouth(image: np.ndarray, landmarks: np.ndarray, size: float) -> np.ndarr
     shift = (a + b) / 2
     if not 0.35 < ratio < 1.05 or np.linalg.norm(shift) > LARGEST_SHIFT or abs(shift[1]) > 0.07:
         return landmarks
-    # Where teeth show, the dark line breaks off: what is left of it ends in the mesh's corner and lies on its line.
+    # Where teeth show or half the face lies in shadow, the dark line breaks off: what is left of it ends in the mesh's
+    # corner and lies on its line.
     ends_there = max(a[0] / -width, b[0] / width) > 0.5 - 0.04 / max(width, 1e-6)
-    if ends_there and max(abs(a[1]), abs(b[1])) < 0.022 and found.on_mesh > 0.4 and ratio < 0.75:
+    if ends_there and max(abs(a[1]), abs(b[1])) < ON_LINE and found.on_mesh > 0.4 and ratio < 0.75:
         return landmarks
     axis = (right - left) / max(np.linalg.norm(right - left), 1e-6)
     down = np.array([-axis[1], axis[0]])
