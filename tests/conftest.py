@@ -152,7 +152,8 @@ def studio(comfy, tmp_path_factory):
     from playmate_core.motion.edits import slice_frames
     from playmate_core.motion.files import load_motion, save_motion
 
-    for name in ("portrait.jpg", "voice.wav", "drive_head.mp4", "drive_brows.mp4"):
+    for name in ("portrait.jpg", "voice.wav", "drive_head.mp4", "drive_brows.mp4", "presenter.png", "two_people.jpg",
+                 "dialogue.wav", "talk.mp4", "new_voice.wav"):
         assert comfy.upload(ROOT / "workflows" / "inputs" / name) == name
     sample = load_motion(ROOT / "workflows" / "inputs" / "look_around.safetensors")
     comfy.upload(save_motion(slice_frames(sample, 20, 24), tmp_path_factory.mktemp("motion") / "short.safetensors"))

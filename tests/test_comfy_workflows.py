@@ -56,7 +56,7 @@ def outputs(kind):
 
 def test_there_are_those_that_were_promised():
     assert {"quick_start", "splice", "directing", "pose_from_video", "splice_video", "dub_film",
-            "dialogue"} <= set(NAMES)
+            "dialogue", "transparent_presenter"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

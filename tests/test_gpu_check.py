@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -79,6 +80,8 @@ def test_the_short_table_comes_last(tmp_path):
 
 
 def test_it_ends_by_itself(tmp_path):
+    # A shell's background job is born deaf to Ctrl-C, which is what ends an endless part.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     report = Report(tmp_path, 0.6, lambda text: None)
 
     def endless():

@@ -37,7 +37,8 @@ def peak_megabytes(seconds: float, drawn: int, size: tuple[int, int] = SIZE) -> 
     """Peak resident memory in MB of dubbing a film of ``seconds``."""
     with tempfile.TemporaryDirectory() as folder:
         make_film(Path(folder, "film.mp4"), seconds, size)
-        subprocess.run([sys.executable, "-m", __name__, folder, str(drawn)], check=True)
+        subprocess.run([sys.executable, "-c", f"import pathlib, sys; from {__name__} import dub; "
+                        "dub(pathlib.Path(sys.argv[1]), int(sys.argv[2]))", folder, str(drawn)], check=True)
         return float(Path(folder, "peak").read_text())
 
 
@@ -124,7 +125,3 @@ def dub(folder: Path, drawn: int) -> None:
     film_pipeline.write_take(folder / "out.mp4", film_pipeline.film_frames(models, appearance, motion, take), take)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     (folder / "peak").write_text(str(peak / (1024 if sys.platform != "darwin" else 1024 * 1024)))
-
-
-if __name__ == "__main__":
-    dub(Path(sys.argv[1]), int(sys.argv[2]))
