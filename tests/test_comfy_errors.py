@@ -27,7 +27,8 @@ TEXTS = {
     ("PlaymateEmotionControl", "schedule"): "0.0 joyful", ("PlaymateEyes", "gaze_keyframes"): "0 x=left",
     ("PlaymateSaveMotion", "filename_prefix"): "../up", ("PlaymateExtractAppearance", "face_box"): "12",
     ("PlaymateExtractAppearance", "face_points"): "1 2; 3", ("PlaymateExpressionEdit", "blendshapes"): "smirk 1",
-    ("PlaymateMotionToBlendshapes", "filename_prefix"): "../up",
+    ("PlaymateMotionToBlendshapes", "filename_prefix"): "../up", ("PlaymateRenderVideo", "background"): "nocolour",
+    ("PlaymateSplitSpeakers", "turns"): "0 one; x 2",
 }
 FILES = {("PlaymateLoadModels", "motion_model"): "bundled", ("PlaymateLoadModels", "speech_encoder"): "auto",
          ("PlaymateLoadMotion", "file"): "look_around.safetensors [example]",

@@ -84,12 +84,12 @@ def test_a_cast_is_drawn(modules, loaded, people):
     motions = [listen.execute(one, other, 1, seconds=seconds).args[0]
                for one, other, seconds in ((*people, 0.2), (*people[::-1], 0.16))]
     cast = add.execute(people[0], motions[0]).args[0]
-    images, fps = render.execute(loaded, people[1], motions[1], 0, cast=cast).args
+    images, fps, _ = render.execute(loaded, people[1], motions[1], 0, cast=cast).args
     assert images.shape == (5, 180, 260, 3) and fps == 25.0
     both = add.execute(people[1], motions[1], cast).args[0]
-    again, _ = render.execute(loaded, people[1], motions[1], 0, cast=both).args
+    again, _, _ = render.execute(loaded, people[1], motions[1], 0, cast=both).args
     assert torch.equal(images, again)
-    alone, _ = render.execute(loaded, people[1], motions[1], 0).args
+    alone, _, _ = render.execute(loaded, people[1], motions[1], 0).args
     assert torch.equal(alone[:, :, 200:], images[:4, :, 200:]) and not torch.equal(alone, images[:4])
     with pytest.raises(modules.listen.PlaymateError, match="twice"):
         add.execute(people[0], motions[0], cast)

@@ -82,7 +82,7 @@ def test_frames_of_a_batch_and_of_a_film_in_memory(nodes, cast, walk, extracted)
     held = InputImpl.VideoFromComponents(SimpleNamespace(images=walk, audio=sound, frame_rate=30))
     appearance, _, fps, audio = extract.execute(cast, "largest", 0, 25.0, video=held).args
     assert fps == 30.0 and audio["waveform"].shape == (1, 1, 800) and len(appearance.film) == 8
-    images, fps = nodes.render_frames.RenderFrames.execute(cast, appearance, motion_of(nodes, 8, 30.0), 0).args
+    images, fps, _ = nodes.render_frames.RenderFrames.execute(cast, appearance, motion_of(nodes, 8, 30.0), 0).args
     assert fps == 30.0 and torch.equal(images, walk)
 
 
@@ -104,7 +104,7 @@ def test_the_note_on_settings_that_do_nothing(nodes, cast, film):
 
 def test_films_are_rendered_as_frames(nodes, cast, extracted, walk):
     render = nodes.render_frames.RenderFrames
-    images, fps = render.execute(cast, extracted[0], motion_of(nodes, 12), 0, scope="all", film_length="loop").args
+    images, fps, _ = render.execute(cast, extracted[0], motion_of(nodes, 12), 0, scope="all", film_length="loop").args
     assert images.shape == (12, 160, 200, 3) and fps == 25.0 and cast.renderer.scopes[-1] == "all"
     assert torch.equal(images[8:], images[:4]) and float((images[:8] - walk).abs().mean()) < 0.02
     # A motion at another rate is sampled at the film's.

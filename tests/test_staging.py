@@ -192,7 +192,7 @@ def test_render_frames_draws_at_its_size_and_says_so(nodes, portrait):
     assert render.execute(models, appearance, motion, 0, size=128).args[0].shape == (2, 128, 128, 3)
     assert "128 x 128" in nodes.server.said[-1][0]
     assert "size is 5" in render.validate_inputs(size=5) and render.validate_inputs(size=0) is True
-    assert [i.id for i in render.define_schema().inputs][-3:] == ["size", "scope", "film_length"]
+    assert [i.id for i in render.define_schema().inputs][-4:] == ["size", "scope", "film_length", "cast"]
 
 
 def pack_motion(nodes):
@@ -249,4 +249,5 @@ def test_render_video_writes_at_its_size(tmp_path, portrait, monkeypatch):
             stream = container.streams.video[0]
             assert (stream.width, stream.height) == (116, 128)
         order = [i.id for i in render.define_schema().inputs]
-        assert order[-4:] == ["size", "length", "scope", "film_length"], "new ones come last"
+        assert order[-7:] == ["size", "length", "scope", "film_length", "cast", "background",
+                              "background_image"], "new ones come last"

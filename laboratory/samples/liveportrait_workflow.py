@@ -28,6 +28,9 @@ VARIANTS = {
     "pose_from_video": ("pose_from_video", "liveportrait"),
     "splice": ("splice", "liveportrait"),
     "splice_video": ("splice_video", "liveportrait"),
+    "dub_film": ("dub_film", "liveportrait"),
+    "dialogue": ("dialogue", "liveportrait"),
+    "transparent_presenter": ("transparent_presenter", "liveportrait"),
     "quick_start_animal": ("quick_start", "liveportrait-animal"),
 }
 """Name: the bundled workflow that it is, and its pack."""

@@ -22,6 +22,7 @@ from ..face.crop import sample
 from ..face.types import Face
 from ..face.views import landmark_roi, nearest
 from ..media.colours import lab
+from ..runtime import sampling
 from .shots import CutFinder
 
 SAME = 1.35
@@ -168,4 +169,4 @@ def _slope() -> tuple[Tensor, Tensor]:
 def _at(colours: Tensor, points: Tensor) -> Tensor:
     """[N, 3] of [1, 3, S, S] at points [N, 2] in fractions of it."""
     grid = (points * 2 - 1)[None, None].float()
-    return F.grid_sample(colours, grid, align_corners=False, padding_mode="border")[0, :, 0].T
+    return sampling.sample(colours, grid, padding="border")[0, :, 0].T
